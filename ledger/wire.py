@@ -1,0 +1,163 @@
+"""What the ledger's internal operations look like on the wire.
+
+`POST /internal/v1/operations` takes `{"operations": [...]}` (at most `MAX_OPERATIONS`) and answers `{"answers": [...]}`, one per
+operation in the same order; a bad operation never costs the others anything. Amounts are integer micro-credits here: this is a border
+between two of our own services, not an API for people.
+"""
+
+import uuid
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+WIRE_VERSION = 1
+MAX_OPERATIONS = 256
+
+
+class Wire(BaseModel):
+    """A frozen message; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(Wire):
+    """What a job costs: flat once, and per million tokens; all in micro-credits. `version` names the immutable row."""
+
+    version: int
+    flat: int = Field(ge=0)
+    prompt_per_million: int = Field(ge=0, default=0)
+    completion_per_million: int = Field(ge=0, default=0)
+
+
+# --- operations -------------------------------------------------------------------------------------------------------------------
+
+
+class PlaceHold(Wire):
+    """Verify the consumer's own credential and reserve the most the job can cost, in one database transaction."""
+
+    op: Literal["place_hold"] = "place_hold"
+    id: uuid.UUID  # the job's id; ignored when the ledger derives it from an idempotency key
+    credential: str = Field(max_length=4096)
+    model: str = Field(max_length=300)
+    prompt_tokens: int = Field(ge=0)  # upper bound
+    max_tokens: int = Field(ge=0)
+    ttl_s: int = Field(ge=1, le=604_800)
+    idempotency_key: str | None = Field(default=None, max_length=255)
+    request_digest: str | None = Field(default=None, max_length=64)  # hex; compared when the key repeats
+
+
+class Capture(Wire):
+    """Charge for a job. The ledger computes the cost from the price on the hold, never above the hold."""
+
+    op: Literal["capture"] = "capture"
+    id: uuid.UUID
+    outcome: Literal["succeeded", "incomplete", "canceled"]  # incomplete: no flat tariff (seed S15)
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    counted_by: Literal["platform", "provider"]
+    node: str  # node id; its owner earns
+    attempt: int = Field(ge=1)  # the lease that won
+
+
+class Void(Wire):
+    """Give the whole hold back. `retryable` frees an idempotency key for a new try."""
+
+    op: Literal["void"] = "void"
+    id: uuid.UUID
+    reason: str = Field(max_length=200)
+    retryable: bool = False
+
+
+class Introspect(Wire):
+    """Tell who a credential belongs to and what it may do."""
+
+    op: Literal["introspect"] = "introspect"
+    credential: str = Field(max_length=4096)
+
+
+class FindHolds(Wire):
+    """List this service's open holds that are older than `older_than_s`; ids and ages only."""
+
+    op: Literal["find_holds"] = "find_holds"
+    older_than_s: int = Field(ge=0)
+    limit: int = Field(ge=1, le=1000, default=200)
+
+
+Operation = Annotated[PlaceHold | Capture | Void | Introspect | FindHolds, Field(discriminator="op")]
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------------------
+
+
+class Caller(Wire):
+    """Who is calling: the account's id, the key's id, what the key may do."""
+
+    user: str  # user_…
+    username: str
+    key: str  # the key's public 8 characters
+    scopes: tuple[str, ...]
+
+
+class HoldPlaced(Wire):
+    """The hold stands. `exists`: it stood before (a repeat); then the stored job is the answer."""
+
+    status: Literal["ok", "exists"]
+    id: uuid.UUID
+    caller: Caller
+    price: Price
+    held: int  # micro-credits
+
+
+class Settled(Wire):
+    """A capture or void took effect, now or before. `cost` is in micro-credits, 0 for a void."""
+
+    status: Literal["ok", "exists"]
+    cost: int = 0
+
+
+class Introspected(Wire):
+    """The credential is good."""
+
+    status: Literal["caller"] = "caller"
+    caller: Caller
+
+
+class OpenHold(Wire):
+    """One open hold: its id and age."""
+
+    id: uuid.UUID
+    age_s: int
+
+
+class HoldsFound(Wire):
+    """The open holds asked for, oldest first."""
+
+    status: Literal["holds"] = "holds"
+    holds: tuple[OpenHold, ...]
+
+
+class Refused(Wire):
+    """The operation did nothing. `code` names a class of `ledger.errors`, `fields` its arguments by name."""
+
+    status: Literal["refused"] = "refused"
+    code: str
+    fields: dict[str, int | str] = Field(default_factory=dict)
+
+
+Answer = HoldPlaced | Settled | Introspected | HoldsFound | Refused
+
+
+class Operations(Wire):
+    """A batch."""
+
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1, max_length=MAX_OPERATIONS)]
+
+
+class Answers(Wire):
+    """The answers to a batch, in its order."""
+
+    answers: tuple[Answer, ...]
+
+
+OPERATIONS: TypeAdapter[Operations] = TypeAdapter(Operations)
+ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
