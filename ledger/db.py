@@ -1,0 +1,144 @@
+"""How the ledger talks to PostgreSQL: one connection per user of it, calls that end in time, reconnection that says nothing twice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+T = TypeVar("T")
+Connection = AsyncConnection[TupleRow]
+
+CALL_LIMIT_S = 3.0
+CONNECT_LIMIT_S = 3
+OPTIONS = "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000"
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL did not answer in time or the connection broke; the outcome of the call is unknown."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self.limit_s = limit_s
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return f"the database did not answer within {self.limit_s:g} s"
+
+
+async def bounded(call: Coroutine[Any, Any, T], limit_s: float = CALL_LIMIT_S, grace_s: float = 0.25) -> T:
+    """Run a database call for at most `limit_s` seconds, then let go of its connection.
+
+    On cancel psycopg first asks the server, then waits for its answer; against a frozen server that takes 10 s more. A second cancel
+    closes the socket at once. The outcome of a call that ran out of time is unknown: repeat it with the same id.
+
+    Raises:
+        DatabaseUnavailable: The limit passed.
+    """
+    task = asyncio.create_task(call)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit_s)
+        if done:
+            return task.result()
+    finally:
+        for _ in range(2):
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=grace_s)
+    if task.done() and not task.cancelled() and task.exception() is None:
+        return task.result()
+    raise DatabaseUnavailable(limit_s)
+
+
+async def connect(url: str, *, name: str) -> Connection:
+    """Open a connection in autocommit mode; statements are prepared at their second use.
+
+    Raises:
+        DatabaseUnavailable: Nobody answers.
+    """
+    try:
+        return await bounded(
+            AsyncConnection.connect(
+                url, autocommit=True, prepare_threshold=1, connect_timeout=CONNECT_LIMIT_S, application_name=name, options=OPTIONS
+            ),
+            CONNECT_LIMIT_S + 0.5,
+        )
+    except psycopg.OperationalError as broken:
+        raise DatabaseUnavailable(CONNECT_LIMIT_S) from broken
+
+
+class Database:
+    """A small pool of connections, each checked before it is lent.
+
+    The pool is ours because it must let go of a connection to a frozen server in bounded time (see `bounded`), which a stock pool does
+    not; it is a queue of at most `size` connections.
+    """
+
+    def __init__(self, url: str, *, name: str, size: int = 4) -> None:
+        self._url = url
+        self._name = name
+        self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
+        for _ in range(size):
+            self._free.put_nowait(None)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection.
+
+        Raises:
+            DatabaseUnavailable: All are lent for too long, or nobody answers.
+        """
+        try:
+            lent = await asyncio.wait_for(self._free.get(), CALL_LIMIT_S)
+        except TimeoutError:
+            raise DatabaseUnavailable(CALL_LIMIT_S) from None
+        connection = lent
+        try:
+            if connection is None or connection.closed or connection.broken:
+                connection = None
+                connection = await connect(self._url, name=self._name)
+            yield connection
+        except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable) as broken:
+            if connection is not None:
+                await _drop(connection)
+                connection = None
+            if isinstance(broken, DatabaseUnavailable):
+                raise
+            raise DatabaseUnavailable(CALL_LIMIT_S) from broken
+        finally:
+            self._free.put_nowait(connection)
+
+    async def run(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """Run `work` on a connection, bounded; once more on a fresh one when the old one turns out to be dead.
+
+        Only for work that may be done twice: reads, and writes that are idempotent by their ids.
+
+        Raises:
+            DatabaseUnavailable: It did not work out in time.
+        """
+        for attempt in (1, 2):
+            try:
+                async with self.connection() as connection:
+                    return await bounded(work(connection))
+            except DatabaseUnavailable as broken:
+                if attempt == 2 or broken.__cause__ is None:
+                    raise
+        raise DatabaseUnavailable(CALL_LIMIT_S)
+
+    async def close(self) -> None:
+        """Close what is not lent."""
+        while not self._free.empty():
+            connection = self._free.get_nowait()
+            if connection is not None:
+                await _drop(connection)
+
+
+async def _drop(connection: Connection) -> None:
+    """Close a connection that may be dead."""
+    try:
+        await asyncio.wait_for(connection.close(), 1)
+    except (TimeoutError, psycopg.Error):
+        return

@@ -1,0 +1,140 @@
+"""Where a one-machine installation keeps things.
+
+`$GFE_HOME` (default `~/.local/share/gfe`) holds everything that lasts. Unix sockets and Ray's session live in a short folder of their own
+(`/tmp/gfe-<uid>-<tag>`), because a socket's path may have 107 bytes and Ray does not like blanks.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class HomeUnusable(Exception):
+    """The folder cannot be used; says why and what to do."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Say what is wrong."""
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one installation."""
+
+    root: Path
+
+    @classmethod
+    def of_environment(cls) -> "Home":
+        """Find the home that this environment names."""
+        named = os.environ.get("GFE_HOME")
+        return cls(Path(named).expanduser().absolute() if named else Path.home() / ".local" / "share" / "gfe")
+
+    @property
+    def tag(self) -> str:
+        """A short name of this installation: the same for the same folder."""
+        return hashlib.blake2b(str(self.root).encode(), digest_size=4).hexdigest()
+
+    @property
+    def runtime(self) -> Path:
+        """The short folder of sockets."""
+        return Path(tempfile.gettempdir()) / f"gfe-{os.geteuid()}-{self.tag}"
+
+    @property
+    def postgres(self) -> Path:
+        """PostgreSQL's data."""
+        return self.root / "postgres"
+
+    @property
+    def secrets(self) -> Path:
+        """One file per secret."""
+        return self.root / "secrets"
+
+    @property
+    def models(self) -> Path:
+        """Models of the embedded runtime."""
+        return self.root / "models"
+
+    @property
+    def logs(self) -> Path:
+        """One log per part."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What is true of the running installation: state, ports."""
+        return self.root / "run"
+
+    @property
+    def state_file(self) -> Path:
+        """The supervisor's state, written atomically."""
+        return self.run / "state.json"
+
+    @property
+    def ledger_socket(self) -> Path:
+        """Where the ledger's internal operations listen."""
+        return self.runtime / "ledger" / "internal.sock"
+
+    @property
+    def postgres_socket(self) -> Path:
+        """The folder of PostgreSQL's socket."""
+        return self.runtime / "postgres"
+
+    @property
+    def ray(self) -> Path:
+        """Ray's temp folder."""
+        return self.runtime / "ray"
+
+    @property
+    def haproxy(self) -> Path:
+        """HAProxy's configuration and admin socket."""
+        return self.runtime / "haproxy"
+
+    def make(self) -> None:
+        """Make the folders, closed to others.
+
+        Raises:
+            HomeUnusable: A folder cannot be made or written, or somebody else owns the runtime folder.
+        """
+        try:
+            for folder in (self.root, self.secrets, self.models, self.logs, self.run):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.run / f".write-{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as refused:
+            raise HomeUnusable(
+                f"the folder {self.root} cannot be written: {refused.strerror}", "set GFE_HOME to a folder of yours, e.g. GFE_HOME=~/gfe"
+            ) from refused
+        # Others may pass through (PostgreSQL runs as another user when root starts us); each folder inside is closed by itself.
+        self.runtime.mkdir(mode=0o711, exist_ok=True)
+        found = self.runtime.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise HomeUnusable(f"{self.runtime} belongs to somebody else", "set TMPDIR to a folder of yours")
+        self.runtime.chmod(0o711)
+        for folder in (self.ledger_socket.parent, self.ray, self.haproxy):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_atomically(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old or the new text, never a part."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(json.dumps(value, indent=1))
+    half.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; None when there is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,49 @@
+"""Secrets of an installation: made once, one file each, readable by their owner alone."""
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+def made_once(path: Path, text: str) -> str:
+    """Keep `text` in a new file 0600, or answer what an earlier start kept."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return text
+
+
+def overwrite(path: Path, text: str) -> None:
+    """Keep `text` in a file 0600, whatever was there (for what follows from other secrets, such as URLs)."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.unlink(missing_ok=True)
+    made_once(half, text)
+    half.replace(path)
+
+
+def make_service_key(folder: Path, name: str) -> None:
+    """Make the Ed25519 pair of a service: `service_<name>.pem` and `service_<name>.pub.pem`."""
+    private = folder / f"service_{name}.pem"
+    if not private.exists():
+        key = Ed25519PrivateKey.generate()
+        made_once(
+            private,
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
+        )
+    loaded = serialization.load_pem_private_key(private.read_bytes(), None)
+    public = loaded.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    overwrite(folder / f"service_{name}.pub.pem", public.decode())
+
+
+def make_all(folder: Path) -> dict[str, str]:
+    """Make what is missing; answer the passwords of the database roles by role."""
+    made_once(folder / "api_key_pepper", secrets.token_hex(32))
+    made_once(folder / "ray_token", secrets.token_hex(32))
+    make_service_key(folder, "serve")
+    return {role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_serve")}
