@@ -133,7 +133,10 @@ def start_installation(home: Path, stub_url: str, port_base: int) -> dict[str, A
     }
     done = subprocess.run(
         [sys.executable, "-m", "serve_app.cli", "up", "--detach", "--json", "--port-base", str(port_base)],
-        env=environment, capture_output=True, text=True, check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -220,8 +223,10 @@ def report(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     print(machine())
     for row in rows:
-        print(f"{row['shape']:>20}, {row['in_flight']:>2} in flight: {row['ours_cpu_ms']:.2f} CPU-ms, bare {row['bare_cpu_ms']:.2f}, "
-              f"ratio {row['ratio']}; {row['ours_per_s']}/s against {row['bare_per_s']}/s; first byte p50 {row['first_ms_p50']} ms")
+        print(
+            f"{row['shape']:>20}, {row['in_flight']:>2} in flight: {row['ours_cpu_ms']:.2f} CPU-ms, bare {row['bare_cpu_ms']:.2f}, "
+            f"ratio {row['ratio']}; {row['ours_per_s']}/s against {row['bare_per_s']}/s; first byte p50 {row['first_ms_p50']} ms"
+        )
         print(f"{'':>22}{row['split']}")
 
 

@@ -1,1 +1,287 @@
-"""The ledger as other services see it: typed, asynchronous, batched. Everything they may know of the ledger is re-exported here."""
+"""The ledger as other services see it: typed, asynchronous, batched. Everything they may know of the ledger is re-exported here.
+
+Natural batching: one request is in flight, what arrives meanwhile goes into the next. Each operation has its own answer.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+
+from ledger.amounts import credits_text, micros_of
+from ledger.errors import (
+    CredentialMistyped,
+    CredentialRevoked,
+    CredentialUnknown,
+    HoldNotOpen,
+    IdempotencyConflict,
+    InsufficientFunds,
+    InvalidRequest,
+    LedgerError,
+    LedgerUnavailable,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    RateLimited,
+)
+from ledger.ids import new_uuid7, text_of, uuid_of
+from ledger.key_format import key_id
+from ledger.wire import (
+    ANSWERS,
+    MAX_OPERATIONS,
+    Answer,
+    Caller,
+    Capture,
+    FindHolds,
+    HoldPlaced,
+    HoldsFound,
+    Introspect,
+    Introspected,
+    OpenHold,
+    Operation,
+    Operations,
+    PlaceHold,
+    Price,
+    Refused,
+    Settled,
+    Void,
+)
+
+__all__ = [
+    "Caller",
+    "Capture",
+    "CredentialMistyped",
+    "CredentialRevoked",
+    "CredentialUnknown",
+    "HoldNotOpen",
+    "HoldPlaced",
+    "IdempotencyConflict",
+    "InsufficientFunds",
+    "InvalidRequest",
+    "LedgerClient",
+    "LedgerError",
+    "LedgerOperations",
+    "LedgerUnavailable",
+    "NotAuthenticated",
+    "NotFound",
+    "NotPermitted",
+    "OpenHold",
+    "PlaceHold",
+    "Price",
+    "RateLimited",
+    "Settled",
+    "Void",
+    "check_api_key",
+    "credits_text",
+    "job_id",
+    "micros_of",
+    "new_hold_id",
+    "uuid_of_job",
+]
+
+CONNECT_LIMIT_S = 1.0
+TOTAL_LIMIT_S = 3.0
+MAX_WAITING = MAX_OPERATIONS * 8
+OPERATIONS_URL = "http://ledger/internal/v1/operations"
+
+_ERRORS: dict[str, type[LedgerError]] = {
+    error.code: error
+    for error in (
+        NotAuthenticated, CredentialMistyped, CredentialRevoked, CredentialUnknown, NotPermitted, InsufficientFunds, RateLimited, NotFound,
+        InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable,
+    )
+}  # fmt: skip
+
+
+def new_hold_id() -> uuid.UUID:
+    """Make the id that a job and its hold share."""
+    return new_uuid7()
+
+
+def job_id(value: uuid.UUID) -> str:
+    """Write a job's id."""
+    return text_of("job", value)
+
+
+def uuid_of_job(text: str) -> uuid.UUID:
+    """Read a job's id.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    return uuid_of("job", text)
+
+
+def check_api_key(text: str) -> None:
+    """Check shape and checksum of an API key; its truth is the ledger's answer.
+
+    Raises:
+        CredentialUnknown: It does not look like a key of ours.
+        CredentialMistyped: The checksum does not fit.
+    """
+    key_id(text)
+
+
+def error_of(refused: Refused) -> LedgerError:
+    """Turn a refusal's code back into its class."""
+    known = _ERRORS.get(refused.code)
+    return known(**refused.fields) if known else LedgerUnavailable()
+
+
+class LedgerOperations(Protocol):
+    """What a service may ask of the ledger."""
+
+    async def place_hold(self, operation: PlaceHold) -> HoldPlaced:
+        """Reserve the most a job can cost."""
+
+    async def capture(self, operation: Capture) -> Settled:
+        """Charge for a job."""
+
+    async def void(self, operation: Void) -> Settled:
+        """Give a hold back."""
+
+    async def introspect(self, credential: str) -> Caller:
+        """Tell who a credential belongs to."""
+
+    async def find_holds(self, older_than_s: int, limit: int = 200) -> tuple[OpenHold, ...]:
+        """List this service's open holds."""
+
+
+class LedgerClient:
+    """Calls the ledger over its Unix socket. `token` makes a service token for the audience `ledger-internal`."""
+
+    def __init__(self, socket_path: Path, token: Callable[[], str]) -> None:
+        self._socket_path = socket_path
+        self._token = token
+        self._session: aiohttp.ClientSession | None = None
+        self._waiting: deque[tuple[Operation, asyncio.Future[Answer]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the session (inside the running loop)."""
+        timeout = aiohttp.ClientTimeout(total=TOTAL_LIMIT_S, connect=CONNECT_LIMIT_S)
+        connector = aiohttp.UnixConnector(path=str(self._socket_path))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+
+    async def aclose(self) -> None:
+        """Close; whoever still waits gets `LedgerUnavailable`."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while self._waiting:
+            _resolve(self._waiting.popleft()[1], LedgerUnavailable())
+        if self._session:
+            await self._session.close()
+
+    async def place_hold(self, operation: PlaceHold) -> HoldPlaced:
+        """Reserve the most a job can cost.
+
+        Raises:
+            NotAuthenticated: The consumer's credential is no good.
+            NotPermitted: It lacks the scope.
+            InsufficientFunds: The pockets do not hold the amount; nothing was written.
+            RateLimited: Too many open jobs.
+            IdempotencyConflict: The key was used with another request.
+            LedgerUnavailable: Outcome unknown.
+        """
+        answer = await self._ask(operation)
+        if not isinstance(answer, HoldPlaced):
+            raise LedgerUnavailable
+        return answer
+
+    async def capture(self, operation: Capture) -> Settled:
+        """Charge for a job; the same again answers `exists`.
+
+        Raises:
+            HoldNotOpen: It was resolved in another way.
+            LedgerUnavailable: Outcome unknown.
+        """
+        return await self._settled(operation)
+
+    async def void(self, operation: Void) -> Settled:
+        """Give a hold back; the same again answers `exists`.
+
+        Raises:
+            HoldNotOpen: It was captured.
+            LedgerUnavailable: Outcome unknown.
+        """
+        return await self._settled(operation)
+
+    async def introspect(self, credential: str) -> Caller:
+        """Tell who a credential belongs to.
+
+        Raises:
+            NotAuthenticated: Nobody's.
+            LedgerUnavailable: The ledger does not answer.
+        """
+        answer = await self._ask(Introspect(credential=credential))
+        if not isinstance(answer, Introspected):
+            raise LedgerUnavailable
+        return answer.caller
+
+    async def find_holds(self, older_than_s: int, limit: int = 200) -> tuple[OpenHold, ...]:
+        """List this service's open holds that are older than that.
+
+        Raises:
+            LedgerUnavailable: The ledger does not answer.
+        """
+        answer = await self._ask(FindHolds(older_than_s=older_than_s, limit=limit))
+        if not isinstance(answer, HoldsFound):
+            raise LedgerUnavailable
+        return answer.holds
+
+    async def _settled(self, operation: Operation) -> Settled:
+        answer = await self._ask(operation)
+        if not isinstance(answer, Settled):
+            raise LedgerUnavailable
+        return answer
+
+    async def _ask(self, operation: Operation) -> Answer:
+        """Put an operation into the next request and wait for its answer."""
+        if self._session is None or len(self._waiting) >= MAX_WAITING:
+            raise LedgerUnavailable
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operation, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._send_all(), name="ledger client")
+        answer = await future
+        if isinstance(answer, Refused):
+            raise error_of(answer)
+        return answer
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_OPERATIONS))]
+            try:
+                answers = await self._post(tuple(operation for operation, _ in batch))
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failed:
+                for _, future in batch:
+                    unavailable = LedgerUnavailable()
+                    unavailable.__cause__ = failed
+                    _resolve(future, unavailable)
+                continue
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    async def _post(self, operations: tuple[Operation, ...]) -> tuple[Answer, ...]:
+        assert self._session is not None
+        body = Operations.model_construct(operations=operations).model_dump_json(exclude_defaults=False).encode()
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        async with self._session.post(OPERATIONS_URL, data=body, headers=headers) as response:
+            said = await response.read()
+            if response.status != 200:
+                raise ValueError(f"the ledger answered {response.status}")
+        answers = ANSWERS.validate_json(said).answers
+        if len(answers) != len(operations):
+            raise ValueError("the ledger answered another number of operations")
+        return answers
+
+
+def _resolve(future: "asyncio.Future[Answer]", failed: Exception) -> None:
+    if not future.done():
+        future.set_exception(failed)

@@ -21,6 +21,7 @@ from ledger.db import Connection, DatabaseUnavailable, bounded, connect
 MAX_BATCH = 256
 MAX_WAITING_BATCHES = 8
 RETRY_LIMIT_S = 2.5
+AGAIN_LIMIT = 2  # repeats of an operation that the kernel asks to be sent once more
 POCKET = None
 
 
@@ -59,13 +60,17 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Reserve `amount` micro-credits. A line is (account, amount that must fit whole) or (account, POCKET)."""
+    """Reserve `amount` micro-credits. A line is (account, amount that must fit whole) or (account, POCKET).
+
+    `compared_by`: what a repeat is compared by, when not by amount, lines and meta (a repeat after a change of prices is still a repeat).
+    """
 
     id: uuid.UUID
     amount: int
     ttl_s: int
     lines: tuple[tuple[int, int | None], ...]
     meta: dict[str, Any]
+    compared_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ def pack(operations: Sequence[Operation]) -> tuple[list[Any], ...]:
             h_amount.append(operation.amount)
             h_ttl.append(operation.ttl_s)
             h_meta.append(meta)
-            h_digest.append(digest_of("hold", operation.amount, meta, operation.lines))
+            h_digest.append(digest_of("hold", operation.compared_by or (operation.amount, meta, operation.lines)))
             for account, amount in operation.lines:
                 hl_hold.append(len(h_id))
                 hl_account.append(account)
@@ -132,9 +137,7 @@ def pack(operations: Sequence[Operation]) -> tuple[list[Any], ...]:
             t_hold.append(operation.resolves_hold)
             t_meta.append(meta)
             t_reverses.append(operation.reverses)
-            t_digest.append(
-                digest_of("post", int(operation.kind), operation.resolves_hold, operation.reverses, meta, operation.legs)
-            )
+            t_digest.append(digest_of("post", int(operation.kind), operation.resolves_hold, operation.reverses, meta, operation.legs))
             for account, amount in operation.legs:
                 l_txn.append(len(t_id))
                 l_account.append(account)
@@ -155,7 +158,7 @@ async def apply(connection: Connection, operations: Sequence[Operation]) -> list
     """Do a batch in one transaction and answer in its order. The caller sees to it that no id is twice in it."""
     cursor = connection.cursor(binary=True)
     await cursor.execute(APPLY, pack(operations), prepare=True)
-    answers = dict(await cursor.fetchall())
+    answers: dict[uuid.UUID, str] = {row[0]: row[1] for row in await cursor.fetchall()}
     return [Status(answers[operation.id]) for operation in operations]
 
 
@@ -212,10 +215,11 @@ class Writer:
             DatabaseUnavailable: The outcome is unknown; send the same operation again.
             Overloaded: Too much waits already.
         """
-        for _ in range(3):
-            status = await self.put(operation)
+        status = await self.put(operation)
+        for _ in range(AGAIN_LIMIT):
             if status is not Status.AGAIN:
-                return status
+                break
+            status = await self.put(operation)
         return status
 
     async def _run(self) -> None:

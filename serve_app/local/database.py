@@ -48,7 +48,8 @@ def upgrade(admin_url: str, *, ledger_password: str, serve_password: str) -> Non
                 _migrate(admin_url, schema, owner)
     except psycopg.OperationalError as refused:
         raise DatabaseUnsuitable(
-            f"PostgreSQL does not answer: {str(refused).strip().splitlines()[-1]}", "check GFE_DATABASE_URL, or unset it for the embedded server"
+            f"PostgreSQL does not answer: {str(refused).strip().splitlines()[-1]}",
+            "check GFE_DATABASE_URL, or unset it for the embedded server",
         ) from refused
 
 
@@ -90,12 +91,8 @@ def _create_roles(admin: psycopg.Connection, logins: dict[str, str]) -> None:
     admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     for schema, owner, login in SCHEMAS:
         admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}, {}").format(database, sql.Identifier(login), sql.Identifier(owner)))
-        admin.execute(
-            sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(sql.Identifier(schema), sql.Identifier(owner))
-        )
-        admin.execute(
-            sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").format(sql.Identifier(owner))
-        )
+        admin.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(sql.Identifier(schema), sql.Identifier(owner)))
+        admin.execute(sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").format(sql.Identifier(owner)))
 
 
 def _migrate(admin_url: str, schema: str, owner: str) -> None:

@@ -177,7 +177,9 @@ def initialize(server: Server, password: str, *, is_throw_away: bool = False) ->
     done = subprocess.run(command, input=password + "\n", capture_output=True, text=True, check=False)
     if done.returncode:
         shutil.rmtree(server.data, ignore_errors=True)
-        raise PostgresError(f"initdb failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}", "see the lines above")
+        raise PostgresError(
+            f"initdb failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}", "see the lines above"
+        )
 
 
 def purge(server_folder: Path, *, tag: str) -> None:
@@ -186,4 +188,3 @@ def purge(server_folder: Path, *, tag: str) -> None:
         server_folder.unlink()
     shutil.rmtree(REACHABLE / tag, ignore_errors=True)
     shutil.rmtree(server_folder, ignore_errors=True)
-

@@ -17,7 +17,8 @@ class Books:
 
     async def open(self, address, *, unit=1, floor=0, shared=False):
         rows = await self.connection.execute(
-            "SELECT id FROM ledger.open_accounts(%s::text[], %s::smallint[], %s::bigint[], %s::boolean[])", ([address], [unit], [floor], [shared])
+            "SELECT id FROM ledger.open_accounts(%s::text[], %s::smallint[], %s::bigint[], %s::boolean[])",
+            ([address], [unit], [floor], [shared]),
         )
         self.accounts[address] = (await rows.fetchone())[0]
         return self.accounts[address]
@@ -35,7 +36,14 @@ class Books:
 async def books(database):
     connection = await connect(database.ledger_url, name="test")
     books = Books(connection)
-    for address, floor, unit in (("world", None, 1), ("promo", 0, 1), ("paid", 0, 1), ("provider", 0, 1), ("slots", 0, 3), ("issuer", None, 3)):
+    for address, floor, unit in (
+        ("world", None, 1),
+        ("promo", 0, 1),
+        ("paid", 0, 1),
+        ("provider", 0, 1),
+        ("slots", 0, 3),
+        ("issuer", None, 3),
+    ):
         await books.open(address, floor=floor, unit=unit, shared=floor is None)
     assert await books.do(post(books, world=-100, promo=30, paid=70)) is Status.OK
     assert await books.do(post(books, issuer=-2, slots=2)) is Status.OK
@@ -175,7 +183,12 @@ async def test_a_refund_happens_once_and_only_of_what_exists(books):
 
 async def test_entries_and_transactions_cannot_be_changed_by_anybody(database, books):
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
-        for statement in ("UPDATE ledger.entry SET amount = 1", "DELETE FROM ledger.entry", "TRUNCATE ledger.entry", "DELETE FROM ledger.txn"):
+        for statement in (
+            "UPDATE ledger.entry SET amount = 1",
+            "DELETE FROM ledger.entry",
+            "TRUNCATE ledger.entry",
+            "DELETE FROM ledger.txn",
+        ):
             with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
                 admin.execute(statement)
 
@@ -219,6 +232,8 @@ async def test_the_writer_batches_what_arrives_together_and_survives_a_killed_ba
     assert set(await asyncio.gather(*(writer.submit(one) for one in holds))) == {Status.OK}
     assert writer.batches < 10, "natural batching"
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gfe_ledger_writer' AND datname = current_database()")
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gfe_ledger_writer' AND datname = current_database()"
+        )
     assert await writer.submit(hold(books, 1)) is Status.OK
     await writer.aclose()

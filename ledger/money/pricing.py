@@ -1,0 +1,75 @@
+"""What a job may cost and what it did cost. Pure.
+
+cost = flat + ceil((prompt tokens · P + completion tokens · C) / 1,000,000), once per job, never above the hold.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+TOKENS_PER_PRICE = 1_000_000
+Outcome = Literal["succeeded", "incomplete", "canceled"]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRow:
+    """One immutable price; micro-credits, per job and per million tokens."""
+
+    version: int
+    flat: int
+    prompt_per_million: int
+    completion_per_million: int
+
+
+def tokens_cost(price: PriceRow, prompt_tokens: int, completion_tokens: int) -> int:
+    """Price tokens, rounded up to a whole micro-credit once."""
+    exact = prompt_tokens * price.prompt_per_million + completion_tokens * price.completion_per_million
+    return -(-exact // TOKENS_PER_PRICE)
+
+
+def quote(price: PriceRow, prompt_tokens: int, max_tokens: int) -> int:
+    """Tell the most a job can cost."""
+    return price.flat + tokens_cost(price, prompt_tokens, max_tokens)
+
+
+def cost(price: PriceRow, held: int, outcome: Outcome, prompt_tokens: int, completion_tokens: int) -> int:
+    """Tell what a job did cost. An `incomplete` one was ended by the platform or the provider: tokens only, no flat tariff."""
+    flat = 0 if outcome == "incomplete" else price.flat
+    return min(held, flat + tokens_cost(price, prompt_tokens, completion_tokens))
+
+
+def split_fee(amount: int, fee_percent: int) -> tuple[int, int]:
+    """Split a cost into the provider's share and the platform's fee; the remainder goes to the fee, so that share + fee = amount."""
+    share = amount * (100 - fee_percent) // 100
+    return share, amount - share
+
+
+def capture_legs(
+    taken_from: tuple[tuple[int, int], ...],
+    amount: int,
+    *,
+    promo_account: int,
+    provider_promo: int,
+    provider_pending: int,
+    fees: int,
+    fee_percent: int,
+) -> tuple[tuple[int, int], ...]:
+    """Lay a charge of `amount` over the held pockets, in their order, and pay provider and platform.
+
+    `taken_from` is (account, held) per pocket. What promotional credits pay goes to the provider's own promotional pocket: it can be spent
+    but not withdrawn (seed S31).
+    """
+    legs: list[tuple[int, int]] = []
+    left, from_promo = amount, 0
+    for account, held in taken_from:
+        part = min(left, held)
+        if part:
+            legs.append((account, -part))
+            left -= part
+            if account == promo_account:
+                from_promo += part
+    promo_share, promo_fee = split_fee(from_promo, fee_percent)
+    paid_share, paid_fee = split_fee(amount - left - from_promo, fee_percent)
+    for account, part in ((provider_promo, promo_share), (provider_pending, paid_share), (fees, promo_fee + paid_fee)):
+        if part:
+            legs.append((account, part))
+    return tuple(legs)

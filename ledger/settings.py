@@ -1,0 +1,49 @@
+"""What can be set for the ledger service; read once, from the environment (`GFE_…`) and the secrets' folder."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger.amounts import micros_of
+
+AMOUNT = r"^\d{1,12}(\.\d{1,6})?$"
+
+
+class LedgerSettings(BaseSettings):
+    """Settings of the ledger service."""
+
+    model_config = SettingsConfigDict(env_prefix="GFE_", frozen=True, extra="ignore")
+
+    env: Literal["dev", "test", "production"] = Field(
+        "dev", description="What this installation is for; production refuses development values."
+    )
+    secrets_dir: Path = Field(description="Folder with one file per secret.")
+    ledger_host: str = Field("127.0.0.1", description="Address of the public app: accounts, wallet, console.")
+    ledger_port: int = Field(8080, description="Port of the public app.", ge=1, le=65535)
+    ledger_socket: Path = Field(description="Unix socket of the internal operations.")
+    api_url: str = Field("http://127.0.0.1:8000", description="Where consumers reach the job APIs; shown on the ledger's page.")
+    dashboard_url: str = Field("http://127.0.0.1:8265", description="Ray's dashboard; shown on the ledger's page.")
+    node_id: str | None = Field(None, description="Id of this machine as a node; registered at the first start.")
+    welcome_credits: str = Field("100.00", pattern=AMOUNT, description="Credits that a new account gets, from platform:promotions.")
+    job_price: str = Field("1.00", pattern=AMOUNT, description="Flat price of a job, in credits.")
+    prompt_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million prompt tokens, in credits.")
+    completion_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million tokens of the answer, in credits.")
+    platform_fee_percent: int = Field(0, ge=0, le=100, description="The platform's share of what a job costs.")
+    open_jobs: int = Field(100, ge=1, le=100_000, description="How many jobs an account may have open at once.")
+
+    def secret(self, name: str) -> str:
+        """Read a secret's file."""
+        return (self.secrets_dir / name).read_text().strip()
+
+    @cached_property
+    def database_url(self) -> str:
+        """The service's login."""
+        return self.secret("ledger_database_url")
+
+    @property
+    def price_micros(self) -> tuple[int, int, int]:
+        """Flat price, and per million prompt and completion tokens, in micro-credits."""
+        return micros_of(self.job_price), micros_of(self.prompt_price), micros_of(self.completion_price)

@@ -1,0 +1,90 @@
+"""A running ledger over a database of the test's own: real sockets, real PostgreSQL."""
+
+import asyncio
+import secrets
+import tempfile
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+import uvicorn
+
+from cluster.service_tokens import ServiceTokens
+from ledger.app import create_internal_app, create_public_app
+from ledger.bootstrap import bootstrap
+from ledger.client import LedgerClient
+from ledger.context import LedgerContext
+from ledger.settings import LedgerSettings
+from serve_app.local import secrets as made
+
+
+class RunningLedger:
+    """The service's context, its client, its public app, and the first consumer's key."""
+
+    def __init__(self, context, client, http, key, folder):
+        self.context, self.client, self.http, self.key, self.folder = context, client, http, key, folder
+
+    def hold(self, *, key=None, **changes):
+        from ledger.client import PlaceHold, new_hold_id
+
+        fields = {"id": new_hold_id(), "credential": key or self.key, "model": "m", "prompt_tokens": 10, "max_tokens": 100, "ttl_s": 60}
+        return PlaceHold(**(fields | changes))
+
+
+async def start_ledger(database, folder, **settings):
+    """Start a ledger with these settings; answers it and what stops it."""
+    made.make_all(folder)
+    made.overwrite(folder / "ledger_database_url", database.ledger_url)
+    chosen = LedgerSettings(secrets_dir=folder, ledger_socket=folder / "s" / "internal.sock", node_id="node_local", **settings)
+    await bootstrap(chosen, "first")
+    context = LedgerContext.of_settings(chosen)
+    context.writer.start()
+    (folder / "s").mkdir(exist_ok=True)
+    server = uvicorn.Server(uvicorn.Config(create_internal_app(context), uds=str(chosen.ledger_socket), log_config=None, lifespan="off"))
+    server.install_signal_handlers = lambda: None
+    task = asyncio.create_task(server._serve())
+    until = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < until, "the internal listener did not start"
+        await asyncio.sleep(0.01)
+    tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
+    client = LedgerClient(chosen.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    await client.start()
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(create_public_app(context)), base_url="http://ledger")
+    running = RunningLedger(context, client, http, (folder / "first_api_key").read_text(), folder)
+
+    async def stop():
+        await client.aclose()
+        await http.aclose()
+        server.should_exit = True
+        await task
+        await context.aclose()
+
+    return running, stop
+
+
+@pytest.fixture
+async def ledger_with(database):
+    """Start ledgers with settings of the test's choice."""
+    stops = []
+
+    async def start(**settings):
+        folder = Path(tempfile.mkdtemp(prefix="gfe-"))
+        running, stop = await start_ledger(database, folder, **settings)
+        stops.append(stop)
+        return running
+
+    yield start
+    for stop in stops:
+        await stop()
+
+
+@pytest.fixture
+async def ledger(ledger_with):
+    return await ledger_with(welcome_credits="5.00")
+
+
+@pytest.fixture
+def idempotency_key():
+    return secrets.token_hex(8)
