@@ -1,0 +1,212 @@
+"""Client of the Ollama API, as a worker or agent needs it: what is there, load it, stream an answer. Errors in our words."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from cluster.errors import RuntimeFailed, RuntimeRefused
+from cluster.jobs import JobKind
+from cluster.nodes import OfferedModel
+
+CONNECT_LIMIT_S = 2.0
+LOOK_LIMIT_S = 5.0
+LOAD_LIMIT_S = 300.0
+MAX_LINE_BYTES = 8 * 1024 * 1024
+KEEP_LOADED = "30m"
+ROUTES = {JobKind.CHAT: "/api/chat", JobKind.GENERATE: "/api/generate", JobKind.EMBED: "/api/embed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What a runtime is and has. `slots` is None where it does not say."""
+
+    name: str
+    version: str
+    slots: int | None
+    models: tuple[OfferedModel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeText:
+    """A piece of the answer."""
+
+    content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeEnd:
+    """The answer's end. Counters are the runtime's claim; None where it made none. `ended_early`: it never said that it was done."""
+
+    reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    ended_early: bool = False
+
+
+class OllamaRuntime:
+    """One runtime behind its URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._shown: dict[str, dict[str, Any]] = {}
+        self._has_tokenizer = False
+
+    async def start(self) -> None:
+        """Open the session (inside the running loop)."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT_S)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False, read_bufsize=2**18, max_line_size=MAX_LINE_BYTES
+        )
+
+    async def aclose(self) -> None:
+        """Close the session."""
+        if self._session:
+            await self._session.close()
+
+    async def inventory(self) -> Inventory:
+        """Look what is there.
+
+        Raises:
+            RuntimeFailed: It does not answer, or not as Ollama does.
+        """
+        version = await self._get("/api/version")
+        self._has_tokenizer = version.get("gfe_runtime") == "embedded"
+        tags, running = await self._get("/api/tags"), await self._get("/api/ps")
+        loaded = {row["name"]: row for row in running.get("models") or []}
+        models = [await self._offered(row, loaded.get(row["name"])) for row in tags.get("models") or [] if not row.get("remote_host")]
+        return Inventory(
+            name="embedded" if self._has_tokenizer else "ollama", version=str(version.get("version", "")), slots=version.get("gfe_slots"), models=tuple(models)
+        )
+
+    async def _offered(self, row: Mapping[str, Any], loaded: Mapping[str, Any] | None) -> OfferedModel:
+        name, digest = str(row["name"]), str(row["digest"])
+        shown = self._shown.get(digest)
+        if shown is None:
+            shown = self._shown[digest] = await self._post("/api/show", {"model": name}, LOOK_LIMIT_S)
+        context = int(loaded["context_length"]) if loaded and loaded.get("context_length") else _context_of(shown)
+        return OfferedModel(
+            name=name, digest=_weights_digest(shown) or digest, size_bytes=int(row.get("size", 0)), context_tokens=context, is_loaded=loaded is not None,
+            capabilities=tuple(shown.get("capabilities") or ("completion",)), has_tokenizer=self._has_tokenizer,
+        )  # fmt: skip
+
+    async def load(self, model: str) -> None:
+        """Load a model, so that no consumer's request does it.
+
+        Raises:
+            RuntimeFailed: It cannot be loaded.
+            RuntimeRefused: The runtime does not have it.
+        """
+        await self._post("/api/generate", {"model": model, "keep_alive": KEEP_LOADED, "stream": False}, LOAD_LIMIT_S)
+
+    async def count_tokens(self, model: str, *, text: str | None = None, messages: list[dict[str, Any]] | None = None) -> int | None:
+        """Count tokens with the model's own tokenizer; None when the runtime has none.
+
+        Raises:
+            RuntimeFailed: It did not answer.
+        """
+        if not self._has_tokenizer:
+            return None
+        asked: dict[str, Any] = {"model": model, "content": text} if messages is None else {"model": model, "messages": messages}
+        return int((await self._post("/gfe/tokenize", asked, LOOK_LIMIT_S))["tokens"])
+
+    async def stream(self, kind: JobKind, model: str, request: Mapping[str, Any], max_tokens: int) -> AsyncIterator[RuntimeText | RuntimeEnd]:
+        """Run a request and yield its pieces; the last one is a `RuntimeEnd`. Closing the iterator cancels it at the runtime.
+
+        Raises:
+            RuntimeRefused: The request is wrong.
+            RuntimeFailed: Everything else.
+        """
+        assert self._session is not None
+        body = {**request, "model": model, "truncate": False}
+        if kind is not JobKind.EMBED:
+            body |= {"stream": True, "options": {**(request.get("options") or {}), "num_predict": max_tokens}}
+        try:
+            async with self._session.post(self.url + ROUTES[kind], json=body) as answer:
+                if answer.status != 200:
+                    raise _error(answer.status, await answer.text())
+                if kind is JobKind.EMBED:
+                    for piece in _embedded(await answer.json(content_type=None)):
+                        yield piece
+                    return
+                async for line in answer.content:
+                    for piece in _pieces(line):
+                        yield piece
+                        if isinstance(piece, RuntimeEnd):
+                            return
+        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as broken:
+            raise RuntimeFailed(0, f"the answer broke off ({type(broken).__name__})") from broken
+        yield RuntimeEnd(reason="stop", prompt_tokens=None, completion_tokens=None, ended_early=True)
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        return await self._call("GET", path, None, LOOK_LIMIT_S)
+
+    async def _post(self, path: str, body: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
+        return await self._call("POST", path, body, limit_s)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None, limit_s: float) -> dict[str, Any]:
+        assert self._session is not None
+        try:
+            async with self._session.request(method, self.url + path, json=body, timeout=aiohttp.ClientTimeout(total=limit_s)) as answer:
+                if answer.status != 200:
+                    raise _error(answer.status, await answer.text())
+                said = await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as broken:
+            raise RuntimeFailed(0, f"the runtime at {self.url} does not answer ({type(broken).__name__})") from broken
+        if not isinstance(said, dict):
+            raise RuntimeFailed(0, "the runtime does not speak Ollama's API")
+        return said
+
+
+def _pieces(line: bytes) -> list[RuntimeText | RuntimeEnd]:
+    """Read one NDJSON line.
+
+    Raises:
+        RuntimeFailed: It says that something went wrong.
+    """
+    said = json.loads(line) if line.strip() else {}
+    if "error" in said:
+        raise RuntimeFailed(500, str(said["error"]))
+    message = said.get("message") or {}
+    content = message.get("content") or said.get("response") or ""
+    thinking = message.get("thinking") or said.get("thinking") or ""
+    tools = tuple(message.get("tool_calls") or ())
+    pieces: list[RuntimeText | RuntimeEnd] = [RuntimeText(content=content, thinking=thinking, tool_calls=tools)] if content or thinking or tools else []
+    if said.get("done"):
+        pieces.append(
+            RuntimeEnd(reason=said.get("done_reason") or "stop", prompt_tokens=said.get("prompt_eval_count"), completion_tokens=said.get("eval_count"))
+        )
+    return pieces
+
+
+def _embedded(said: Mapping[str, Any]) -> list[RuntimeText | RuntimeEnd]:
+    vectors = tuple(tuple(float(value) for value in vector) for vector in said["embeddings"])
+    return [RuntimeText(embeddings=vectors), RuntimeEnd(reason="stop", prompt_tokens=said.get("prompt_eval_count"), completion_tokens=0)]
+
+
+def _error(status: int, text: str) -> RuntimeFailed | RuntimeRefused:
+    try:
+        detail = str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        detail = text[:300]
+    # 404 is not the request's fault: the node lost a model that another one may have.
+    return RuntimeRefused(status, detail) if status in {400, 422} else RuntimeFailed(status, detail)
+
+
+def _context_of(shown: Mapping[str, Any]) -> int:
+    info = shown.get("model_info") or {}
+    return int(info.get(f"{info.get('general.architecture')}.context_length") or 2048)
+
+
+def _weights_digest(shown: Mapping[str, Any]) -> str | None:
+    """The GGUF's sha256, from the line `FROM …/sha256-<hex>` of the modelfile: the model's identity for us."""
+    for line in str(shown.get("modelfile", "")).splitlines():
+        if line.startswith("FROM ") and "sha256-" in line:
+            return line.rpartition("sha256-")[2].strip()
+    return None
