@@ -43,7 +43,7 @@ class Choice:
 
 def version_of(text: str) -> tuple[int, ...] | None:
     """Read a version such as `0.32.15` or `0.32.15-rc1`; None when it is none."""
-    numbers = text.split("-")[0].split(".")
+    numbers = text.split("-", maxsplit=1)[0].split(".")
     return tuple(int(number) for number in numbers) if numbers and all(number.isdigit() for number in numbers) else None
 
 
@@ -77,7 +77,9 @@ def choose(configured: str | None, configured_version: str | None, local: str, l
     """
     if configured:
         if configured_version is None:
-            raise RuntimeUnusable(f"nothing that speaks Ollama's API answers at {configured}", "start Ollama there, or unset GFE_OLLAMA_URL")
+            raise RuntimeUnusable(
+                f"nothing that speaks Ollama's API answers at {configured}", "start Ollama there, or unset GFE_OLLAMA_URL"
+            )
         _refuse_old(configured, configured_version)
         return Choice(RuntimeKind.CONFIGURED, configured, configured_version)
     if local_version is not None:
@@ -89,7 +91,9 @@ def choose(configured: str | None, configured_version: str | None, local: str, l
 def _refuse_old(url: str, version: str) -> None:
     found = version_of(version)
     if found is not None and found < MINIMUM:
-        raise RuntimeUnusable(f"the Ollama at {url} is {version}; at least {'.'.join(map(str, MINIMUM))} is needed", "upgrade Ollama, then start again")
+        raise RuntimeUnusable(
+            f"the Ollama at {url} is {version}; at least {'.'.join(map(str, MINIMUM))} is needed", "upgrade Ollama, then start again"
+        )
 
 
 def choose_for(environment: Mapping[str, str]) -> Choice:

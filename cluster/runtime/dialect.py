@@ -8,7 +8,18 @@ NUMBERS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty",
     "num_predict", "num_ctx", "num_keep",
 )  # fmt: skip
-PASSED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty")
+PASSED = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "seed",
+    "repeat_last_n",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 MAX_TOP_LOGPROBS = 20
 MODEL_NAME = re.compile(r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?$")
 _DURATION = re.compile(r"^(-?)((?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+)$")
@@ -41,7 +52,9 @@ def keep_alive_s(value: Any) -> float | None:
         return float("inf") if value < 0 else float(value)
     found = _DURATION.match(value) if isinstance(value, str) else None
     if found is None:
-        raise BadRequest(f'time: missing unit in duration "{value}"' if str(value).lstrip("-").isdigit() else f'time: invalid duration "{value}"')
+        raise BadRequest(
+            f'time: missing unit in duration "{value}"' if str(value).lstrip("-").isdigit() else f'time: invalid duration "{value}"'
+        )
     if found.group(1):
         return float("inf")
     return sum(float(number) * _UNITS_S[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", found.group(2)))

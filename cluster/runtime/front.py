@@ -237,7 +237,7 @@ class Front:
         limit = loaded.child.context_tokens - 8
         if sum(len(message["content"].encode()) + 16 for message in messages) + 256 < limit:
             return messages
-        others = sum(message["role"] != "system" for message in messages)
+        others, tokens = sum(message["role"] != "system" for message in messages), 0
         for keep in range(others, 0, -1):
             kept = dialect.cut_history(messages, keep)
             tokens = await self.count(loaded, await self.rendered(loaded, kept), add_special=True)
@@ -488,14 +488,20 @@ async def answer(request: web.Request, front: Front, asked: Asked, started_ns: i
                 if text and asked.wants_stream:
                     if stream is None:
                         stream = await open_stream(request)
-                    line = head | {"created_at": now_text()} | shape(text) | {"done": False} | ({"logprobs": more_logprobs} if more_logprobs else {})
+                    line = (
+                        head
+                        | {"created_at": now_text()}
+                        | shape(text)
+                        | {"done": False}
+                        | ({"logprobs": more_logprobs} if more_logprobs else {})
+                    )
                     await stream.write(json.dumps(line).encode() + b"\n")
         except (ChildFailed, BadRequest) as failed:
             if stream is None:
                 raise
             await stream.write(json.dumps({"error": getattr(failed, "text", str(failed))}).encode() + b"\n")
             return stream
-        end = head | {"created_at": now_text()} | shape("" if asked.wants_stream else "".join(texts)) | {"done": True}
+        end: Json = head | {"created_at": now_text()} | shape("" if asked.wants_stream else "".join(texts)) | {"done": True}
         if reason:
             end["done_reason"] = reason
         if logprobs and not asked.wants_stream:
@@ -637,7 +643,9 @@ def main() -> None:
     arguments = parser.parse_args()
     missing = missing_cpu_flags(Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else ()
     if missing:
-        sys.stderr.write(f"this processor lacks {', '.join(missing)}, which the embedded runtime needs\n\nhint: install Ollama and set GFE_OLLAMA_URL\n")
+        sys.stderr.write(
+            f"this processor lacks {', '.join(missing)}, which the embedded runtime needs\n\nhint: install Ollama and set GFE_OLLAMA_URL\n"
+        )
         sys.exit(3)
     asyncio.run(serve(arguments))
 

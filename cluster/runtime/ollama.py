@@ -1,7 +1,7 @@
 """Client of the Ollama API, as a worker or agent needs it: what is there, load it, stream an answer. Errors in our words."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,10 @@ class OllamaRuntime:
         loaded = {row["name"]: row for row in running.get("models") or []}
         models = [await self._offered(row, loaded.get(row["name"])) for row in tags.get("models") or [] if not row.get("remote_host")]
         return Inventory(
-            name="embedded" if self._has_tokenizer else "ollama", version=str(version.get("version", "")), slots=version.get("gfe_slots"), models=tuple(models)
+            name="embedded" if self._has_tokenizer else "ollama",
+            version=str(version.get("version", "")),
+            slots=version.get("gfe_slots"),
+            models=tuple(models),
         )
 
     async def _offered(self, row: Mapping[str, Any], loaded: Mapping[str, Any] | None) -> OfferedModel:
@@ -116,7 +119,9 @@ class OllamaRuntime:
         asked: dict[str, Any] = {"model": model, "content": text} if messages is None else {"model": model, "messages": messages}
         return int((await self._post("/gfe/tokenize", asked, LOOK_LIMIT_S))["tokens"])
 
-    async def stream(self, kind: JobKind, model: str, request: Mapping[str, Any], max_tokens: int) -> AsyncIterator[RuntimeText | RuntimeEnd]:
+    async def stream(
+        self, kind: JobKind, model: str, request: Mapping[str, Any], max_tokens: int
+    ) -> AsyncGenerator[RuntimeText | RuntimeEnd, None]:
         """Run a request and yield its pieces; the last one is a `RuntimeEnd`. Closing the iterator cancels it at the runtime.
 
         Raises:
@@ -177,10 +182,16 @@ def _pieces(line: bytes) -> list[RuntimeText | RuntimeEnd]:
     content = message.get("content") or said.get("response") or ""
     thinking = message.get("thinking") or said.get("thinking") or ""
     tools = tuple(message.get("tool_calls") or ())
-    pieces: list[RuntimeText | RuntimeEnd] = [RuntimeText(content=content, thinking=thinking, tool_calls=tools)] if content or thinking or tools else []
+    pieces: list[RuntimeText | RuntimeEnd] = (
+        [RuntimeText(content=content, thinking=thinking, tool_calls=tools)] if content or thinking or tools else []
+    )
     if said.get("done"):
         pieces.append(
-            RuntimeEnd(reason=said.get("done_reason") or "stop", prompt_tokens=said.get("prompt_eval_count"), completion_tokens=said.get("eval_count"))
+            RuntimeEnd(
+                reason=said.get("done_reason") or "stop",
+                prompt_tokens=said.get("prompt_eval_count"),
+                completion_tokens=said.get("eval_count"),
+            )
         )
     return pieces
 
