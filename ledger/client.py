@@ -30,6 +30,7 @@ from ledger.errors import (
 )
 from ledger.ids import new_uuid7, text_of, uuid_of
 from ledger.key_format import key_id
+from ledger.pricing import Outcome, PriceRow, cost
 from ledger.wire import (
     ANSWERS,
     MAX_OPERATIONS,
@@ -70,6 +71,7 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "OpenHold",
+    "Outcome",
     "PlaceHold",
     "Price",
     "RateLimited",
@@ -77,6 +79,7 @@ __all__ = [
     "Void",
     "check_api_key",
     "credits_text",
+    "job_cost",
     "job_id",
     "micros_of",
     "new_hold_id",
@@ -114,6 +117,12 @@ def uuid_of_job(text: str) -> uuid.UUID:
         ValueError: It is not one.
     """
     return uuid_of("job", text)
+
+
+def job_cost(price: Price, held: int, outcome: Outcome, prompt_tokens: int, completion_tokens: int) -> int:
+    """Tell what the ledger will charge for a job, in micro-credits: the same function, so that an answer can say it at once."""
+    row = PriceRow(price.version, price.flat, price.prompt_per_million, price.completion_per_million)
+    return cost(row, held, outcome, prompt_tokens, completion_tokens)
 
 
 def check_api_key(text: str) -> None:

@@ -71,6 +71,11 @@ def wait_until_it_answers(url: str, limit_s: float = 30) -> None:
             time.sleep(0.05)
 
 
+@pytest.fixture(name="wait_until_it_answers", scope="session")
+def wait_until_it_answers_fixture():
+    return wait_until_it_answers
+
+
 @pytest.fixture(scope="session")
 def template(server_url: str) -> str:
     """Name of the migrated template database."""

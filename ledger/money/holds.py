@@ -16,11 +16,12 @@ from ledger.errors import (
     NotFound,
     RateLimited,
 )
-from ledger.money import accounts, pricing
+from ledger import pricing
+from ledger.money import accounts
 from ledger.money.accounts import AccountIds
 from ledger.money.posting import POCKET, Hold, Kind, Overloaded, Post, Status, Writer
 from ledger.money.prices import PriceBook
-from ledger.money.pricing import PriceRow
+from ledger.pricing import PriceRow
 
 SETTLEMENT_GRACE_S = 600
 OPEN_JOBS_RETRY_S = 5

@@ -3,7 +3,7 @@
 import time
 
 from ledger.db import Connection, Database
-from ledger.money.pricing import PriceRow
+from ledger.pricing import PriceRow
 
 CACHE_S = 2.0
 

@@ -176,4 +176,4 @@ async def test_watchers_hear_of_every_change(node):
     with contextlib.suppress(asyncio.CancelledError):
         await task
     with pytest.raises(NodeBusy, match="draining"):
-        await run(node)
+        await run(node, job="job_2")

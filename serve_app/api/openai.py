@@ -1,0 +1,220 @@
+"""`/v1`: OpenAI's chat completions and models. Bare Starlette routes: this is the hot path."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cluster.errors import ClusterError
+from cluster.jobs import Beat, Text
+from ledger.client import LedgerError, job_id
+from serve_app.api.bodies import read_json
+from serve_app.api.openai_dialect import ChunkWriter, chat_request, completion
+from serve_app.api.sse import EventStream
+from serve_app.auth import credential_of
+from serve_app.context import ServeContext
+from serve_app.db import DatabaseUnavailable
+from serve_app.errors import InvalidRequest, RequestReplayed, ServeError
+from serve_app.problems import as_openai, openai_error
+from serve_app.store.jobs import JobRecord, JobState
+from serve_app.submission import Finished, OpenJob, drive, open_job, require_model
+
+log = structlog.get_logger()
+MAX_KEY_LENGTH = 255
+REPLAY_RETRY_S = 2
+PING = b": ping\n\n"
+Endpoint = Callable[[Request], Awaitable[Any]]
+
+
+def in_openais_words(endpoint: Endpoint) -> Endpoint:
+    """Turn errors into OpenAI's shape; what nobody expected is logged once and answered 500."""
+
+    async def guarded(request: Request) -> Any:
+        try:
+            return await endpoint(request)
+        except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+            return as_openai(error)
+        except Exception as error:
+            log.exception("request_failed", path=request.url.path)
+            return as_openai(error)
+
+    return guarded
+
+
+@in_openais_words
+async def create_chat_completion(request: Request) -> Any:
+    """`POST /v1/chat/completions`."""
+    context: ServeContext = request.app.state.context
+    credential = credential_of(request.headers.get("authorization"), request.headers.get("x-api-key"))
+    body = await read_json(request)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"`Idempotency-Key` must have 1 to {MAX_KEY_LENGTH} characters.", "Idempotency-Key")
+    settings = context.settings
+    model = body.get("model") if isinstance(body.get("model"), str) else settings.default_model
+    asked = chat_request(body, default_model=settings.default_model, default_max_tokens=settings.max_tokens, idempotency_key=key)
+    longest = require_model(model or settings.default_model, context.view.snapshot)
+    if asked.max_tokens > longest:
+        raise InvalidRequest(f"`max_tokens` is {asked.max_tokens}, the model's context has {longest} tokens.", "max_tokens")
+    wants_stream = body.get("stream") is True
+    if body.get("stream") not in (None, True, False):
+        raise InvalidRequest("`stream` must be true or false.", "stream")
+    try:
+        job = await open_job(context, credential, asked)
+    except RequestReplayed as replayed:
+        return await _replayed(context, replayed)
+    if wants_stream:
+        return await _stream(context, job, includes_usage=_wants_usage(body))
+    return await _whole(request, context, job)
+
+
+def _wants_usage(body: dict[str, Any]) -> bool:
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise InvalidRequest("`stream_options` must be an object.", "stream_options")
+    return bool(options and options.get("include_usage"))
+
+
+async def _whole(request: Request, context: ServeContext, job: OpenJob) -> Response:
+    """Read the job to its end and answer at once; a client that leaves cancels it."""
+    reading = asyncio.ensure_future(_read(context, job))
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise InvalidRequest("The client left.")
+        texts, finished = reading.result()
+    finally:
+        for task in (reading, leaving):
+            task.cancel()
+        await asyncio.gather(reading, leaving, return_exceptions=True)
+    return JSONResponse(completion(job.name, job.asked.model, int(time.time()), texts, finished), headers={"X-GFE-Job": job.name})
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read(context: ServeContext, job: OpenJob) -> tuple[list[Text], Finished]:
+    texts: list[Text] = []
+    async with aclosing(drive(context, job)) as events:
+        async for event in events:
+            if isinstance(event, Text):
+                texts.append(event)
+            elif isinstance(event, Finished):
+                return texts, event
+    raise AssertionError("a job ends with Finished or an error")
+
+
+async def _stream(context: ServeContext, job: OpenJob, *, includes_usage: bool) -> EventStream:
+    """Begin a stream: the first event is awaited, so that a job that fails before it gets a true status."""
+    events = drive(context, job)
+    try:
+        first = await anext(events)
+    except BaseException:
+        await events.aclose()
+        raise
+    chunks = ChunkWriter(job.name, job.asked.model, int(time.time()), includes_usage=includes_usage)
+    return EventStream(_chunks(events, first, chunks), {"X-GFE-Job": job.name})
+
+
+async def _chunks(
+    events: AsyncGenerator[Text | Beat | Finished, None], first: Text | Beat | Finished, chunks: ChunkWriter
+) -> AsyncGenerator[bytes, None]:
+    """Write events as chunks. A stream that breaks ends with an error event and without `[DONE]`."""
+
+    def written(event: Text | Beat | Finished) -> bytes:
+        if isinstance(event, Text):
+            return chunks.text(event)
+        return chunks.end(event) if isinstance(event, Finished) else PING
+
+    async with aclosing(events):
+        try:
+            yield written(first)
+            async for event in events:
+                yield written(event)
+        except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+            yield b"data: " + json.dumps(openai_error(error)).encode() + b"\n\n"
+
+
+async def _replayed(context: ServeContext, replayed: RequestReplayed) -> Response:
+    """Answer a repeated Idempotency-Key from the stored job."""
+    record = await context.store.find(replayed.job)
+    if record is None or record.state in {JobState.QUEUED, JobState.RUNNING}:
+        body = {
+            "error": {"message": "This request is still running.", "type": "invalid_request_error", "param": None, "code": "in_progress"}
+        }
+        return JSONResponse(body, 409, {"Retry-After": str(REPLAY_RETRY_S)})
+    if record.state is JobState.SUCCEEDED:
+        name = job_id(record.id)
+        body = completion(
+            name, record.model, int(record.created_at.timestamp()), [Text(seq=0, content=record.result or "")], _finished_of(record)
+        )
+        return JSONResponse(body, headers={"X-GFE-Job": name, "Idempotent-Replayed": "true"})
+    body = {"error": {"message": record.error or "The job failed.", "type": "api_error", "param": None, "code": "job_failed"}}
+    return JSONResponse(body, 502, {"X-GFE-Job": job_id(record.id), "Idempotent-Replayed": "true"})
+
+
+def _finished_of(record: JobRecord) -> Finished:
+    from cluster.jobs import EndReason  # noqa: PLC0415 - only on a replay
+
+    prompt, completed = record.prompt_tokens or 0, record.completion_tokens or 0
+    reason = EndReason.LENGTH if completed >= int(record.request.get("max_tokens") or completed + 1) else EndReason.STOP
+    return Finished(reason=reason, prompt_tokens=prompt, completion_tokens=completed, counted_by="platform", cost=record.cost or 0)
+
+
+def _model_row(name: str, created: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": "providers"}
+
+
+async def _authenticated(request: Request) -> ServeContext:
+    context: ServeContext = request.app.state.context
+    await context.callers.require(credential_of(request.headers.get("authorization"), request.headers.get("x-api-key")), "jobs:read")
+    return context
+
+
+@in_openais_words
+async def list_models(request: Request) -> Response:
+    """`GET /v1/models`."""
+    context = await _authenticated(request)
+    names = sorted(context.view.snapshot.models())
+    return JSONResponse({"object": "list", "data": [_model_row(name, 0) for name in names]})
+
+
+@in_openais_words
+async def get_model(request: Request) -> Response:
+    """`GET /v1/models/{id}`."""
+    context = await _authenticated(request)
+    name = request.path_params["name"]
+    require_model(name, context.view.snapshot)
+    return JSONResponse(_model_row(name, 0))
+
+
+@in_openais_words
+async def unknown_route(request: Request) -> Response:
+    """Any other path below `/v1`."""
+    body = {
+        "error": {
+            "message": f"Unknown route {request.method} {request.url.path}.",
+            "type": "not_found_error",
+            "param": None,
+            "code": "not_found",
+        }
+    }
+    return JSONResponse(body, 404)
+
+
+ROUTES = [
+    Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
+    Route("/v1/models", list_models, methods=["GET"]),
+    Route("/v1/models/{name:path}", get_model, methods=["GET"]),
+    Route("/v1/{rest:path}", unknown_route, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+]

@@ -1,0 +1,44 @@
+"""What the Serve application's handlers work with: made in the replica's lifespan, put together otherwise in tests."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from cluster.limits import LIMITS, Limits
+from cluster.node_client import Nodes
+from cluster.view import View
+from ledger.client import LedgerOperations
+from serve_app.auth import Callers
+from serve_app.settings import ServeSettings
+from serve_app.settlement import Settlement
+from serve_app.store.jobs import JobStore, JobWriter
+
+
+@dataclass(slots=True)
+class ServeContext:
+    """Ledger, cluster and job rows, as one replica has them."""
+
+    settings: ServeSettings
+    ledger: LedgerOperations
+    callers: Callers
+    view: View
+    nodes: Nodes
+    writer: JobWriter
+    store: JobStore
+    settlement: Settlement
+    limits: Limits = LIMITS
+    rng: Random = field(default_factory=Random)
+    _background: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something that must not depend on whether a client stays."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def drained(self, limit_s: float) -> None:
+        """Wait for what was spawned, at most so long."""
+        if self._background:
+            await asyncio.wait(self._background, timeout=limit_s)

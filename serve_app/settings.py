@@ -1,0 +1,37 @@
+"""What can be set for a Serve replica. Handed over as the application's arguments: texts and paths, never secrets."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServeSettings(BaseSettings):
+    """Settings of the Serve application and of its driver."""
+
+    model_config = SettingsConfigDict(env_prefix="GFE_", frozen=True, extra="ignore")
+
+    secrets_dir: Path = Field(description="Folder with one file per secret.")
+    ledger_socket: Path = Field(description="Unix socket of the ledger's internal operations.")
+    api_host: str = Field("127.0.0.1", description="Address of the job APIs.")
+    api_port: int = Field(8000, ge=1, le=65535, description="Port of the job APIs.")
+    ledger_url: str = Field("http://127.0.0.1:8080", description="Where people reach accounts and wallet; shown on the API's page.")
+    dashboard_url: str = Field("http://127.0.0.1:8265", description="Ray's dashboard; shown on the API's page.")
+    ray_address: str = Field("127.0.0.1:6379", description="Address of Ray's head.")
+    runtime_url: str = Field("http://127.0.0.1:11434", description="The Ollama API that this machine's worker uses.")
+    node_host: str = Field("127.0.0.1", description="Address on which a worker serves the node protocol.")
+    node_port: int = Field(0, ge=0, le=65535, description="Port of the node protocol; 0: any.")
+    slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
+    simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
+    default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
+    replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")
+    max_tokens: int = Field(1024, ge=1, description="Longest answer where a request sets no limit, in tokens.")
+    node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
+
+    def secret(self, name: str) -> bytes:
+        """Read a secret's file."""
+        return (self.secrets_dir / name).read_bytes().strip()
+
+    def as_arguments(self) -> dict[str, str]:
+        """Write the settings as the application's arguments."""
+        return {name: str(value) for name, value in self.model_dump().items() if value is not None}

@@ -1,0 +1,72 @@
+"""Tells the ledger what it is owed, until it acknowledges. The rows are the outbox: what a crash leaves open is found there again."""
+
+import asyncio
+import uuid
+from collections.abc import Iterable
+from typing import Literal, cast
+
+import structlog
+
+from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, Settled, Void
+from serve_app.db import DatabaseUnavailable
+from serve_app.store.jobs import JobStore, JobWriter, Owed
+
+log = structlog.get_logger()
+LOOK_S = 3.0
+LEAVE_TO_DRIVER_S = 5.0
+VOID, VOID_RETRYABLE, CAPTURE = "void", "void_retryable", "capture"
+_Outcome = Literal["succeeded", "incomplete", "canceled"]
+
+
+def capture_of(outcome: str) -> str:
+    """Write what is owed for a job that is to be paid for."""
+    return f"{CAPTURE}:{outcome}"
+
+
+class Settlement:
+    """Captures and voids through the batched operations."""
+
+    def __init__(self, ledger: LedgerOperations, writer: JobWriter, store: JobStore) -> None:
+        self._ledger, self._writer, self._store = ledger, writer, store
+        self._in_flight: set[uuid.UUID] = set()
+
+    async def settle(self, owed: Owed) -> None:
+        """Tell the ledger once; if it does not acknowledge, the loop tells it again."""
+        if owed.id in self._in_flight:
+            return
+        self._in_flight.add(owed.id)
+        try:
+            settled = await self._tell(owed)
+        except (HoldNotOpen, NotFound) as refused:
+            # Resolved otherwise: expired, or voided by the sweeper. Nothing is left to do; the books are right by themselves.
+            log.warning("settlement_refused", job=str(owed.id), owed=owed.what, reason=str(refused))
+            self._writer.settled(owed.id, 0)
+        except LedgerError as failed:
+            log.info("settlement_postponed", job=str(owed.id), reason=type(failed).__name__)
+        else:
+            self._writer.settled(owed.id, settled.cost)
+        finally:
+            self._in_flight.discard(owed.id)
+
+    async def _tell(self, owed: Owed) -> Settled:
+        kind, _, outcome = owed.what.partition(":")
+        if kind != CAPTURE:
+            return await self._ledger.void(Void(id=owed.id, reason="not served", retryable=kind == VOID_RETRYABLE))
+        operation = Capture(
+            id=owed.id, outcome=cast("_Outcome", outcome), prompt_tokens=owed.prompt_tokens, completion_tokens=owed.completion_tokens,
+            counted_by="platform" if owed.counted_by == "platform" else "provider", node=owed.node, attempt=owed.attempt,
+        )  # fmt: skip
+        return await self._ledger.capture(operation)
+
+    async def settle_all(self, owed: Iterable[Owed]) -> None:
+        """Tell the ledger many; they share its batches."""
+        await asyncio.gather(*(self.settle(one) for one in owed))
+
+    async def run(self) -> None:
+        """Look for ever for what is owed and was not acknowledged, whoever's job it was."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.settle_all(await self._store.owed(LEAVE_TO_DRIVER_S))
+            except DatabaseUnavailable:
+                continue

@@ -1,0 +1,363 @@
+"""Job rows: what is written, in which order, and what is read.
+
+One batching writer per replica: what arrives while a statement is in the database goes into the next one. `create` and `finish` are
+awaited; `running` and `settled` are not. Every write of a driver names it, so that the old driver of an adopted job writes nothing.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+import structlog
+
+from serve_app.db import DatabaseUnavailable, Line
+
+log = structlog.get_logger()
+LEASE_S = 15
+RETRY_LIMIT_S = 2.5
+MAX_WAITING = 2048
+
+
+class JobState(IntEnum):
+    """The internal states; an end state never changes."""
+
+    QUEUED = 0
+    RUNNING = 1
+    SUCCEEDED = 2
+    FAILED = 3
+    CANCELED = 4
+
+
+WIRE_STATES = {
+    JobState.QUEUED: "PENDING",
+    JobState.RUNNING: "RUNNING",
+    JobState.SUCCEEDED: "COMPLETED",
+    JobState.FAILED: "FAILED",
+    JobState.CANCELED: "CANCELED",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as it begins; `node` is None while it waits for one."""
+
+    id: uuid.UUID
+    user: str
+    username: str
+    key: str
+    kind: str
+    model: str
+    node: str | None
+    held: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A job runs, or moved to another attempt."""
+
+    id: uuid.UUID
+    attempt: int
+    node: str
+    is_running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """A job's end. `owed` is what the ledger still has to be told."""
+
+    id: uuid.UUID
+    state: JobState
+    is_incomplete: bool
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    counted_by: str | None
+    owed: str | None
+    cost: int
+    error: str | None
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """A settlement that the ledger has not acknowledged."""
+
+    id: uuid.UUID
+    what: str
+    prompt_tokens: int
+    completion_tokens: int
+    counted_by: str
+    node: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as it is kept."""
+
+    id: uuid.UUID
+    user: str
+    username: str
+    model: str
+    state: JobState
+    is_incomplete: bool
+    attempt: int
+    node: str | None
+    held: int
+    cost: int | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    request: dict[str, Any]
+    result: str | None
+
+
+CREATE = """
+WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[])
+             AS u(id, user_id, username, key_id, kind, model, node, held, request)),
+job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, lease_until)
+        SELECT id, user_id, username, key_id, kind, model, node, held, true, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
+        ON CONFLICT DO NOTHING RETURNING id),
+text AS (INSERT INTO serve_app.job_text (job_id, request) SELECT new.id, new.request FROM new JOIN job USING (id))
+SELECT id FROM job"""
+PROGRESS = """
+UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
+       started_at = CASE WHEN u.running THEN coalesce(j.started_at, clock_timestamp()) ELSE j.started_at END
+  FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[]) AS u(id, attempt, node, running)
+ WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
+FINISH = """
+WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])
+           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result)),
+done AS (UPDATE serve_app.job j SET state = u.state, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
+         counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, ended_at = clock_timestamp(), lease_until = NULL
+    FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id),
+text AS (UPDATE serve_app.job_text t SET result = u.result FROM u JOIN done USING (id) WHERE t.job_id = u.id AND u.result IS NOT NULL)
+SELECT id FROM done"""
+SETTLED = """
+UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
+  FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
+
+_Waiting = tuple[Any, "asyncio.Future[bool] | None"]
+
+
+class JobWriter:
+    """Writes a replica's job rows in batches. The order between a job's own writes is kept: create, progress, finish, settled."""
+
+    def __init__(self, url: str, driver: str) -> None:
+        self.driver = driver
+        self._line = Line(url, name="gfe_serve_writer")
+        self._creates: list[_Waiting] = []
+        self._progress: dict[uuid.UUID, Progress] = {}
+        self._raises: list[_Waiting] = []
+        self._finishes: list[_Waiting] = []
+        self._settled: dict[uuid.UUID, int | None] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write (inside the running loop)."""
+        self._task = asyncio.create_task(self._run(), name="job writer")
+
+    async def aclose(self) -> None:
+        """Write what waits, then stop."""
+        if self._task:
+            self._wake.set()
+            while self._creates or self._finishes or self._settled:
+                await asyncio.sleep(0.01)
+                if self._task.done():
+                    break
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._line.drop()
+
+    async def create(self, job: NewJob) -> bool:
+        """Record a job; False when its id was there before.
+
+        Raises:
+            DatabaseUnavailable: The outcome is unknown.
+        """
+        return await self._put(self._creates, job)
+
+    def running(self, progress: Progress) -> None:
+        """Say that a job runs; nobody waits for it, the newest state wins."""
+        self._progress[progress.id] = progress
+        self._wake.set()
+
+    async def raise_attempt(self, progress: Progress) -> bool:
+        """Raise a job's attempt number before the attempt is made; False: the job is not ours any more.
+
+        Raises:
+            DatabaseUnavailable: The outcome is unknown.
+        """
+        self._progress.pop(progress.id, None)
+        return await self._put(self._raises, progress)
+
+    async def finish(self, finish: Finish) -> bool:
+        """Record a job's end; False: it had ended before, or is not ours any more.
+
+        Raises:
+            DatabaseUnavailable: The outcome is unknown.
+        """
+        self._progress.pop(finish.id, None)
+        return await self._put(self._finishes, finish)
+
+    def settled(self, id_: uuid.UUID, cost: int | None) -> None:
+        """Say that the ledger acknowledged; nobody waits for it."""
+        self._settled[id_] = cost
+        self._wake.set()
+
+    async def _put(self, waiting: list[_Waiting], value: Any) -> bool:
+        if len(waiting) >= MAX_WAITING:
+            raise DatabaseUnavailable(0)
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting.append((value, future))
+        self._wake.set()
+        return await future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._write(self._creates, self._write_creates)
+            await self._write(self._raises, self._write_progress)
+            await self._write(self._finishes, self._write_finishes)
+            if self._progress:
+                values = [(one, None) for one in self._progress.values()]
+                self._progress = {}
+                await self._write(values, self._write_progress)
+            if self._settled:
+                settled, self._settled = self._settled, {}
+                await self._write_settled(settled)
+
+    async def _write(self, waiting: Sequence[_Waiting], write: Any) -> None:
+        """Write a batch; after a lost connection once more: every write may be done twice."""
+        batch = list(waiting)
+        if not batch:
+            return
+        if isinstance(waiting, list):
+            del waiting[: len(batch)]
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RETRY_LIMIT_S
+        while True:
+            try:
+                done = await write([value for value, _ in batch])
+                break
+            except Exception as failed:  # noqa: BLE001 - whatever it was, the callers must hear of it
+                if isinstance(failed, DatabaseUnavailable) and loop.time() + 0.1 < until:
+                    await asyncio.sleep(0.1)
+                    continue
+                log.warning("job_rows_not_written", count=len(batch), reason=str(failed))
+                for _, future in batch:
+                    if future and not future.done():
+                        future.set_exception(failed if isinstance(failed, DatabaseUnavailable) else DatabaseUnavailable(0))
+                return
+        for value, future in batch:
+            if future and not future.done():
+                future.set_result(value.id in done)
+
+    async def _write_creates(self, jobs: list[NewJob]) -> set[uuid.UUID]:
+        rows = await self._line.query(
+            CREATE,
+            (
+                [job.id for job in jobs], [job.user for job in jobs], [job.username for job in jobs], [job.key for job in jobs],
+                [job.kind for job in jobs], [job.model for job in jobs], [job.node for job in jobs], [job.held for job in jobs],
+                [job.request for job in jobs], self.driver, float(LEASE_S),
+            ),
+        )  # fmt: skip
+        return {row[0] for row in rows}
+
+    async def _write_progress(self, steps: list[Progress]) -> set[uuid.UUID]:
+        arrays = ([one.id for one in steps], [one.attempt for one in steps], [one.node for one in steps], [one.is_running for one in steps])
+        return {row[0] for row in await self._line.query(PROGRESS, (*arrays, self.driver))}
+
+    async def _write_finishes(self, ends: list[Finish]) -> set[uuid.UUID]:
+        arrays = (
+            [one.id for one in ends], [int(one.state) for one in ends], [one.is_incomplete for one in ends], [one.prompt_tokens for one in ends],
+            [one.completion_tokens for one in ends], [one.counted_by for one in ends], [one.owed for one in ends], [one.cost for one in ends],
+            [one.error for one in ends], [one.result for one in ends],
+        )  # fmt: skip
+        return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver))}
+
+    async def _write_settled(self, settled: dict[uuid.UUID, int | None]) -> None:
+        try:
+            await self._line.query(SETTLED, (list(settled), list(settled.values())))
+        except DatabaseUnavailable:
+            self._settled = settled | self._settled  # the next write takes them along
+
+
+class JobStore:
+    """Reads, and the writes of the sweeper; rare, one statement each."""
+
+    def __init__(self, url: str) -> None:
+        self._line = Line(url, name="gfe_serve")
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._line.drop()
+
+    async def ping(self) -> None:
+        """See whether the database answers.
+
+        Raises:
+            DatabaseUnavailable: It does not.
+        """
+        await self._line.query("SELECT 1")
+
+    async def find(self, id_: uuid.UUID) -> JobRecord | None:
+        """Look a job up."""
+        rows = await self._line.query(
+            "SELECT j.id, j.user_id, j.username, j.model, j.state, j.is_incomplete, j.attempt, j.node, j.held, j.cost, j.prompt_tokens, "
+            "j.completion_tokens, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result "
+            "FROM serve_app.job j JOIN serve_app.job_text t ON t.job_id = j.id WHERE j.id = %b",
+            (id_,),
+        )
+        if not rows:
+            return None
+        row = rows[0]
+        return JobRecord(
+            id=row[0], user=row[1], username=row[2], model=row[3], state=JobState(row[4]), is_incomplete=row[5], attempt=row[6], node=row[7],
+            held=row[8], cost=row[9], prompt_tokens=row[10], completion_tokens=row[11], error=row[12], created_at=row[13], started_at=row[14],
+            ended_at=row[15], request=json.loads(row[16]), result=row[17],
+        )  # fmt: skip
+
+    async def known(self, ids: list[uuid.UUID]) -> set[uuid.UUID]:
+        """Tell which jobs exist."""
+        return {row[0] for row in await self._line.query("SELECT id FROM serve_app.job WHERE id = ANY (%b)", (ids,))}
+
+    async def renew(self, driver: str) -> None:
+        """Renew the leases of all jobs of a driver, in one statement."""
+        await self._line.query(
+            "UPDATE serve_app.job SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver = %b AND state < 2",
+            (float(LEASE_S), driver),
+        )
+
+    async def end_orphans(self, grace_s: int) -> list[uuid.UUID]:
+        """End jobs whose driver's lease ran out and whose reader did not come back: they failed by our fault and cost nothing."""
+        rows = await self._line.query(
+            "UPDATE serve_app.job SET state = 3, is_incomplete = (started_at IS NOT NULL), driver = NULL, cost = 0, owed = 'void', lease_until = NULL, "
+            "error = 'The platform restarted while this job ran. It costs nothing.', ended_at = clock_timestamp() "
+            "WHERE id IN (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() - make_interval(secs => %b) "
+            "ORDER BY lease_until LIMIT 200 FOR UPDATE SKIP LOCKED) RETURNING id",
+            (float(grace_s),),
+        )
+        return [row[0] for row in rows]
+
+    async def owed(self, older_than_s: float) -> list[Owed]:
+        """List settlements that the ledger has not acknowledged, oldest first."""
+        rows = await self._line.query(
+            "SELECT id, owed, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), coalesce(counted_by, 'provider'), coalesce(node, ''), attempt "
+            "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <= clock_timestamp() - make_interval(secs => %b) ORDER BY ended_at LIMIT 200",
+            (float(older_than_s),),
+        )
+        return [
+            Owed(id=row[0], what=row[1], prompt_tokens=row[2], completion_tokens=row[3], counted_by=row[4], node=row[5], attempt=row[6])
+            for row in rows
+        ]
