@@ -1,6 +1,7 @@
 """What all tests share: one PostgreSQL server per run, and a migrated database of its own for every test."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -105,3 +106,31 @@ def database(server_url: str, template: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+async def ledger_with(database):
+    """Start ledgers with settings of the test's choice."""
+    stops = []
+
+    async def start(**settings):
+        from tests.running_ledger import start_ledger
+
+        folder = Path(tempfile.mkdtemp(prefix="gfe-"))
+        running, stop = await start_ledger(database, folder, **settings)
+        stops.append(stop)
+        return running
+
+    yield start
+    for stop in stops:
+        await stop()
+
+
+@pytest.fixture
+async def ledger(ledger_with):
+    return await ledger_with(welcome_credits="5.00")
+
+
+@pytest.fixture
+def idempotency_key():
+    return secrets.token_hex(8)

@@ -65,7 +65,9 @@ async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": "scripted failure"}, status=500)
     if not body.get("messages") and not body.get("prompt"):
         return web.json_response({"model": body["model"], "done": True, "done_reason": "load"})
-    count = min(int(value) if action == "words" else 200 if action == "drip" else 6, int((body.get("options") or {}).get("num_predict", 10_000)))
+    count = min(
+        int(value) if action == "words" else 200 if action == "drip" else 6, int((body.get("options") or {}).get("num_predict", 10_000))
+    )
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     script.running += 1
@@ -75,7 +77,9 @@ async def answer(request: web.Request) -> web.StreamResponse:
         script.running -= 1
 
 
-async def speak(request: web.Request, response: web.StreamResponse, body: dict, action: str, value: float, words: list[str]) -> web.StreamResponse:
+async def speak(
+    request: web.Request, response: web.StreamResponse, body: dict, action: str, value: float, words: list[str]
+) -> web.StreamResponse:
     """Write the answer, as scripted."""
     is_chat = request.path.endswith("chat")
 
@@ -115,7 +119,9 @@ async def version(request: web.Request) -> web.Response:
 
 
 async def tags(request: web.Request) -> web.Response:
-    rows = [{"name": name, "model": name, "size": 1000, "digest": hashlib.sha256(name.encode()).hexdigest(), "details": {}} for name in MODELS]
+    rows = [
+        {"name": name, "model": name, "size": 1000, "digest": hashlib.sha256(name.encode()).hexdigest(), "details": {}} for name in MODELS
+    ]
     return web.json_response({"models": rows})
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from starlette.requests import Request
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 MAX_KEY_LENGTH = 255
 REPLAY_RETRY_S = 2
 PING = b": ping\n\n"
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Any]]
 
 
@@ -71,7 +72,7 @@ async def create_chat_completion(request: Request) -> Any:
     except RequestReplayed as replayed:
         return await _replayed(context, replayed)
     if wants_stream:
-        return await _stream(context, job, includes_usage=_wants_usage(body))
+        return await _stream(request, context, job, includes_usage=_wants_usage(body))
     return await _whole(request, context, job)
 
 
@@ -83,19 +84,27 @@ def _wants_usage(body: dict[str, Any]) -> bool:
 
 
 async def _whole(request: Request, context: ServeContext, job: OpenJob) -> Response:
-    """Read the job to its end and answer at once; a client that leaves cancels it."""
-    reading = asyncio.ensure_future(_read(context, job))
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            raise InvalidRequest("The client left.")
-        texts, finished = reading.result()
-    finally:
-        for task in (reading, leaving):
-            task.cancel()
-        await asyncio.gather(reading, leaving, return_exceptions=True)
+    """Read the job to its end and answer at once."""
+    texts, finished = await _unless_left(request, _read(context, job))
     return JSONResponse(completion(job.name, job.asked.model, int(time.time()), texts, finished), headers={"X-GFE-Job": job.name})
+
+
+async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, unless the client leaves before it is done: then it is canceled.
+
+    Raises:
+        InvalidRequest: The client left; nobody reads this.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise InvalidRequest("The client left.")
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _left(request: Request) -> None:
@@ -114,16 +123,20 @@ async def _read(context: ServeContext, job: OpenJob) -> tuple[list[Text], Finish
     raise AssertionError("a job ends with Finished or an error")
 
 
-async def _stream(context: ServeContext, job: OpenJob, *, includes_usage: bool) -> EventStream:
+async def _stream(request: Request, context: ServeContext, job: OpenJob, *, includes_usage: bool) -> EventStream:
     """Begin a stream: the first event is awaited, so that a job that fails before it gets a true status."""
     events = drive(context, job)
     try:
-        first = await anext(events)
+        first = await _unless_left(request, _first(events))
     except BaseException:
         await events.aclose()
         raise
     chunks = ChunkWriter(job.name, job.asked.model, int(time.time()), includes_usage=includes_usage)
     return EventStream(_chunks(events, first, chunks), {"X-GFE-Job": job.name})
+
+
+async def _first(events: AsyncGenerator[Text | Beat | Finished, None]) -> Text | Beat | Finished:
+    return await anext(events)
 
 
 async def _chunks(

@@ -21,7 +21,13 @@ from ledger.client import (
 
 def capture(hold, *, outcome="succeeded", completion_tokens=5, node="node_local", attempt=1, prompt_tokens=10):
     return Capture(
-        id=hold.id, outcome=outcome, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, counted_by="platform", node=node, attempt=attempt
+        id=hold.id,
+        outcome=outcome,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        counted_by="platform",
+        node=node,
+        attempt=attempt,
     )
 
 
@@ -40,7 +46,10 @@ async def test_a_hold_and_its_capture_move_the_price_to_the_provider(ledger):
     assert (await ledger.client.capture(capture(placed))).cost == 1_000_000
     after = await wallet(ledger)
     assert (after["balance"], after["held"], after["total"]) == ("4.00", "0.00", "4.00")
-    assert [(row["kind"], row["amount"], row["balance_after"]) for row in after["logs"]] == [("job_charge", "-1.00", "4.00"), ("welcome", "5.00", "5.00")]
+    assert [(row["kind"], row["amount"], row["balance_after"]) for row in after["logs"]] == [
+        ("job_charge", "-1.00", "4.00"),
+        ("welcome", "5.00", "5.00"),
+    ]
 
 
 async def test_the_same_capture_again_answers_as_the_first_time_and_another_conflicts(ledger):
@@ -101,8 +110,12 @@ async def test_the_fee_is_split_without_losing_a_micro_credit(ledger_with, datab
     import psycopg
 
     with psycopg.connect(database.admin_url) as admin:
-        shares = dict(admin.execute("SELECT CASE WHEN address LIKE 'consumer%' THEN 'provider' ELSE address END, posted FROM ledger.account "
-                                    "WHERE unit = 1 AND posted BETWEEN 1 AND 333").fetchall())
+        shares = dict(
+            admin.execute(
+                "SELECT CASE WHEN address LIKE 'consumer%' THEN 'provider' ELSE address END, posted FROM ledger.account "
+                "WHERE unit = 1 AND posted BETWEEN 1 AND 333"
+            ).fetchall()
+        )
     assert shares == {"provider": 299, "platform:fees": 34}
 
 
@@ -174,7 +187,11 @@ async def test_without_a_service_token_nothing_is_done(ledger):
 
 @pytest.mark.parametrize(
     ("body", "field", "text"),
-    [({"name": "x", "extra": 1}, "extra", "Unknown field."), ({}, "name", "This field is required."), ({"name": 1}, "name", "Not a valid string.")],
+    [
+        ({"name": "x", "extra": 1}, "extra", "Unknown field."),
+        ({}, "name", "This field is required."),
+        ({"name": 1}, "name", "Not a valid string."),
+    ],
 )
 async def test_wrong_bodies_are_400_and_name_the_field(ledger, body, field, text):
     answer = await ledger.http.post("/api/core/keys/", json=body, headers={"Authorization": f"Bearer {ledger.key}"})

@@ -1,13 +1,9 @@
 """A running ledger over a database of the test's own: real sockets, real PostgreSQL."""
 
 import asyncio
-import secrets
-import tempfile
 import time
-from pathlib import Path
 
 import httpx2
-import pytest
 import uvicorn
 
 from cluster.service_tokens import ServiceTokens
@@ -62,29 +58,3 @@ async def start_ledger(database, folder, **settings):
         await context.aclose()
 
     return running, stop
-
-
-@pytest.fixture
-async def ledger_with(database):
-    """Start ledgers with settings of the test's choice."""
-    stops = []
-
-    async def start(**settings):
-        folder = Path(tempfile.mkdtemp(prefix="gfe-"))
-        running, stop = await start_ledger(database, folder, **settings)
-        stops.append(stop)
-        return running
-
-    yield start
-    for stop in stops:
-        await stop()
-
-
-@pytest.fixture
-async def ledger(ledger_with):
-    return await ledger_with(welcome_credits="5.00")
-
-
-@pytest.fixture
-def idempotency_key():
-    return secrets.token_hex(8)

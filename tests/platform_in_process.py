@@ -1,0 +1,165 @@
+"""The whole path of a job in one process, without Ray: real ledger, real PostgreSQL, real worker, scripted runtime."""
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from pathlib import Path
+
+import httpx2
+import uvicorn
+
+from cluster.errors import NoCapacity
+from cluster.gpus import NoGpus
+from cluster.limits import Limits
+from cluster.node_api import serve_node
+from cluster.node_client import NodeClient
+from cluster.nodes import Snapshot
+from cluster.placement import choose
+from cluster.runtime.ollama import OllamaRuntime
+from cluster.service_tokens import ServiceTokens, TokenVerifier
+from cluster.worker import Worker
+from serve_app.app import create_app
+from serve_app.auth import Callers
+from serve_app.context import ServeContext
+from serve_app.local import secrets as made
+from serve_app.settings import ServeSettings
+from serve_app.settlement import Settlement
+from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.submission import PlacementRequest
+from tests.scripted_runtime import Script, serve
+
+
+class LocalView:
+    """The snapshot of workers in this process; waiting polls them. Stands where the Dispatcher's view does."""
+
+    def __init__(self, workers):
+        self.workers = workers
+        self.taken = []
+
+    @property
+    def snapshot(self):
+        return Snapshot(version=1, nodes={worker.node.id: worker.node for worker in self.workers})
+
+    def note_placed(self, node):
+        pass
+
+    def put_back(self, wait):
+        pass
+
+    async def wait_for_slot(self, wait, limit_s):
+        import random
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while True:
+                    request = PlacementRequest(model=wait.model, tokens=wait.tokens, excluded=wait.excluded)
+                    if node := choose(request, self.snapshot, random.Random(1)).node:
+                        return node
+                    await asyncio.sleep(0.02)
+        raise NoCapacity(wait.model, ("busy",), 1)
+
+
+class Platform:
+    """What a test touches: HTTP to the APIs, the ledger, scripts and workers of the nodes."""
+
+    def __init__(self, **parts):
+        self.__dict__.update(parts)
+
+    @property
+    def bearer(self):
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def body(self, model="fake:words=3", text="hello there", **more):
+        return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+    async def chat(self, *args, headers=None, **more):
+        return await self.http.post("/v1/chat/completions", json=self.body(*args, **more), headers=self.bearer | (headers or {}))
+
+    async def wallet(self):
+        return (await self.ledger.http.get("/api/payments/wallet/", headers=self.bearer)).json()
+
+    async def job(self, name):
+        return (await self.http.get(f"/api/computing/jobs/{name}/", headers=self.bearer)).json()
+
+    async def settled(self, limit_s=10):
+        """Wait until no hold is open."""
+        async with asyncio.timeout(limit_s):
+            while (await self.wallet())["held"] != "0.00":
+                await asyncio.sleep(0.02)
+        return (await self.wallet())["balance"]
+
+
+@contextlib.asynccontextmanager
+async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, has_tokenizer=False, loops=False):
+    """Run it over a ledger that runs already."""
+    folder = ledger.folder
+    made.overwrite(folder / "serve_database_url", database.serve_url)
+    tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
+    verifier = TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), "node")
+    settings = ServeSettings(
+        secrets_dir=folder, ledger_socket=ledger.context.settings.ledger_socket, default_model="fake:words=3", node_wait_s=2
+    )
+    scripts, workers, runners = [], [], []
+    for n in range(nodes):
+        script = Script()
+        script.has_tokenizer = has_tokenizer
+        runner, runtime_url = await serve(script)
+        worker = Worker("node_local" if n == 0 else f"node_{n}", "n", OllamaRuntime(runtime_url), NoGpus(), slots=slots)
+        await worker.start()
+        node_runner, url = await serve_node(worker, verifier, "127.0.0.1", 0)
+        worker._set_node(url=url)
+        scripts.append(script)
+        workers.append(worker)
+        runners += [node_runner, runner]
+    client = NodeClient(lambda: tokens.mint("node"))
+    await client.start()
+    writer, store = JobWriter(database.serve_url, "driver-test"), JobStore(database.serve_url)
+    writer.start()
+    settlement = Settlement(ledger.client, writer, store)
+    context = ServeContext(
+        settings=settings, ledger=ledger.client, callers=Callers(ledger.client), view=LocalView(workers), nodes=client, writer=writer, store=store,
+        settlement=settlement, limits=limits or Limits(first_token_s=5, idle_s=5),
+    )  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def opens():
+        yield context
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(create_app(opens), host="127.0.0.1", port=port, log_config=None))
+    serving = asyncio.create_task(server._serve())
+    async with asyncio.timeout(10):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    settling = asyncio.create_task(settlement.run()) if loops else None
+    url = f"http://127.0.0.1:{port}"
+    http = httpx2.AsyncClient(base_url=url, timeout=30)
+    try:
+        yield Platform(
+            http=http,
+            url=url,
+            key=ledger.key,
+            ledger=ledger,
+            context=context,
+            scripts=scripts,
+            workers=workers,
+            runners=runners,
+            settings=settings,
+        )
+    finally:
+        await http.aclose()
+        if settling:
+            settling.cancel()
+        await context.drained(5)
+        server.should_exit = True
+        await serving
+        await writer.aclose()
+        await store.aclose()
+        await client.aclose()
+        for worker in workers:
+            await worker.aclose()
+        for runner in runners:
+            await runner.cleanup()
