@@ -1,0 +1,76 @@
+"""`gfe`: one binary. Commands are named as strings and imported when they run, so that help costs nothing."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command as command_of
+
+# name -> (where its function or Typer app is, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("serve_app.local.commands:up", "Start the whole platform on this machine."),
+    "down": ("serve_app.local.commands:down", "Stop it; --purge deletes its data too."),
+    "status": ("serve_app.local.commands:status", "Tell what runs; exit 1 unless all is well."),
+    "logs": ("serve_app.local.commands:logs", "Show the logs of the parts."),
+    "chat": ("serve_app.cli.chat:chat", "Talk to a model; tells what it cost."),
+    "models": ("serve_app.cli.read:models", "List the models that are offered now."),
+    "jobs": ("serve_app.cli.read:jobs", "Show one of your jobs."),
+    "wallet": ("serve_app.cli.read:wallet", "Show your balance and the last entries."),
+    "keys": ("serve_app.cli.keys:app", "Make, list and revoke API keys."),
+    "doctor": ("serve_app.cli.doctor:doctor", "Check this machine, with what mends each finding."),
+    "db": ("serve_app.cli.db:app", "Bring the database to the newest shape."),
+    "ledger": ("ledger.cli:app", "Run the ledger, prove its books."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Knows its commands by name; loads one when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        found: Any = getattr(importlib.import_module(module_name), attribute)
+        if isinstance(found, typer.Typer):
+            command = command_of(found)
+        else:
+            app = typer.Typer(add_completion=False)
+            app.command(name=cmd_name)(found)
+            command = command_of(app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help lines from the table, without loading anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=LazyGroup, name="gfe", help="GPU-For-Everyone: anybody's GPU, one honest market.", add_completion=False, rich_markup_mode=None, no_args_is_help=True
+)
+
+
+@app.callback()
+def root() -> None:
+    """GPU-For-Everyone: anybody's GPU, one honest market."""
+
+
+def main() -> None:
+    """Run the command line. Expected errors are one line and a hint; everything else is a defect and shows its traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
