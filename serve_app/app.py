@@ -38,4 +38,3 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if request.url.path.startswith("/api/") and error.status_code == 404:
         return as_problem_json(UnknownJob())
     return Response(f"{error.status_code} {error.detail}\n", error.status_code, media_type="text/plain")
-

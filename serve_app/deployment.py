@@ -1,89 +1,30 @@
-"""The application in Ray Serve, and its driver: the part `serve` of `gfe up`.
+"""The application in Ray Serve, and its driver: the part `serve` of `gfe up`. What a replica is made of is in `serve_app/replica.py`."""
 
-A replica's context is made in the application's lifespan, from arguments that are texts and paths; secrets are read from files there.
-"""
-
-import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
-from cluster.connect import NAMESPACE, connect
-from cluster.dispatcher_actor import NAME, get_or_start
-from cluster.node_client import NodeClient
-from cluster.service_tokens import ServiceTokens
-from cluster.view import ClusterView
+from cluster.connect import connect
+from cluster.dispatcher_actor import get_or_start
 from cluster.worker_actor import WorkerSettings
-from ledger.client import LedgerClient
-from serve_app.app import create_app
-from serve_app.auth import Callers
-from serve_app.context import ServeContext
+from serve_app import replica
 from serve_app.settings import ServeSettings
-from serve_app.settlement import Settlement
-from serve_app.store.jobs import JobStore, JobWriter
-from serve_app.sweeper import renew_leases, sweep
 
 import ray  # isort: skip - after cluster.connect, which sets what Ray reads at its import
-from fastapi import FastAPI
 from ray import serve
 
 log = structlog.get_logger()
 APPLICATION = "gfe"
-SERVICE = "serve"
-DRAIN_LIMIT_S = 10.0
 START_TRIES = 3
 WATCH_S = 1.0
 SILENT_LIMIT_S = 45.0  # Ray brings HAProxy and replicas back within about 30 s by itself
-
-
-@asynccontextmanager
-async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
-    """Make a replica's context, run its loops, end both."""
-    tokens = ServiceTokens(settings.secret("service_serve.pem"), SERVICE)
-    database_url = settings.secret("serve_database_url").decode()
-    driver = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    ledger = LedgerClient(settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
-    nodes = NodeClient(lambda: tokens.mint("node"))
-    view = ClusterView(lambda: ray.get_actor(NAME, namespace=NAMESPACE))
-    writer, store = JobWriter(database_url, driver), JobStore(database_url)
-    settlement = Settlement(ledger, writer, store)
-    context = ServeContext(
-        settings=settings, ledger=ledger, callers=Callers(ledger), view=view, nodes=nodes, writer=writer, store=store, settlement=settlement
-    )
-    await ledger.start()
-    await nodes.start()
-    writer.start()
-    view.start()
-    # The loops have connections of their own: a slow sweep must not delay a lease.
-    leases, sweeps = JobStore(database_url), JobStore(database_url)
-    loops = [asyncio.create_task(one) for one in (renew_leases(leases, driver), sweep(sweeps, ledger), settlement.run())]
-    try:
-        yield context
-    finally:
-        await context.drained(DRAIN_LIMIT_S)
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        await view.aclose()
-        await writer.aclose()
-        for one in (leases, sweeps, store, nodes, ledger):
-            await one.aclose()
-
-
-def create_replica_app() -> FastAPI:
-    """Build the replica's application; its settings came with the deployment."""
-    settings = ServeSettings(**serve.get_replica_context().servable_object.arguments)
-    return create_app(lambda: opened(settings))
 
 
 @serve.deployment(
@@ -92,18 +33,20 @@ def create_replica_app() -> FastAPI:
     graceful_shutdown_timeout_s=30,
     ray_actor_options={"num_cpus": 0, "resources": {"control": 0.001}, "label_selector": {"gfe.io/role": "control"}},
 )
-@serve.ingress(create_replica_app)
+@serve.ingress(replica.create_replica_app)
 class Api:
     """One replica of the job APIs."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self.arguments = arguments
+        replica.tell(arguments)
 
 
 def build(args: dict[str, str]) -> serve.Application:
     """Build the application from its arguments (`import_path: serve_app.deployment:build`)."""
     replicas = int(args.get("replicas", 1))
-    return Api.options(num_replicas=replicas).bind(args)  # type: ignore[no-any-return]
+    api: Any = Api  # Serve wraps the class
+    application: serve.Application = api.options(num_replicas=replicas).bind(args)
+    return application
 
 
 # --- the driver -----------------------------------------------------------------------------------------------------------------------

@@ -55,7 +55,12 @@ class LazyGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=LazyGroup, name="gfe", help="GPU-For-Everyone: anybody's GPU, one honest market.", add_completion=False, rich_markup_mode=None, no_args_is_help=True
+    cls=LazyGroup,
+    name="gfe",
+    help="GPU-For-Everyone: anybody's GPU, one honest market.",
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
 )
 
 

@@ -107,7 +107,9 @@ def platform() -> Finding:
     state = state_of(home)
     if state is None:
         return Finding("platform", True, f"not up ({home.root})")
-    return Finding("platform", is_green(state), "up" if is_green(state) else "up, but not every part is well", "`gfe status`, then `gfe logs <part>`")
+    return Finding(
+        "platform", is_green(state), "up" if is_green(state) else "up, but not every part is well", "`gfe status`, then `gfe logs <part>`"
+    )
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (python_version, our_packages, bytecode, processor, memory, disk, runtime, gpus, platform)

@@ -27,7 +27,9 @@ class Installation:
     def call(self, method: str, url: str, **options: Any) -> Any:
         """Call an API and answer its JSON (None for an empty answer)."""
         try:
-            answer = httpx2.request(method, url, headers={"Authorization": f"Bearer {self.key}"}, timeout=TIMEOUT, trust_env=False, **options)
+            answer = httpx2.request(
+                method, url, headers={"Authorization": f"Bearer {self.key}"}, timeout=TIMEOUT, trust_env=False, **options
+            )
         except httpx2.HTTPError as failed:
             refuse(f"{url} does not answer ({type(failed).__name__})", "`gfe status` tells which part is down")
         if answer.is_error:
@@ -38,7 +40,9 @@ class Installation:
         """Stream a chat completion, chunk by chunk."""
         url = f"{self.api_url}/v1/chat/completions"
         try:
-            with httpx2.stream("POST", url, json=body, headers={"Authorization": f"Bearer {self.key}"}, timeout=TIMEOUT, trust_env=False) as answer:
+            with httpx2.stream(
+                "POST", url, json=body, headers={"Authorization": f"Bearer {self.key}"}, timeout=TIMEOUT, trust_env=False
+            ) as answer:
                 if answer.is_error:
                     refuse(*error_of(answer.read()))
                 for line in answer.iter_lines():

@@ -8,23 +8,17 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve_app.local.errors import Refused
 
-class HomeUnusable(Exception):
+RUNTIME_PARENT = Path("/tmp")  # noqa: S108 - the folder below it is closed, and refused when it is somebody else's
+
+
+class HomeUnusable(Refused):
     """The folder cannot be used; says why and what to do."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what, hint)
-        self.what = what
-        self.hint = hint
-
-    def __str__(self) -> str:
-        """Say what is wrong."""
-        return self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,7 @@ class Home:
     @property
     def runtime(self) -> Path:
         """The short folder of sockets."""
-        return Path(tempfile.gettempdir()) / f"gfe-{os.geteuid()}-{self.tag}"
+        return RUNTIME_PARENT / f"gfe-{os.geteuid()}-{self.tag}"
 
     @property
     def postgres(self) -> Path:
@@ -78,6 +72,21 @@ class Home:
     def state_file(self) -> Path:
         """The supervisor's state, written atomically."""
         return self.run / "state.json"
+
+    @property
+    def ports_file(self) -> Path:
+        """The ports that the last start took; the next takes the same."""
+        return self.run / "ports.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked as long as anything of the installation runs."""
+        return self.runtime / "lock"
+
+    @property
+    def reserved_file(self) -> Path:
+        """The ports of the running installation, for others of the same user to keep clear of."""
+        return self.runtime / "ports.json"
 
     @property
     def ledger_socket(self) -> Path:
@@ -115,12 +124,13 @@ class Home:
             raise HomeUnusable(
                 f"the folder {self.root} cannot be written: {refused.strerror}", "set GFE_HOME to a folder of yours, e.g. GFE_HOME=~/gfe"
             ) from refused
-        # Others may pass through (PostgreSQL runs as another user when root starts us); each folder inside is closed by itself.
-        self.runtime.mkdir(mode=0o711, exist_ok=True)
+        # Root's folder may be passed through, for PostgreSQL runs as another user then; each folder inside is closed by itself.
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        self.runtime.mkdir(mode=mode, exist_ok=True)
         found = self.runtime.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise HomeUnusable(f"{self.runtime} belongs to somebody else", "set TMPDIR to a folder of yours")
-        self.runtime.chmod(0o711)
+            raise HomeUnusable(f"{self.runtime} belongs to somebody else", "remove it, or set GFE_HOME to another folder")
+        self.runtime.chmod(mode)
         for folder in (self.ledger_socket.parent, self.ray, self.haproxy):
             folder.mkdir(mode=0o700, exist_ok=True)
 

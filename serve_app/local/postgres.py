@@ -8,26 +8,25 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
+
+from serve_app.local import processes
+from serve_app.local.errors import Refused
 
 PORT = 5432  # names the socket file; no TCP port is opened
 SUPERUSER = "postgres"
+CLUSTER = "cluster"  # the data inside the folder, which appears when it is whole
+FAST_SHUTDOWN = signal.SIGINT  # what runs is rolled back, then it stops (PostgreSQL manual, 18.5)
+LEFTOVER_LIMIT_S = 10.0
 REACHABLE = Path("/var/lib/gfe")  # where root keeps what the server's user must reach when the home is closed to it
 
 
-class PostgresError(Exception):
+class PostgresError(Refused):
     """The embedded server cannot be used; says what and what to do."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what, hint)
-        self.what = what
-        self.hint = hint
-
-    def __str__(self) -> str:
-        """Say what is wrong."""
-        return self.what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class Server:
 
     def url(self, role: str, password: str, database: str = "gfe") -> str:
         """Write the libpq URL of a role."""
-        return f"postgresql://{role}:{password}@/{database}?host={self.socket_folder}&port={PORT}"
+        return f"postgresql://{role}:{password}@/{database}?host={quote(str(self.socket_folder))}&port={PORT}"
 
     def command(self) -> list[str]:
         """Tell the command line of the server; it dies with whoever started it."""
@@ -122,35 +121,72 @@ def locate(folder: Path, socket_folder: Path, *, tag: str) -> Server:
     socket_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if user is None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Server(binaries=binaries, data=folder, socket_folder=socket_folder, user=None)
+        return Server(binaries=binaries, data=folder / CLUSTER, socket_folder=socket_folder, user=None)
     owner = pwd.getpwnam(user)
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _can_reach(user, binaries / "postgres"):
         binaries = _copy_binaries(binaries)
     if not folder.is_symlink() and not folder.exists() and not _can_reach(user, folder.parent):
-        data = REACHABLE / tag / "postgres"
-        data.mkdir(parents=True, exist_ok=True)
+        data = _reachable(tag) / "postgres"
+        data.mkdir(exist_ok=True)
         folder.symlink_to(data)
-    folder.mkdir(exist_ok=True)
+    folder.resolve().mkdir(parents=True, exist_ok=True)  # what a link points to may have been deleted
     data = folder.resolve()
     for path, mode in ((data, 0o700), (socket_folder, 0o700)):
         os.chown(path, owner.pw_uid, owner.pw_gid)
         path.chmod(mode)
-    return Server(binaries=binaries, data=data, socket_folder=socket_folder, user=user)
+    return Server(binaries=binaries, data=data / CLUSTER, socket_folder=socket_folder, user=user)
+
+
+def _reachable(name: str) -> Path:
+    """Make a folder that every user may pass through."""
+    folder = REACHABLE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in (REACHABLE, folder):
+        each.chmod(0o755)
+    return folder
 
 
 def _copy_binaries(binaries: Path) -> Path:
-    """Copy the programs once to where everybody can reach them."""
-    target = REACHABLE / f"postgresql-{binaries.parents[1].name}-{os.stat(binaries / 'postgres').st_mtime_ns}"
+    """Copy the programs once to where everybody can reach them, with the libraries that stand beside them."""
+    package = binaries.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")
+    target = _reachable("programs") / f"{major_version(binaries)}-{(binaries / 'postgres').stat().st_mtime_ns}"
     if not target.exists():
-        REACHABLE.mkdir(parents=True, exist_ok=True)
-        half_made = target.with_name(f"{target.name}.{os.getpid()}")
-        shutil.copytree(binaries.parent, half_made, symlinks=True)
+        half_made = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.copytree(binaries.parent, half_made / package.name / "pginstall", symlinks=True, ignore=shutil.ignore_patterns("include"))
+        if libraries.is_dir():
+            shutil.copytree(libraries, half_made / libraries.name)
+        for folder, _, _ in os.walk(half_made):
+            Path(folder).chmod(0o755)
         try:
             half_made.rename(target)
         except OSError:  # another start was faster
             shutil.rmtree(half_made)
-    return target / "bin"
+    return target / package.name / "pginstall" / "bin"
+
+
+def end_leftover(server: Server) -> None:
+    """End a server that a dead installation left behind on this data, and remove what hinders a new one.
+
+    PostgreSQL itself refuses to start when the id in `postmaster.pid` belongs to any living process of its user, a stranger's too.
+
+    Raises:
+        PostgresError: The old server does not end.
+    """
+    note = server.data / "postmaster.pid"
+    try:
+        pid = int(note.read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    old = processes.process_of(pid)
+    if old is not None and processes.is_postmaster(old) and f" -D {server.data} " in f"{processes.command_of(pid)} ":
+        processes.send(old, FAST_SHUTDOWN)
+        if processes.wait_gone([old], LEFTOVER_LIMIT_S):
+            raise PostgresError(
+                f"an older PostgreSQL (process {pid}) still runs on {server.data} and does not end", f"end it: kill -QUIT {pid}"
+            )
+    note.unlink(missing_ok=True)
 
 
 def initialize(server: Server, password: str, *, is_throw_away: bool = False) -> None:
@@ -169,17 +205,30 @@ def initialize(server: Server, password: str, *, is_throw_away: bool = False) ->
                 f"dump it with PostgreSQL {found} (`pg_dumpall`), move the folder away, start, and load the dump with `psql`",
             )
         return
-    command = [*_as_user(server.user), str(server.binaries / "initdb"), "-D", str(server.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C"]
-    if is_throw_away:
-        command += ["--auth=trust", "--no-sync"]
-    else:
-        command += ["--auth=scram-sha-256", "--pwfile=/dev/stdin"]
-    done = subprocess.run(command, input=password + "\n", capture_output=True, text=True, check=False)
+    half_made = server.data.with_name("half-made")  # renamed when it is whole: an interrupted start leaves nothing that looks right
+    shutil.rmtree(half_made, ignore_errors=True)
+    password_file = server.socket_folder / "password"
+    _write_for(server.user, password_file, password)
+    command = [*_as_user(server.user), str(server.binaries / "initdb"), "-D", str(half_made), "-U", SUPERUSER, "-E", "UTF8", "--locale=C"]
+    command += ["--auth=trust", "--no-sync"] if is_throw_away else ["--auth=scram-sha-256", f"--pwfile={password_file}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    finally:
+        password_file.unlink(missing_ok=True)
     if done.returncode:
-        shutil.rmtree(server.data, ignore_errors=True)
-        raise PostgresError(
-            f"initdb failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}", "see the lines above"
-        )
+        shutil.rmtree(half_made, ignore_errors=True)
+        why = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise PostgresError(f"initdb failed: {why}", f"check that the disk of {server.data.parent} is not full")
+    half_made.rename(server.data)
+
+
+def _write_for(user: str | None, path: Path, text: str) -> None:
+    """Write a file that only this user may read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    if user is not None:
+        shutil.chown(path, user)
 
 
 def purge(server_folder: Path, *, tag: str) -> None:

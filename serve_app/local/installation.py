@@ -1,0 +1,247 @@
+"""The parts of `gfe up` and their command lines: what runs on one machine, in which environment, and how one sees that it is ready.
+
+No secret stands in an environment or an argument: the parts get the path of the secrets' folder. Ray's processes do not even get that,
+and of the caller's environment only what `PASSED_ON` names.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve_app.local import processes
+from serve_app.local.home import Home
+from serve_app.local.parts import Part, http_gate, postgres_gate
+from serve_app.local.ports import REPLICA_WINDOW, WORKER_WINDOW, Ports
+from serve_app.local.postgres import FAST_SHUTDOWN, Server
+
+PASSED_ON = (
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+)
+SECRET_SETTINGS = frozenset({"GFE_DATABASE_URL", "GFE_API_KEY", "GFE_TEST_DATABASE_URL"})
+OBJECT_STORE_BYTES = 200_000_000  # answers travel by HTTP, not through Ray's store
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything that decides what is started; made once per start, never changed."""
+
+    home: Home
+    ports: Ports
+    node_id: str
+    postgres: Server | None  # None: a server of somebody else's, by URL
+    runtime_url: str | None  # None: the embedded runtime
+    haproxy: Path | None  # None: Ray's own ingress
+    haproxy_wrapper: Path  # starts it, on loopback only
+    ray_python: Path  # the same Python by a path that Ray can hand to a shell
+    environment: Mapping[str, str]  # the caller's
+
+    @property
+    def api_url(self) -> str:
+        """Where consumers reach the job APIs."""
+        return f"http://{LOOPBACK}:{self.ports.api}"
+
+    @property
+    def console_url(self) -> str:
+        """Where people find accounts and wallet."""
+        return f"http://{LOOPBACK}:{self.ports.console}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """Ray's dashboard."""
+        return f"http://{LOOPBACK}:{self.ports.dashboard}"
+
+    @property
+    def embedded_runtime_url(self) -> str:
+        """Where the embedded runtime listens."""
+        return f"http://{LOOPBACK}:{self.ports.runtime}"
+
+
+def parts_of(setup: Setup) -> tuple[Part, ...]:
+    """List the parts of an installation."""
+    found = [_upgrade(setup), _bootstrap(setup), _ledger(setup), _ray(setup), _serve(setup)]
+    if setup.postgres is not None:
+        found.insert(0, _postgres(setup, setup.postgres))
+    if setup.runtime_url is None:
+        found.insert(0, _runtime(setup))
+    return tuple(found)
+
+
+def _python(*arguments: str, python: str | Path = sys.executable) -> tuple[str, ...]:
+    """Write the command line of a module; `-P` keeps the working directory off the import path."""
+    return (str(python), "-P", "-m", *arguments)
+
+
+def _environment(setup: Setup, part: str, own: Mapping[str, str]) -> dict[str, str]:
+    """Build a part's environment from nothing: what is passed on, the marks of this installation, the part's own."""
+    passed = {name: setup.environment[name] for name in PASSED_ON if name in setup.environment}
+    search = os.pathsep.join((str(Path(sys.executable).parent), setup.environment.get("PATH") or os.defpath))
+    marks = {processes.MARK: setup.home.tag, "GFE_PART": part}
+    return {"HOME": str(setup.home.root), **passed, "PATH": search, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **marks, **own}
+
+
+def _settings(setup: Setup) -> dict[str, str]:
+    """Tell our own settings to one of our services: what the caller set, and what this start decided."""
+    given = {name: value for name, value in setup.environment.items() if name.startswith("GFE_") and name not in SECRET_SETTINGS}
+    home, ports = setup.home, setup.ports
+    return given | {
+        "GFE_HOME": str(home.root),
+        "GFE_SECRETS_DIR": str(home.secrets),
+        "GFE_LEDGER_HOST": LOOPBACK,
+        "GFE_LEDGER_PORT": str(ports.console),
+        "GFE_LEDGER_URL": setup.console_url,
+        "GFE_LEDGER_SOCKET": str(home.ledger_socket),
+        "GFE_API_URL": setup.api_url,
+        "GFE_API_HOST": LOOPBACK,
+        "GFE_API_PORT": str(ports.api),
+        "GFE_RAY_ADDRESS": f"{LOOPBACK}:{ports.gcs}",
+        "GFE_DASHBOARD_URL": setup.dashboard_url,
+        "GFE_RUNTIME_URL": setup.runtime_url or setup.embedded_runtime_url,
+        "GFE_NODE_ID": setup.node_id,
+    }
+
+
+def _ray_environment(setup: Setup) -> dict[str, str]:
+    """Tell Ray's own settings; the head and its driver get the same (docs/decisions/0006-ray-on-loopback.md)."""
+    home, ports = setup.home, setup.ports
+    ingress = {"RAY_SERVE_PROXY_USE_GRPC": "1"}
+    if setup.haproxy is not None:
+        ingress = {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(setup.haproxy_wrapper),
+            "GFE_HAPROXY": str(setup.haproxy),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(home.haproxy / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(home.haproxy / "admin.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(home.haproxy / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(home.haproxy),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(home.haproxy / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
+        }
+    return ingress | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.secrets / "ray_token"),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_worker_niceness": "0",
+        "RAY_health_check_initial_delay_ms": "5000",
+        "RAY_health_check_period_ms": "2000",
+        "RAY_health_check_timeout_ms": "3000",
+        "RAY_health_check_failure_threshold": "3",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.replica_window),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_window + REPLICA_WINDOW - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc_window),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc_window + REPLICA_WINDOW - 1),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
+        "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
+        "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
+    }
+
+
+def _postgres(setup: Setup, server: Server) -> Part:
+    return Part(
+        name="postgres",
+        command=tuple(server.command()),
+        environment=_environment(setup, "postgres", {}),
+        gate=postgres_gate((setup.home.secrets / "admin_database_url").read_text()),
+        limit_s=30,
+        stop_signal=FAST_SHUTDOWN,
+        stop_s=5,
+    )
+
+
+def _upgrade(setup: Setup) -> Part:
+    after = () if setup.postgres is None else ("postgres",)
+    own = {"GFE_SECRETS_DIR": str(setup.home.secrets)}
+    return Part(
+        name="upgrade", command=_python("serve_app.local.database"), environment=_environment(setup, "upgrade", own), after=after, tries=1
+    )
+
+
+def _bootstrap(setup: Setup) -> Part:
+    environment = _environment(setup, "bootstrap", _settings(setup))
+    return Part(name="bootstrap", command=_python("ledger.cli", "bootstrap"), environment=environment, after=("upgrade",), tries=1)
+
+
+def _ledger(setup: Setup) -> Part:
+    return Part(
+        name="ledger",
+        command=_python("ledger.cli", "serve"),
+        environment=_environment(setup, "ledger", _settings(setup)),
+        gate=http_gate(f"{setup.console_url}/api/core/health/"),
+        after=("bootstrap",),
+        stop_s=4,
+    )
+
+
+def _runtime(setup: Setup) -> Part:
+    return Part(
+        name="runtime",
+        command=_python("cluster.runtime.front", "--host", LOOPBACK, "--port", str(setup.ports.runtime), "--store", str(setup.home.models)),
+        environment=_environment(setup, "runtime", {}),
+        gate=http_gate(f"{setup.embedded_runtime_url}/api/version"),
+        limit_s=180,  # the first start fetches the model's package
+    )
+
+
+def _ray(setup: Setup) -> Part:
+    ports = setup.ports
+    command = (
+        *_python("ray.scripts.scripts", "start", "--head", "--block", python=setup.ray_python),
+        "--node-ip-address", LOOPBACK,
+        "--port", str(ports.gcs),
+        "--dashboard-host", LOOPBACK, "--dashboard-port", str(ports.dashboard),
+        "--ray-client-server-port", str(ports.ray_client),
+        "--node-manager-port", str(ports.node_manager), "--object-manager-port", str(ports.object_manager),
+        "--runtime-env-agent-port", str(ports.runtime_env_agent),
+        "--dashboard-agent-listen-port", str(ports.dashboard_agent), "--dashboard-agent-grpc-port", str(ports.dashboard_agent_grpc),
+        "--metrics-export-port", str(ports.metrics_export),
+        "--min-worker-port", str(ports.worker_window), "--max-worker-port", str(ports.worker_window + WORKER_WINDOW - 1),
+        "--num-cpus", "0", "--resources", json.dumps({"control": 1000}),
+        "--labels", f"gfe.io/role=control,gfe.io/node={setup.node_id}",
+        "--object-store-memory", str(OBJECT_STORE_BYTES),
+        "--temp-dir", str(setup.home.ray),
+        "--disable-usage-stats", "--log-style", "record", "--log-color", "false",
+    )  # fmt: skip
+    return Part(
+        name="ray",
+        command=command,
+        environment=_environment(setup, "ray", _ray_environment(setup)),
+        gate=http_gate(f"{setup.dashboard_url}/api/gcs_healthz", f"http://{LOOPBACK}:{ports.dashboard_agent}/api/local_raylet_healthz"),
+        limit_s=120,
+        tries=3,
+        stop_s=4,
+    )
+
+
+def _serve(setup: Setup) -> Part:
+    return Part(
+        name="serve",
+        command=_python("serve_app.deployment", python=setup.ray_python),
+        environment=_environment(setup, "serve", _settings(setup) | _ray_environment(setup)),
+        gate=http_gate(f"{setup.api_url}/readyz"),
+        after=("ray", "upgrade"),
+        restarts_with=("ray",),
+        limit_s=120,
+        tries=3,
+        stop_s=3,
+    )

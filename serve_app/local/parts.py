@@ -1,0 +1,151 @@
+"""What a part of an installation is: a child process, what must be ready before it, and how one sees that it is ready itself."""
+
+import asyncio
+import http.client
+import signal
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Gate = Callable[[], Awaitable[str | None]]  # None: ready; else why not
+
+GATE_LIMIT_S = 3.0
+
+
+class State(StrEnum):
+    """Where a part stands."""
+
+    WAITING = "waiting"  # for the parts before it
+    STARTING = "starting"
+    RUNNING = "running"
+    UNHEALTHY = "unhealthy"  # it runs, but its gate says no
+    RESTARTING = "restarting"
+    DONE = "done"  # a step that has been taken
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part: how to start it, what it needs, when it counts as ready, how it is stopped."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    gate: Gate | None = None  # None: a step, ready when it has ended with 0
+    after: tuple[str, ...] = ()
+    restarts_with: tuple[str, ...] = ()  # when one of these starts anew, so does this
+    limit_s: float = 60  # to become ready
+    tries: int = 2  # at the first start; later a part is restarted for ever
+    unhealthy_limit_s: float = 120  # then it is restarted
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_s: float = 3
+
+    @property
+    def is_step(self) -> bool:
+        """Tell whether it runs once and ends."""
+        return self.gate is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartStatus:
+    """What is known of a part now."""
+
+    name: str
+    state: State
+    pid: int | None = None
+    start: int | None = None  # the process's start time, in the kernel's ticks
+    restarts: int = 0
+    since: float = 0.0  # Unix time of the last change of state
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One line for people: what happened to a part."""
+
+    part: str
+    state: State
+    took_s: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The parts in levels: each needs only parts of earlier levels."""
+
+    levels: tuple[tuple[Part, ...], ...] = field(default=())
+
+
+class UnknownPart(Exception):
+    """A part waits for one that does not exist, or for itself."""
+
+
+def in_order(parts: Sequence[Part]) -> Order:
+    """Sort the parts into levels.
+
+    Raises:
+        UnknownPart: A part waits for one that is not there, or two wait for each other.
+    """
+    levels: list[tuple[Part, ...]] = []
+    placed: set[str] = set()
+    left = list(parts)
+    while left:
+        level = tuple(part for part in left if placed.issuperset(part.after))
+        if not level:
+            raise UnknownPart(", ".join(part.name for part in left))
+        levels.append(level)
+        placed.update(part.name for part in level)
+        left = [part for part in left if part not in level]
+    return Order(tuple(levels))
+
+
+def backoff_s(failures: int) -> float:
+    """Choose the wait before the next start after so many failures in a row: 0.5, 1, 2 … at most 10 s."""
+    return float(min(10.0, 0.5 * 2 ** min(failures, 10)))
+
+
+def http_gate(url: str, *others: str) -> Gate:
+    """Make a gate that is ready when every URL answers 200."""
+
+    async def ask() -> str | None:
+        for each in (url, *others):
+            if (why := await asyncio.to_thread(_why_not, each)) is not None:
+                return why
+        return None
+
+    return ask
+
+
+def _why_not(url: str) -> str | None:
+    """Ask once; None when the answer is 200."""
+    parsed = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parsed.hostname or "127.0.0.1", parsed.port, timeout=GATE_LIMIT_S)
+    try:
+        connection.request("GET", parsed.path or "/")
+        answer = connection.getresponse()
+        text = answer.read(300).decode(errors="replace")
+        return None if answer.status == 200 else f"{url} answers {answer.status}: {text}"
+    except (OSError, http.client.HTTPException) as refused:
+        return f"{url}: {refused}"
+    finally:
+        connection.close()
+
+
+def postgres_gate(url: str) -> Gate:
+    """Make a gate that is ready when the server lets a login in."""
+
+    def ask() -> str | None:
+        import psycopg  # noqa: PLC0415 - only the embedded server needs it here
+
+        try:
+            psycopg.connect(url, connect_timeout=2, dbname="postgres").close()
+        except psycopg.OperationalError as refused:
+            return str(refused).strip().splitlines()[-1]
+        return None
+
+    async def gate() -> str | None:
+        return await asyncio.to_thread(ask)
+
+    return gate

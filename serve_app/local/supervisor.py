@@ -1,0 +1,282 @@
+"""Keeps the parts of an installation running: starts them in order, watches them, restarts them with back-off, stops them in reverse.
+
+Each part is one child process in a session of its own, with a log of its own. What a part leaves behind when it dies (Ray has
+grandchildren) is ended before it is started again: what was last seen below it, and what is still in its session.
+"""
+
+import asyncio
+import contextlib
+import time
+from asyncio.subprocess import Process as Child
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from serve_app.local import processes
+from serve_app.local.parts import Part, PartStatus, Progress, State, backoff_s, in_order
+
+LOG_LIMIT_BYTES = 5 * 2**20
+START_POLL_S = 0.15
+WATCH_POLL_S = 2.0
+SETTLED_S = 60.0  # a part that ran so long starts its back-off anew
+LEFTOVERS_POLITE_S = 1.5
+LEFTOVERS_LIMIT_S = 5.0
+STOP_LIMIT_S = 13.0
+
+
+class PartFailed(Exception):
+    """A part did not become ready; holds the last lines of its log."""
+
+    def __init__(self, name: str, why: str, log: Path) -> None:
+        super().__init__(name, why, log)
+        self.name = name
+        self.why = why
+        self.log = log
+
+    def __str__(self) -> str:
+        """Say which part and why."""
+        return f"`{self.name}` did not start: {self.why}"
+
+
+class Supervisor:
+    """All parts of one installation."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        logs: Path,
+        tell: Callable[[Progress], None],
+        record: Callable[[Sequence[PartStatus]], None],
+    ) -> None:
+        self._levels = in_order(parts).levels
+        self._tell = tell
+        self._record = record
+        self._keepers = {part.name: _Keeper(part, self, logs / f"{part.name}.log") for level in self._levels for part in level}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start everything; return when all parts are ready.
+
+        Raises:
+            PartFailed: A part did not become ready within its limit and tries; nothing runs any more.
+        """
+        keepers = self._keepers.values()
+        self._tasks = [asyncio.create_task(keeper.keep(), name=keeper.part.name) for keeper in keepers]
+        all_ready = asyncio.create_task(_all_set([keeper.ready for keeper in keepers]))
+        try:
+            await _first_of(all_ready, self._tasks)
+        except BaseException:
+            await self.stop()
+            raise
+        finally:
+            all_ready.cancel()
+
+    async def stop(self) -> None:
+        """Stop everything in reverse order, within `STOP_LIMIT_S`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_LIMIT_S):
+                for level in reversed(self._levels):
+                    await asyncio.gather(*(self._keepers[part.name].stop() for part in level))
+
+    def status(self) -> tuple[PartStatus, ...]:
+        """Tell where each part stands, in order of their start."""
+        return tuple(self._keepers[part.name].status for level in self._levels for part in level)
+
+    def keeper(self, name: str) -> "_Keeper":
+        """Find the keeper of a part."""
+        return self._keepers[name]
+
+    def changed(self, progress: Progress | None = None) -> None:
+        """Note that a part's status changed; tell people when there is something to tell."""
+        self._record(self.status())
+        if progress is not None:
+            self._tell(progress)
+
+
+class _Keeper:
+    """Keeps one part running."""
+
+    def __init__(self, part: Part, supervisor: Supervisor, log: Path) -> None:
+        self.part = part
+        self.status = PartStatus(name=part.name, state=State.WAITING, since=time.time())
+        self.ready = asyncio.Event()
+        self.generation = 0  # raised by each start
+        self._supervisor = supervisor
+        self._log = log
+        self._child: Child | None = None
+        self._was_ready = False  # from then on it is restarted for ever
+        self._below: tuple[processes.Process, ...] = ()  # what was last seen below the child
+
+    async def keep(self) -> None:
+        """Start, watch, restart; a step ends when it is done.
+
+        Raises:
+            PartFailed: The first start used up its tries.
+        """
+        _rotate(self._log)
+        failures = 0
+        while True:
+            await self._wait_for_parts_before()
+            began = time.monotonic()
+            why = await self._start()
+            if why is None:
+                self.ready.set()
+                self._was_ready = True
+                took_s = time.monotonic() - began
+                self._set(State.DONE if self.part.is_step else State.RUNNING, took_s=took_s)
+                if self.part.is_step:
+                    return
+                why = await self._watch()
+                self.ready.clear()
+                if time.monotonic() - began - took_s > SETTLED_S:
+                    failures = 0
+            elif not self._was_ready and self.generation >= self.part.tries:
+                self._set(State.FAILED, detail=why)
+                await self._end_leftovers()
+                raise PartFailed(self.part.name, why, self._log)
+            wait_s = backoff_s(failures)
+            failures += 1
+            self.status = replace(self.status, pid=None, start=None, restarts=self.status.restarts + 1)
+            self._set(State.RESTARTING, detail=f"{why}; next start in {wait_s:g} s")
+            await asyncio.gather(self._end_leftovers(), asyncio.sleep(wait_s))
+
+    async def stop(self) -> None:
+        """Ask the child to end, then end it and whatever is below it."""
+        child = self._child
+        if child is not None and child.returncode is None:
+            self._note_below()
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(self.part.stop_signal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), self.part.stop_s)
+        await self._end_leftovers()
+        self.status = replace(self.status, pid=None, start=None)
+        self._set(State.STOPPED, is_told=False)
+
+    async def _wait_for_parts_before(self) -> None:
+        for name in self.part.after:
+            await self._supervisor.keeper(name).ready.wait()
+
+    async def _start(self) -> str | None:
+        """Start the child and wait until it is ready; answer why not."""
+        self.generation += 1
+        with self._log.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                *self.part.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self.part.environment),
+                cwd="/",  # neutral: nothing of ours is imported from a working directory
+                start_new_session=True,
+            )
+        found = processes.process_of(self._child.pid)
+        self.status = replace(self.status, pid=self._child.pid, start=None if found is None else found.start)
+        self._set(State.STARTING, is_told=False)
+        return await self._wait_until_ready(self._child)
+
+    async def _wait_until_ready(self, child: Child) -> str | None:
+        until = time.monotonic() + self.part.limit_s
+        why: str | None = "its gate was never asked"
+        while time.monotonic() < until:
+            if await _ended(child, START_POLL_S):
+                return None if self.part.is_step and child.returncode == 0 else self._how_it_ended(child)
+            if self.part.gate is not None and (why := await self.part.gate()) is None:
+                self._note_below()
+                return None
+        return f"not ready within {self.part.limit_s:g} s ({why})"
+
+    async def _watch(self) -> str:
+        """Wait until the part must be started again; answer why."""
+        assert self._child is not None
+        assert self.part.gate is not None
+        others = {name: self._supervisor.keeper(name).generation for name in self.part.restarts_with}
+        healthy_at = time.monotonic()
+        while not await _ended(self._child, WATCH_POLL_S):
+            self._note_below()
+            for name, generation in others.items():
+                if self._supervisor.keeper(name).generation != generation:
+                    return f"`{name}` was started again"
+            why = await self.part.gate()
+            if why is None:
+                healthy_at = time.monotonic()
+                if self.status.state is State.UNHEALTHY:
+                    self._set(State.RUNNING, detail="answers again")
+            elif self._child.returncode is None:
+                if self.status.state is State.RUNNING:
+                    self._set(State.UNHEALTHY, detail=why)
+                if time.monotonic() - healthy_at > self.part.unhealthy_limit_s:
+                    return f"no good answer for {self.part.unhealthy_limit_s:g} s"
+        return self._how_it_ended(self._child)
+
+    def _how_it_ended(self, child: Child) -> str:
+        code = child.returncode
+        how = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
+        lines = [] if code is not None and code < 0 else _last_lines(self._log, 1)
+        return f"{how}{': ' + lines[0] if lines else ''}"
+
+    def _note_below(self) -> None:
+        if self._child is not None and self._child.returncode is None:
+            self._below = processes.descendants(self._child.pid)
+
+    async def _end_leftovers(self) -> None:
+        """End the child, what is in its session, and what was below it."""
+        child = self._child
+        if child is None:
+            return
+        below = set(self._below)
+
+        def find() -> tuple[processes.Process, ...]:
+            rows = processes.table()
+            alive = (process for process in below if processes.is_alive(process))
+            return tuple({*processes.in_session(child.pid, rows), *processes.descendants(child.pid, rows), *alive})
+
+        await asyncio.to_thread(processes.end_all, find, polite_s=LEFTOVERS_POLITE_S, limit_s=LEFTOVERS_LIMIT_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.wait(), 1)
+        self._below = ()
+
+    def _set(self, state: State, *, took_s: float | None = None, detail: str = "", is_told: bool = True) -> None:
+        self.status = replace(self.status, state=state, since=time.time(), detail=detail)
+        told = Progress(part=self.part.name, state=state, took_s=took_s, detail=detail) if is_told else None
+        self._supervisor.changed(told)
+
+
+async def _all_set(events: Sequence[asyncio.Event]) -> None:
+    """Wait until every event is set."""
+    for event in events:
+        await event.wait()
+
+
+async def _first_of(goal: asyncio.Task[None], tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait until the goal is reached, or one of the tasks fails: then raise its error."""
+    waiting = {goal, *tasks}
+    while not goal.done():
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _ended(child: Child, limit_s: float) -> bool:
+    """Wait at most so long for a child to end; tell whether it has."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.wait(), limit_s)
+    return child.returncode is not None
+
+
+def _rotate(log: Path) -> None:
+    """Keep one older log when the current one has become too large."""
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
+def _last_lines(log: Path, count: int) -> list[str]:
+    """Read the last lines that are not empty, at most 300 characters each."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 8192))
+        lines = file.read().decode(errors="replace").splitlines()
+    return [line.strip()[:300] for line in lines if line.strip()][-count:]

@@ -1,0 +1,75 @@
+"""One Serve replica: its context, made in the application's lifespan from arguments that are texts and paths; secrets are files."""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from cluster.connect import NAMESPACE
+from cluster.dispatcher_actor import NAME
+from cluster.node_client import NodeClient
+from cluster.service_tokens import ServiceTokens
+from cluster.view import ClusterView
+from ledger.client import LedgerClient
+from serve_app.app import create_app
+from serve_app.auth import Callers
+from serve_app.context import ServeContext
+from serve_app.settings import ServeSettings
+from serve_app.settlement import Settlement
+from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.sweeper import renew_leases, sweep
+
+import ray  # isort: skip - after cluster.connect, which sets what Ray reads at its import
+from fastapi import FastAPI
+
+SERVICE = "serve"
+DRAIN_LIMIT_S = 10.0
+_told: dict[str, str] = {}  # Serve builds the application without arguments, right after the deployment's constructor got them
+
+
+@asynccontextmanager
+async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
+    """Make a replica's context, run its loops, end both."""
+    tokens = ServiceTokens(settings.secret("service_serve.pem"), SERVICE)
+    database_url = settings.secret("serve_database_url").decode()
+    driver = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    ledger = LedgerClient(settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    nodes = NodeClient(lambda: tokens.mint("node"))
+    view = ClusterView(lambda: ray.get_actor(NAME, namespace=NAMESPACE))
+    writer, store = JobWriter(database_url, driver), JobStore(database_url)
+    settlement = Settlement(ledger, writer, store)
+    context = ServeContext(
+        settings=settings, ledger=ledger, callers=Callers(ledger), view=view, nodes=nodes, writer=writer, store=store, settlement=settlement
+    )
+    await ledger.start()
+    await nodes.start()
+    writer.start()
+    view.start()
+    # The loops have connections of their own: a slow sweep must not delay a lease.
+    leases, sweeps = JobStore(database_url), JobStore(database_url)
+    loops = [asyncio.create_task(one) for one in (renew_leases(leases, driver), sweep(sweeps, ledger), settlement.run())]
+    try:
+        yield context
+    finally:
+        await context.drained(DRAIN_LIMIT_S)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await view.aclose()
+        await writer.aclose()
+        for one in (leases, sweeps, store, nodes, ledger):
+            await one.aclose()
+
+
+def tell(arguments: Mapping[str, str]) -> None:
+    """Keep the deployment's arguments until the application is built."""
+    _told.clear()
+    _told.update(arguments)
+
+
+def create_replica_app() -> FastAPI:
+    """Build the replica's application from the arguments it was told."""
+    settings = ServeSettings.model_validate(_told)
+    return create_app(lambda: opened(settings))
