@@ -108,7 +108,7 @@ class Bare:
 
 async def start_bare_path(stub_url: str) -> int:
     """Deploy worker and replica; tell the worker's process id."""
-    worker = BareWorker.options(name="bare_worker", namespace="bench", resources={"control": 0.001}).remote()
+    worker = BareWorker.options(name="bare_worker", namespace="bench", lifetime="detached", resources={"control": 0.001}).remote()
     pid = await worker.pid.remote()
     options = {"num_cpus": 0, "resources": {"control": 0.001}, "runtime_env": {"env_vars": {"GFE_BENCH_STUB": stub_url}}}
     application = Bare.options(ray_actor_options=options).bind()

@@ -185,12 +185,21 @@ def row_of(ours: Sample, bare: Sample, *, stream: bool, in_flight: int) -> dict[
 
 async def deploy_bare_path(status: dict[str, Any], stub_url: str) -> int:
     """Connect to the installation's Ray and deploy the bare path; tell its worker's process id."""
-    os.environ.update(json.loads((Path(status["home"]) / "run" / "ray_driver_environment.json").read_text()))
-    from bench.bare_path import start_bare_path
+    serve_pid = next(part["pid"] for part in status["parts"] if part["name"] == "serve")
+    entries = (entry.partition("=") for entry in Path(f"/proc/{serve_pid}/environ").read_text().split("\0"))
+    os.environ.update({name: value for name, _, value in entries if name.startswith("RAY_") or name in {"GFE_HAPROXY", "GFE_RAY_ADDRESS"}})
+    import ray
+    from ray import cloudpickle
+
+    import bench.bare_path
     from cluster.connect import connect
 
+    cloudpickle.register_pickle_by_value(bench.bare_path)  # the cluster's processes do not have this folder on their path
+
     connect(os.environ["GFE_RAY_ADDRESS"])
-    return await start_bare_path(stub_url)
+    pid = await bench.bare_path.start_bare_path(stub_url)
+    ray.shutdown()
+    return pid
 
 
 async def main() -> None:

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import tempfile
-from pathlib import Path
 
 import httpx2
 import uvicorn

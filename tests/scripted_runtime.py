@@ -165,7 +165,7 @@ async def serve(script: Script, port: int = 0) -> tuple[web.AppRunner, str]:
 
 
 async def main(port: int) -> None:
-    runner, url = await serve(Script(), port)
+    _runner, url = await serve(Script(), port)
     sys.stdout.write(json.dumps({"pid": os.getpid(), "port": int(url.rpartition(":")[2])}) + "\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

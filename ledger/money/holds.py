@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ledger import pricing
 from ledger.db import Connection, Database, DatabaseUnavailable
 from ledger.errors import (
     HoldNotOpen,
@@ -16,7 +17,6 @@ from ledger.errors import (
     NotFound,
     RateLimited,
 )
-from ledger import pricing
 from ledger.money import accounts
 from ledger.money.accounts import AccountIds
 from ledger.money.posting import POCKET, Hold, Kind, Overloaded, Post, Status, Writer

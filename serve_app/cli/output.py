@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 
@@ -30,7 +31,7 @@ def refuse(what: str, hint: str | None = None) -> NoReturn:
     sys.exit(1)
 
 
-def table(rows: list[tuple[str, ...]], *titles: str) -> str:
+def table(rows: Sequence[tuple[str, ...]], *titles: str) -> str:
     """Lay rows out in columns."""
     every = [titles, *rows]
     widths = [max(len(row[n]) for row in every) for n in range(len(titles))]

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("haproxy_manager", r"^ray::HAProxyManager"),
         ("dispatcher", r"^ray::\w*Dispatcher"),
         ("worker", r"^ray::\w*Worker"),
-        ("haproxy", r"^\S*haproxy\s"),
+        ("haproxy", r"^haproxy "),
         ("gcs", r"gcs_server"),
         ("raylet", r"raylet/raylet"),
         ("dashboard", r"dashboard/dashboard\.py"),
@@ -174,7 +174,7 @@ def report(home: Home, state: Mapping[str, Any] | None) -> dict[str, Any]:
     for part in parts:
         below = {process.pid for process in processes.descendants(part["pid"], rows)} if part["pid"] else set()
         pids = sorted(below | marks.get(part["name"], set()) - {part["pid"]})
-        part["children"] = [{"name": kind, "pid": pid} for pid in pids if (kind := kind_of(processes.command_of(pid))) is not None]
+        part["children"] = [{"name": kind, "pid": pid} for pid in pids if (kind := kind_of(processes.words_of(pid))) is not None]
     return {
         "api_url": fixed["api_url"],
         "api_key": key.read_text().strip() if key.exists() else None,
@@ -194,8 +194,9 @@ def is_green(state: Mapping[str, Any] | None) -> bool:
     return bool(state and state.get("ready") and all(part["state"] in {"running", "done"} for part in state["parts"]))
 
 
-def kind_of(command: str) -> str | None:
-    """Name a process by its command line; None when it is of no interest to operators."""
+def kind_of(words: Sequence[str]) -> str | None:
+    """Name a process by the words of its command line; None when it is of no interest to operators."""
+    command = " ".join((Path(words[0]).name if words[0].startswith("/") else words[0], *words[1:])) if words else ""
     return next((name for name, pattern in KINDS if pattern.search(command)), None)
 
 

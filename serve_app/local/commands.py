@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
@@ -134,9 +133,10 @@ def _show(home: Home, report: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _out.print(json.dumps(report), soft_wrap=True, markup=False)
         return
-    _out.print(Panel(Text(panel_text(home, report)), title="GPU-For-Everyone is up", title_align="left", expand=False))
-    _out.print(curl_line(report), markup=False)
-    _out.print('gfe chat "Say hello"', markup=False)
+    lines = panel_text(home, report).splitlines()
+    rule = "─" * max(map(len, lines))  # as wide as it must be: a key is copied whole or not at all
+    _out.print(Text(f"GPU-For-Everyone is up\n{rule}", "bold"))
+    _out.print("\n".join([*lines, rule, curl_line(report), 'gfe chat "Say hello"']), markup=False)
 
 
 def panel_text(home: Home, report: Mapping[str, Any]) -> str:

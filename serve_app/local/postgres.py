@@ -180,7 +180,7 @@ def end_leftover(server: Server) -> None:
     except (OSError, ValueError, IndexError):
         return
     old = processes.process_of(pid)
-    if old is not None and processes.is_postmaster(old) and f" -D {server.data} " in f"{processes.command_of(pid)} ":
+    if old is not None and processes.is_postmaster(old) and str(server.data) in processes.words_of(pid):
         processes.send(old, FAST_SHUTDOWN)
         if processes.wait_gone([old], LEFTOVER_LIMIT_S):
             raise PostgresError(

@@ -101,12 +101,18 @@ def environment_of(pid: int) -> dict[str, str]:
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}
 
 
-def command_of(pid: int) -> str:
-    """Read the command line, or the title that the process gave itself."""
+def words_of(pid: int) -> list[str]:
+    """Read the words of a command line, or the title that the process gave itself; empty when it is gone."""
     try:
-        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        raw = (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
-        return ""
+        return []
+    return raw.decode(errors="replace").rstrip("\0").split("\0")
+
+
+def command_of(pid: int) -> str:
+    """Read the command line as one text."""
+    return " ".join(words_of(pid)).strip()
 
 
 def marked(tag: str) -> tuple[Process, ...]:
@@ -152,11 +158,8 @@ def _wait_for_one(process: Process, limit_s: float) -> None:
 
 def is_postmaster(process: Process) -> bool:
     """Tell whether it is a PostgreSQL server's first process, which ends all others of its server by itself."""
-    try:
-        words = (PROC / str(process.pid) / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return words[0].endswith(b"/postgres") and b"-D" in words
+    words = words_of(process.pid)
+    return bool(words) and Path(words[0]).name == "postgres" and "-D" in words
 
 
 def end_all(find: Callable[[], tuple[Process, ...]], *, polite_s: float, limit_s: float) -> tuple[Process, ...]:

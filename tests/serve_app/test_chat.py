@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import aclosing
 
 import pytest
 
@@ -190,9 +191,10 @@ async def test_a_client_that_leaves_in_mid_stream_pays_for_what_it_got(platform)
     async with platform.http.stream(
         "POST", "/v1/chat/completions", json=platform.body(model="fake:hang@2", stream=True), headers=platform.bearer
     ) as answer:
-        async for line in answer.aiter_lines():
-            if '"content": "' in line:
-                break
+        async with aclosing(answer.aiter_lines()) as lines:
+            async for line in lines:
+                if '"content": "' in line:
+                    break
         name = answer.headers["x-gfe-job"]
     await until(lambda: not platform.scripts[0].running)
     assert await platform.settled() == "9.00"

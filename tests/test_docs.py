@@ -1,0 +1,37 @@
+"""Documentation that cannot rot."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "requirements").glob("*.md")]
+COMMANDS_BY_SCRIPT = {"test", "check"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    broken = [target for target in targets if not target.startswith("http") and not (page.parent / target).exists()]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_a_page_names_exists(page):
+    from serve_app.cli import COMMANDS
+
+    named = set(re.findall(r"(?:^|`)(?:\./)?gfe ([a-z]+)", page.read_text(), re.MULTILINE))
+    assert named - set(COMMANDS) - COMMANDS_BY_SCRIPT == set()
+
+
+def test_the_command_reference_is_what_the_commands_say():
+    from serve_app.cli.reference import reference
+
+    assert (ROOT / "docs/reference/cli.md").read_text() == reference()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
+def test_every_decision_has_its_parts(page):
+    headings = set(re.findall(r"^## (\w+)", page.read_text(), re.MULTILINE))
+    assert {"Context", "Decision", "Consequences", "Alternatives", "Measured"} <= headings
