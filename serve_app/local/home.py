@@ -105,8 +105,8 @@ class Home:
 
     @property
     def haproxy(self) -> Path:
-        """HAProxy's configuration and admin socket."""
-        return self.runtime / "haproxy"
+        """HAProxy's configuration and sockets; below it Ray makes a folder whose name has 56 characters, and HAProxy takes 97 in all."""
+        return self.runtime / "h"
 
     def make(self) -> None:
         """Make the folders, closed to others.

@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 
 import pytest
@@ -8,9 +9,10 @@ from serve_app.local.home import Home, HomeUnusable, read_json, write_atomically
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, monkeypatch):
     made = Home(tmp_path / "a home" / "gfe")
     yield made
+    monkeypatch.undo()
     for folder in sorted(made.runtime.glob("**/*"), reverse=True):
         folder.rmdir() if folder.is_dir() else folder.unlink()
     if made.runtime.exists():
@@ -24,9 +26,11 @@ def test_folders_are_closed_to_others(home):
     assert not stat.S_IMODE(home.runtime.stat().st_mode) & 0o066
 
 
-def test_paths_of_sockets_fit_into_their_107_bytes_wherever_the_home_is(home):
+def test_paths_of_sockets_fit_into_their_107_bytes_wherever_the_home_is(home, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 2**32 - 2)  # the longest user id
     session = home.ray / "session_2026-11-24_09-39-44_808924_1234567" / "sockets" / "plasma_store"
     assert max(len(str(path)) for path in (home.ledger_socket, session, home.postgres_socket / ".s.PGSQL.5432")) <= 107
+    assert len(str(home.haproxy / ("0" * 56) / "a")) <= 97  # HAProxy binds a longer name first
     assert " " not in str(home.runtime)
 
 
