@@ -62,8 +62,9 @@ async def test_the_unmodified_openai_client_works(platform):
     assert "fake:words=3" in [model.id async for model in client.models.list()]
     with pytest.raises(openai.NotFoundError, match="is not offered"):
         await client.chat.completions.create(**platform.body(model="fake:wrds=3"))
-    with pytest.raises(openai.AuthenticationError):
-        await openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key="sk-no", max_retries=0).models.list()
+    async with openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key="sk-no", max_retries=0) as stranger:
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.models.list()
     await client.close()
 
 
