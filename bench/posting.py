@@ -4,7 +4,8 @@ Starts a throw-away PostgreSQL with the product's own settings and `fsync` on, t
 
 - **pgbench**: `pgbench -N` (its simple update: begin, one update, one select, one insert, commit) with as many clients as jobs in flight;
 - **kernel**: the ledger's writer. A job is a hold over two pockets, a budget line and a place of the open jobs, then its capture: legs from
-  the pocket to the provider and the platform, the budget spent, everything else released.
+  the pocket to the provider and the platform, the budget spent, everything else released;
+- **http**: the same jobs as operations through the ledger's own process and socket, credentials and prices included (client CPU: both processes).
 
     .venv/bin/python -m bench.posting [--json] [--seconds 8] [--rounds 3] [--in-flight 64]
 
@@ -35,11 +36,13 @@ import uvloop
 from psycopg.conninfo import make_conninfo
 
 from bench.machine import cpu_ms, descendants, machine
+from cluster.service_tokens import ServiceTokens
+from ledger.client import Capture, LedgerClient, PlaceHold, new_hold_id
 from ledger.db import connect
 from ledger.ids import new_uuid7
 from ledger.money import accounts
 from ledger.money.posting import POCKET, Hold, Kind, Post, Status, Writer, apply
-from serve_app.local import database, postgres
+from serve_app.local import database, postgres, secrets
 
 PASSWORD = "bench-only"
 CONSUMERS = 1000
@@ -48,6 +51,7 @@ SCALE = 10  # pgbench: a million accounts
 FUNDS = 10**14
 JOB_PRICE = 1_000_000
 FEE = 100_000
+HTTP_PORT = 28_080  # the ledger's public port while it is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +265,76 @@ async def measure_kernel(ground: Ground, market: Market, *, seconds: float, in_f
     return sample
 
 
+# --- operations through HTTP --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running_ledger(ground: Ground) -> Iterator[tuple[LedgerClient, str, subprocess.Popen[bytes]]]:
+    """Run the ledger's own process over the server; answer a client of its socket, a consumer's key, the process."""
+    folder = Path(tempfile.mkdtemp(prefix="gfe-bench-"))
+    secrets.make_all(folder)
+    secrets.overwrite(folder / "ledger_database_url", ground.ledger_url)
+    environment = {
+        **os.environ, "GFE_SECRETS_DIR": str(folder), "GFE_LEDGER_SOCKET": str(folder / "s" / "internal.sock"), "GFE_LEDGER_PORT": str(HTTP_PORT),
+        "GFE_NODE_ID": "node_bench", "GFE_WELCOME_CREDITS": "1000000000.00", "GFE_OPEN_JOBS": "100000",
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-m", "ledger.cli", "bootstrap"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "ledger.cli", "serve"], env=environment, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not (folder / "s" / "internal.sock").exists():
+        assert time.monotonic() < until, "the ledger did not start"
+        time.sleep(0.05)
+    tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
+    try:
+        yield (
+            LedgerClient(folder / "s" / "internal.sock", lambda: tokens.mint("ledger-internal")),
+            (folder / "first_api_key").read_text(),
+            process,
+        )
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def measure_http(
+    ground: Ground, ledger: tuple[LedgerClient, str, subprocess.Popen[bytes]], *, seconds: float, in_flight: int
+) -> Sample:
+    """Let `in_flight` callers place and capture holds through the ledger's internal operations."""
+    client, key, process = ledger
+    done = 0
+
+    async def caller(until: float) -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            asked = PlaceHold(id=new_hold_id(), credential=key, model="smollm2:135m", prompt_tokens=50, max_tokens=100, ttl_s=600)
+            placed = await client.place_hold(asked)
+            await client.capture(
+                Capture(
+                    id=placed.id,
+                    outcome="succeeded",
+                    prompt_tokens=40,
+                    completion_tokens=60,
+                    counted_by="platform",
+                    node="node_bench",
+                    attempt=1,
+                )
+            )
+            done += 1
+
+    def used() -> float:
+        return time.process_time() * 1000 + cpu_ms(process.pid)
+
+    await client.start()
+    await asyncio.gather(*(caller(time.perf_counter() + 0.3) for _ in range(in_flight)))
+    done = 0
+    before, ours, start = ground.server_cpu_ms(), used(), time.perf_counter()
+    await asyncio.gather(*(caller(start + seconds) for _ in range(in_flight)))
+    sample = Sample(done, time.perf_counter() - start, used() - ours, ground.server_cpu_ms() - before)
+    await client.aclose()
+    return sample
+
+
 # --- together ---------------------------------------------------------------------------------------------------------------------
 
 Contender = Callable[[], Awaitable[Sample]]
@@ -301,13 +375,14 @@ async def main() -> None:
     parser.add_argument("--in-flight", type=int, default=64)
     chosen = parser.parse_args()
     how = {"seconds": chosen.seconds, "in_flight": chosen.in_flight}
-    with throw_away_server(chosen.in_flight + 40) as ground:
+    with throw_away_server(chosen.in_flight + 40) as ground, running_ledger(ground) as ledger:
         prepare_pgbench(ground)
         market = await prepare_kernel(ground)
         sums = await alternate(
             {
                 "pgbench": lambda: measure_pgbench(ground, **how),
                 "kernel": lambda: measure_kernel(ground, market, **how),
+                "http": lambda: measure_http(ground, ledger, **how),
             },
             chosen.rounds,
         )

@@ -8,7 +8,7 @@
 CREATE TABLE ledger.account (
   id      bigint PRIMARY KEY,                        -- accounts that everybody touches get the highest ids: locked last, held shortest
   address text NOT NULL UNIQUE,                      -- consumer:<user>:paid, platform:fees, world:stripe, budget:<key>:2026-11 ...
-  unit    smallint NOT NULL DEFAULT 1,               -- 1 credits (micro), 2 allowance of a key (micro), 3 open jobs
+  unit    smallint NOT NULL DEFAULT 1 CHECK (unit IN (1, 2, 3)),   -- 1 credits (micro), 2 allowance of a key (micro), 3 open jobs
   posted  bigint NOT NULL DEFAULT 0,
   held    bigint NOT NULL DEFAULT 0 CHECK (held >= 0),
   floor   bigint DEFAULT 0,                          -- NULL: may go below zero (world, issuers of allowances)
@@ -39,7 +39,8 @@ CREATE TABLE ledger.entry (                          -- append-only; primary key
 
 CREATE FUNCTION ledger.check_zero_sum() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
 BEGIN   -- per statement, not deferred: a deferred trigger would fire at COMMIT with the caller's rights
-  IF EXISTS (SELECT 1 FROM new_entries e JOIN account a ON a.id = e.account_id GROUP BY e.txn_id, a.unit HAVING sum(e.amount) <> 0)
+  IF EXISTS (SELECT FROM (SELECT e.txn_id, e.amount, (SELECT a.unit FROM account a WHERE a.id = e.account_id) AS unit FROM new_entries e) s
+              GROUP BY s.txn_id, s.unit HAVING sum(s.amount) <> 0)          -- the unit by a look-up per entry, never by a join over all accounts
   THEN RAISE EXCEPTION 'unbalanced transaction' USING ERRCODE = 'P0499'; END IF;
   RETURN NULL;
 END $$;
@@ -64,151 +65,186 @@ BEGIN
   RETURN QUERY SELECT x.address, x.id FROM unnest(addresses) WITH ORDINALITY AS u(a, n) JOIN account x ON x.address = u.a ORDER BY u.n;
 END $$;
 
--- Posts: everything wrong is found before anything is written, so that one bad operation never costs the batch more than itself.
-CREATE FUNCTION ledger._post(now_at timestamptz, locked bigint[],
-  t_id uuid[], t_kind smallint[], t_hold boolean[], t_meta text[], t_reverses uuid[], t_digest bigint[], l_txn int[], l_account bigint[], l_amount bigint[])
-RETURNS TABLE (id uuid, status text) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-BEGIN
-  RETURN QUERY
-  WITH
-  l AS MATERIALIZED (SELECT u.n, u.account_id, u.amount, u.k, a.unit
-        FROM unnest(l_txn, l_account, l_amount) WITH ORDINALITY AS u(n, account_id, amount, k) LEFT JOIN ledger.account a ON a.id = u.account_id),
-  legs_of AS MATERIALIZED (SELECT n, bool_or(unit IS NULL) AS unknown, bool_or(amount IS NULL OR amount = 0 OR abs(amount) > 1000000000000000) AS bad
-                FROM l GROUP BY n),
-  uneven AS MATERIALIZED (SELECT DISTINCT n FROM l GROUP BY n, unit HAVING sum(amount) <> 0),
-  t AS MATERIALIZED (SELECT u.*, o.unknown, o.bad, o.n IS NULL AS empty, v.n IS NOT NULL AS uneven,
-             row_number() OVER (PARTITION BY u.id ORDER BY u.n) > 1 AS twice
-        FROM unnest(t_id, t_kind, t_hold, t_meta, t_reverses, t_digest) WITH ORDINALITY AS u(id, kind, hold, meta, reverses, digest, n)
-        LEFT JOIN legs_of o USING (n) LEFT JOIN uneven v USING (n)),
-  j AS MATERIALIZED (
-    SELECT t.*, h.accounts, h.amounts, h.at AS held_at, h.digest AS hold_digest,
-      CASE WHEN t.twice THEN 'again'
-           WHEN x.id IS NOT NULL THEN CASE WHEN x.digest = t.digest THEN 'exists' ELSE 'conflict' END
-           WHEN t.bad OR (t.empty AND NOT t.hold) THEN 'invalid'
-           WHEN t.unknown THEN 'no_account'
-           WHEN t.uneven THEN 'unbalanced'
-           WHEN t.hold AND h.id IS NULL THEN 'no_hold'
-           WHEN NOT t.hold AND h.id IS NOT NULL THEN 'conflict'          -- the id belongs to an open hold
-           WHEN t.hold AND NOT h.accounts <@ locked THEN 'again'         -- placed after we took our locks
-           WHEN t.hold AND EXISTS (SELECT 1 FROM l WHERE l.n = t.n AND l.amount < 0 GROUP BY l.account_id
-                  HAVING -sum(l.amount) > coalesce((SELECT sum(w.m) FROM unnest(h.accounts, h.amounts) w(a, m) WHERE w.a = l.account_id), 0)) THEN 'over_hold'
-           WHEN t.reverses IS NOT NULL AND r.id IS NULL THEN 'no_txn' END AS refused
-      FROM t LEFT JOIN ledger.hold h ON h.id = t.id LEFT JOIN ledger.txn x ON x.id = t.id LEFT JOIN ledger.txn r ON r.id = t.reverses),
-  tx AS (INSERT INTO ledger.txn (id, kind, at, hold_digest, held_at, reverses, digest, meta)
-         SELECT id, kind, now_at, CASE WHEN hold THEN hold_digest END, CASE WHEN hold THEN held_at END, reverses, digest, meta::jsonb FROM j WHERE refused IS NULL ORDER BY n
-         ON CONFLICT DO NOTHING RETURNING id),
-  done AS MATERIALIZED (SELECT j.* FROM j JOIN tx USING (id) WHERE j.refused IS NULL),
-  gone AS (DELETE FROM ledger.hold h USING done d WHERE d.hold AND h.id = d.id),
-  legs AS MATERIALIZED (SELECT l.account_id, l.amount, d.id AS txn_id, l.k FROM done d JOIN l USING (n)),
-  delta AS (SELECT account_id, sum(p)::bigint AS p, sum(h)::bigint AS h, sum(c)::bigint AS c FROM (
-              SELECT account_id, amount AS p, 0 AS h, 1 AS c FROM legs
-              UNION ALL SELECT w.a, 0, -w.m, 0 FROM done d, unnest(d.accounts, d.amounts) w(a, m) WHERE d.hold) s GROUP BY account_id),
-  upd AS (UPDATE ledger.account a SET posted = a.posted + d.p, held = a.held + d.h, seq = a.seq + d.c FROM delta d WHERE a.id = d.account_id
-          RETURNING a.id, a.posted - d.p AS before, a.seq - d.c AS seq0),
-  e AS (INSERT INTO ledger.entry (account_id, seq, txn_id, amount, balance)
-        SELECT l.account_id, u.seq0 + row_number() OVER p, l.txn_id, l.amount, u.before + sum(l.amount) OVER p
-          FROM legs l JOIN upd u ON u.id = l.account_id
-        WINDOW p AS (PARTITION BY l.account_id ORDER BY l.amount DESC, l.k))                  -- credits first: no dip in between
-  SELECT j.id, coalesce(j.refused, CASE WHEN tx.id IS NOT NULL THEN 'ok' ELSE 'conflict' END)   -- conflict here: reversed before, or lost a race for the id
-    FROM j LEFT JOIN tx ON tx.id = j.id AND j.refused IS NULL;
-END $$;
-
--- Holds: admitted in order against what each locked account can still give; one poor account never slows the others.
--- A line with an amount must fit whole; a line with amount 0 is a pocket: pockets are emptied in their order until the hold's amount is
--- reached. Lines of one hold stand together, in the order of the holds. Everything is decided on flat arrays and written in two statements.
-CREATE FUNCTION ledger._hold(now_at timestamptz, h_id uuid[], h_amount bigint[], h_ttl_s int[], h_meta text[], h_digest bigint[],
-  hl_hold int[], hl_account bigint[], hl_amount bigint[])
-RETURNS TABLE (id uuid, status text) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-  n int; k int := 1; first int; last int := coalesce(cardinality(hl_hold), 0); i int; need bigint; take bigint; fits boolean;
-  acc bigint[]; room bigint[]; idx int[]; prior int[]; takes bigint[]; outcome text[]; any_ok boolean := false; lost uuid[];
-BEGIN
-  SELECT array_agg(a.id ORDER BY a.id), array_agg(CASE WHEN a.floor IS NULL THEN 4000000000000000000 ELSE a.posted - a.held - a.floor END ORDER BY a.id)
-    INTO acc, room FROM ledger.account a WHERE a.id = ANY (hl_account);
-  SELECT array_agg(coalesce(x.i, 0) ORDER BY l.k) INTO idx
-    FROM unnest(hl_account) WITH ORDINALITY AS l(a, k) LEFT JOIN unnest(acc) WITH ORDINALITY AS x(a, i) ON x.a = l.a;
-  SELECT array_agg(CASE WHEN u.twice THEN 3                                                  -- 0 new, 1 exists, 2 conflict, 3 again
-                        WHEN x.id IS NOT NULL THEN CASE WHEN x.hold_digest IS NOT DISTINCT FROM u.digest THEN 1 ELSE 2 END
-                        WHEN h.id IS NOT NULL THEN CASE WHEN h.digest = u.digest THEN 1 ELSE 2 END ELSE 0 END ORDER BY u.n) INTO prior
-    FROM (SELECT v.id, v.digest, v.n, row_number() OVER (PARTITION BY v.id ORDER BY v.n) > 1 AS twice
-            FROM unnest(h_id, h_digest) WITH ORDINALITY AS v(id, digest, n)) u
-    LEFT JOIN ledger.hold h ON h.id = u.id LEFT JOIN ledger.txn x ON x.id = u.id;
-  takes := array_fill(0::bigint, ARRAY[greatest(last, 1)]);
-  outcome := array_fill('invalid'::text, ARRAY[cardinality(h_id)]);
-  FOR n IN 1 .. cardinality(h_id) LOOP
-    first := k;
-    WHILE k <= last AND hl_hold[k] = n LOOP k := k + 1; END LOOP;                            -- lines first .. k - 1 are this hold's
-    IF prior[n] > 0 THEN outcome[n] := CASE prior[n] WHEN 1 THEN 'exists' WHEN 2 THEN 'conflict' ELSE 'again' END; CONTINUE; END IF;
-    IF first = k OR h_amount[n] IS NULL OR h_amount[n] <= 0 OR h_amount[n] > 1000000000000000 OR h_ttl_s[n] IS NULL OR h_ttl_s[n] NOT BETWEEN 1 AND 604800 THEN CONTINUE; END IF;
-    need := h_amount[n]; fits := true; outcome[n] := 'ok';
-    FOR i IN first .. k - 1 LOOP
-      IF hl_amount[i] < 0 OR hl_amount[i] > 1000000000000000 THEN fits := false; outcome[n] := 'invalid'; EXIT; END IF;
-      IF idx[i] = 0 THEN fits := false; outcome[n] := 'no_account'; EXIT; END IF;
-    END LOOP;
-    IF NOT fits THEN CONTINUE; END IF;
-    FOR i IN first .. k - 1 LOOP
-      IF hl_amount[i] = 0 THEN take := least(need, greatest(room[idx[i]], 0)); need := need - take;
-      ELSE take := hl_amount[i]; IF take > room[idx[i]] THEN fits := false; outcome[n] := 'limit'; EXIT; END IF;
-      END IF;
-      takes[i] := take; room[idx[i]] := room[idx[i]] - take;
-    END LOOP;
-    IF fits AND need > 0 THEN fits := false; outcome[n] := 'funds'; END IF;
-    IF fits THEN any_ok := true;
-    ELSE                                                                                      -- give back what this hold had taken
-      FOR i IN first .. k - 1 LOOP room[idx[i]] := room[idx[i]] + takes[i]; takes[i] := 0; END LOOP;
-    END IF;
-  END LOOP;
-  IF any_ok THEN
-    WITH lines AS (SELECT u.n, array_agg(u.a ORDER BY u.k) AS accounts, array_agg(u.t ORDER BY u.k) AS amounts
-                     FROM unnest(hl_hold, hl_account, takes) WITH ORDINALITY AS u(n, a, t, k) GROUP BY u.n),
-    wanted AS MATERIALIZED (SELECT u.id, u.n, l.accounts, l.amounts, u.digest, u.meta, u.ttl_s
-                FROM unnest(h_id, h_digest, h_meta, h_ttl_s, outcome) WITH ORDINALITY AS u(id, digest, meta, ttl_s, o, n) JOIN lines l USING (n) WHERE u.o = 'ok'),
-    placed AS (INSERT INTO ledger.hold (id, accounts, amounts, digest, meta, at, expires_at)
-               SELECT w.id, w.accounts, w.amounts, w.digest, coalesce(w.meta::jsonb, '{}'), now_at, now_at + make_interval(secs => w.ttl_s) FROM wanted w
-               ON CONFLICT DO NOTHING RETURNING id, accounts, amounts),
-    upd AS (UPDATE ledger.account a SET held = a.held + t.t
-              FROM (SELECT w.a, sum(w.m)::bigint AS t FROM placed p, unnest(p.accounts, p.amounts) w(a, m) GROUP BY w.a) t WHERE a.id = t.a AND t.t > 0)
-    SELECT array_agg(w.id) INTO lost FROM wanted w LEFT JOIN placed p ON p.id = w.id WHERE p.id IS NULL;   -- arrived in another batch at this moment
-  END IF;
-  RETURN QUERY SELECT u.id, CASE WHEN u.o = 'ok' AND u.id = ANY (lost) THEN 'again' ELSE u.o END FROM unnest(h_id, outcome) AS u(id, o);
-END $$;
-
--- The door. Statuses: ok | exists | conflict | again | invalid | no_account | unbalanced | no_hold | over_hold | no_txn | funds | limit
--- Answers come in no particular order: by id; a repeated id answers once per appearance.
+-- The door. Judges the operations of a batch one after the other, posts first, then holds, exactly as if each had come alone: against the
+-- locked rows of all accounts that the batch can touch, kept in arrays. Then it writes what it accepted, one statement per table. Nothing is
+-- written before everything is decided, so that a bad operation never costs the batch more than itself.
+--
+-- Legs and lines are flat arrays in the order of their operations; l_txn and hl_hold say which one (from 1) each belongs to. A line with
+-- amount 0 is a pocket: pockets are emptied in their order until the hold's amount is reached; any other line must fit whole.
+--
+-- Answers the statuses of the holds, then those of the posts:
+--   ok | exists | conflict | again | invalid | no_account | unbalanced | no_hold | over_hold | no_txn | funds | limit
 CREATE FUNCTION ledger.apply(
   h_id uuid[], h_amount bigint[], h_ttl_s int[], h_meta text[], h_digest bigint[], hl_hold int[], hl_account bigint[], hl_amount bigint[],
   t_id uuid[], t_kind smallint[], t_hold boolean[], t_meta text[], t_reverses uuid[], t_digest bigint[], l_txn int[], l_account bigint[], l_amount bigint[])
-RETURNS TABLE (id uuid, status text) LANGUAGE plpgsql SECURITY DEFINER
+RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = ledger, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off   -- plans by key, whatever the statistics say
 AS $$
-#variable_conflict use_column
-DECLARE i int; la bigint[]; lm bigint[]; locked bigint[]; now_at timestamptz;
+#variable_conflict use_variable
+DECLARE
+  most CONSTANT bigint := 1000000000000000;          -- of one amount, so that sums stay far inside a bigint
+  bottomless CONSTANT bigint := -4000000000000000000;
+  n_holds CONSTANT int := cardinality(h_id); n_lines CONSTANT int := cardinality(hl_account);
+  n_posts CONSTANT int := cardinality(t_id); n_legs CONSTANT int := cardinality(l_account);
+  now_at timestamptz; r record; n int; k int; i int; first int; last int; m bigint; need bigint; is_bad boolean; is_unknown boolean;
+  s1 bigint; s2 bigint; s3 bigint;                   -- sums of a post's legs per unit
+  -- the locked accounts, in the order of their ids
+  acc bigint[]; unit int[]; posted bigint[]; held bigint[]; seq bigint[]; bottom bigint[];
+  allowed bigint[];                                  -- what the post in hand may still take from each account; zero between posts
+  -- of each leg, then each line, then each line of an open hold: its account's place among the locked, 0 when there is no such account
+  spot int[]; line_0 CONSTANT int := n_legs; open_0 CONSTANT int := n_legs + n_lines;
+  prior int[];                                       -- of each post, then each hold: 0 new, 1 done before, 2 the id is taken, 3 twice in this batch
+  -- the open hold of each post, and the lines of all of them
+  o_first int[] := array_fill(0, ARRAY[n_posts]); o_last int[] := array_fill(0, ARRAY[n_posts]);
+  o_digest bigint[] := array_fill(NULL::bigint, ARRAY[n_posts]); o_at timestamptz[] := array_fill(NULL::timestamptz, ARRAY[n_posts]);
+  o_account bigint[] := '{}'; o_amount bigint[] := '{}';
+  -- what is to be written
+  t_status text[] := array_fill('ok'::text, ARRAY[n_posts]); resolved uuid[] := '{}'; reversed uuid[] := '{}';
+  e_seq bigint[] := array_fill(0::bigint, ARRAY[n_legs]); e_balance bigint[] := array_fill(0::bigint, ARRAY[n_legs]);
+  h_status text[] := array_fill('ok'::text, ARRAY[n_holds]); h_first int[] := array_fill(0, ARRAY[n_holds]); h_last int[] := array_fill(0, ARRAY[n_holds]);
+  takes bigint[] := array_fill(0::bigint, ARRAY[n_lines]);
 BEGIN
+  IF cardinality(l_txn) <> n_legs OR cardinality(l_amount) <> n_legs OR cardinality(hl_hold) <> n_lines OR cardinality(hl_amount) <> n_lines
+     OR coalesce(array_position(l_amount, NULL), array_position(hl_amount, NULL), array_position(h_amount, NULL), array_position(h_ttl_s, NULL),
+                 array_position(t_hold, NULL)) IS NOT NULL THEN
+    RAISE EXCEPTION 'the arrays of the batch do not fit together' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+
+  -- The open holds of the posts. They never change, and vanish only with a transaction of their id, which is looked for after the locks.
+  IF n_posts > 0 THEN
+    FOR r IN SELECT u.n, h.accounts, h.amounts, h.digest, h.at FROM unnest(t_id) WITH ORDINALITY AS u(id, n) JOIN hold h ON h.id = u.id ORDER BY u.n LOOP
+      o_first[r.n] := cardinality(o_account) + 1; o_account := o_account || r.accounts; o_amount := o_amount || r.amounts;
+      o_last[r.n] := cardinality(o_account); o_digest[r.n] := r.digest; o_at[r.n] := r.at;
+    END LOOP;
+  END IF;
+
   -- Every account this batch can touch, locked once, first, in id order, outside any savepoint: no deadlock by construction.
-  SELECT coalesce(array_agg(s.id), '{}') INTO locked FROM (
-    SELECT a.id FROM ledger.account a
-     WHERE a.id IN (SELECT unnest(l_account) UNION SELECT unnest(hl_account) UNION SELECT unnest(h.accounts) FROM ledger.hold h WHERE h.id = ANY (t_id))
-     ORDER BY a.id FOR NO KEY UPDATE) s;
+  SELECT array_agg(s.id), array_agg(s.unit), array_agg(s.posted), array_agg(s.held), array_agg(s.seq), array_agg(coalesce(s.floor, bottomless))
+    INTO acc, unit, posted, held, seq, bottom
+    FROM (SELECT x.id, x.unit, x.posted, x.held, x.seq, x.floor FROM account x WHERE x.id = ANY (l_account || hl_account || o_account)
+           ORDER BY x.id FOR NO KEY UPDATE) s;
   now_at := clock_timestamp();                       -- after the locks: order of time = order of entries, per account
-  IF cardinality(t_id) > 0 THEN
-    BEGIN
-      RETURN QUERY SELECT * FROM ledger._post(now_at, locked, t_id, t_kind, t_hold, t_meta, t_reverses, t_digest, l_txn, l_account, l_amount);
-    EXCEPTION WHEN check_violation THEN              -- somebody lacks funds: one by one, each in its own savepoint (captures never get here)
-      FOR i IN 1 .. cardinality(t_id) LOOP
-        BEGIN
-          SELECT coalesce(array_agg(u.a), '{}'), coalesce(array_agg(u.m), '{}') INTO la, lm FROM unnest(l_txn, l_account, l_amount) u(n, a, m) WHERE u.n = i;
-          RETURN QUERY SELECT * FROM ledger._post(now_at, locked, t_id[i:i], t_kind[i:i], t_hold[i:i], t_meta[i:i], t_reverses[i:i], t_digest[i:i],
-                                                  array_fill(1, ARRAY[cardinality(la)]), la, lm);
-        EXCEPTION WHEN check_violation THEN id := t_id[i]; status := 'funds'; RETURN NEXT;
-        END;
+  allowed := array_fill(0::bigint, ARRAY[coalesce(cardinality(acc), 0)]);
+  SELECT array_agg(coalesce(x.i, 0) ORDER BY u.k) INTO spot
+    FROM unnest(l_account || hl_account || o_account) WITH ORDINALITY AS u(id, k) LEFT JOIN unnest(acc) WITH ORDINALITY AS x(id, i) ON x.id = u.id;
+  SELECT array_agg(CASE WHEN u.times > 1 THEN 3
+                        WHEN x.id IS NOT NULL THEN CASE WHEN u.digest = CASE WHEN u.n > n_posts THEN x.hold_digest ELSE x.digest END THEN 1 ELSE 2 END
+                        WHEN h.id IS NOT NULL AND u.n > n_posts THEN CASE WHEN u.digest = h.digest THEN 1 ELSE 2 END ELSE 0 END ORDER BY u.n) INTO prior
+    FROM (SELECT v.id, v.digest, v.n, row_number() OVER (PARTITION BY v.id ORDER BY v.n) AS times
+            FROM unnest(t_id || h_id, t_digest || h_digest) WITH ORDINALITY AS v(id, digest, n)) u
+    LEFT JOIN txn x ON x.id = u.id LEFT JOIN hold h ON h.id = u.id;
+
+  -- Posts.
+  last := 0;
+  FOR n IN 1 .. n_posts LOOP
+    first := last + 1;                               -- legs first to last are this post's
+    WHILE last < n_legs AND l_txn[last + 1] = n LOOP last := last + 1; END LOOP;
+    IF prior[n] > 0 THEN t_status[n] := (ARRAY['exists', 'conflict', 'again'])[prior[n]]; CONTINUE; END IF;
+    is_bad := last < first AND NOT t_hold[n]; is_unknown := false; s1 := 0; s2 := 0; s3 := 0;
+    FOR k IN first .. last LOOP
+      m := l_amount[k]; i := spot[k];
+      IF m = 0 OR m > most OR m < -most THEN is_bad := true; END IF;
+      IF i = 0 THEN is_unknown := true;
+      ELSIF unit[i] = 1 THEN s1 := s1 + m;
+      ELSIF unit[i] = 2 THEN s2 := s2 + m;
+      ELSE s3 := s3 + m; END IF;
+    END LOOP;
+    IF is_bad THEN t_status[n] := 'invalid'; CONTINUE; END IF;
+    IF is_unknown THEN t_status[n] := 'no_account'; CONTINUE; END IF;
+    IF s1 <> 0 OR s2 <> 0 OR s3 <> 0 THEN t_status[n] := 'unbalanced'; CONTINUE; END IF;
+    IF t_hold[n] THEN
+      IF o_first[n] = 0 THEN                         -- not there, or placed after we took our locks
+        t_status[n] := CASE WHEN EXISTS (SELECT FROM hold h WHERE h.id = t_id[n]) THEN 'again' ELSE 'no_hold' END; CONTINUE;
+      END IF;
+      FOR k IN o_first[n] .. o_last[n] LOOP i := spot[open_0 + k]; allowed[i] := allowed[i] + o_amount[k]; END LOOP;
+      FOR k IN first .. last LOOP
+        m := l_amount[k];
+        IF m < 0 THEN i := spot[k]; allowed[i] := allowed[i] + m; IF allowed[i] < 0 THEN is_bad := true; END IF; END IF;
       END LOOP;
-    END;
+      FOR k IN o_first[n] .. o_last[n] LOOP allowed[spot[open_0 + k]] := 0; END LOOP;
+      IF is_bad THEN
+        FOR k IN first .. last LOOP allowed[spot[k]] := 0; END LOOP;
+        t_status[n] := 'over_hold'; CONTINUE;
+      END IF;
+    ELSIF o_first[n] > 0 THEN t_status[n] := 'conflict'; CONTINUE;                           -- the id belongs to an open hold
+    END IF;
+    IF t_reverses[n] IS NOT NULL THEN
+      IF NOT EXISTS (SELECT FROM txn x WHERE x.id = t_reverses[n]) THEN t_status[n] := 'no_txn'; CONTINUE; END IF;
+      IF t_reverses[n] = ANY (reversed) OR EXISTS (SELECT FROM txn x WHERE x.reverses = t_reverses[n]) THEN t_status[n] := 'conflict'; CONTINUE; END IF;
+    END IF;
+    FOR k IN first .. last LOOP
+      i := spot[k]; m := posted[i] + l_amount[k]; posted[i] := m; e_balance[k] := m;
+      m := seq[i] + 1; seq[i] := m; e_seq[k] := m;
+    END LOOP;
+    IF t_hold[n] THEN                                -- it takes at most what its hold kept, so that funds need no look
+      FOR k IN o_first[n] .. o_last[n] LOOP i := spot[open_0 + k]; held[i] := held[i] - o_amount[k]; END LOOP;
+      resolved := array_append(resolved, t_id[n]);
+    ELSE
+      FOR k IN first .. last LOOP i := spot[k]; IF l_amount[k] < 0 AND posted[i] - held[i] < bottom[i] THEN is_bad := true; END IF; END LOOP;
+      IF is_bad THEN
+        FOR k IN first .. last LOOP i := spot[k]; posted[i] := posted[i] - l_amount[k]; seq[i] := seq[i] - 1; e_seq[k] := 0; END LOOP;
+        t_status[n] := 'funds'; CONTINUE;
+      END IF;
+    END IF;
+    IF t_reverses[n] IS NOT NULL THEN reversed := array_append(reversed, t_reverses[n]); END IF;
+  END LOOP;
+  IF last <> n_legs THEN RAISE EXCEPTION 'legs are not in the order of their posts' USING ERRCODE = 'invalid_parameter_value'; END IF;
+
+  -- Holds.
+  last := 0;
+  FOR n IN 1 .. n_holds LOOP
+    first := last + 1;                               -- lines first to last are this hold's
+    WHILE last < n_lines AND hl_hold[last + 1] = n LOOP last := last + 1; END LOOP;
+    k := prior[n_posts + n];
+    IF k > 0 THEN h_status[n] := (ARRAY['exists', 'conflict', 'again'])[k]; CONTINUE; END IF;
+    need := h_amount[n]; is_bad := last < first OR need <= 0 OR need > most OR h_ttl_s[n] NOT BETWEEN 1 AND 604800; is_unknown := false;
+    FOR k IN first .. last LOOP
+      m := hl_amount[k];
+      IF m < 0 OR m > most THEN is_bad := true; END IF;
+      IF spot[line_0 + k] = 0 THEN is_unknown := true; END IF;
+    END LOOP;
+    IF is_bad THEN h_status[n] := 'invalid'; CONTINUE; END IF;
+    IF is_unknown THEN h_status[n] := 'no_account'; CONTINUE; END IF;
+    FOR k IN first .. last LOOP
+      i := spot[line_0 + k]; m := posted[i] - held[i] - bottom[i];                            -- the room of this account
+      IF hl_amount[k] = 0 THEN m := least(need, greatest(m, 0)); need := need - m;
+      ELSIF hl_amount[k] > m THEN is_bad := true; EXIT;
+      ELSE m := hl_amount[k]; END IF;
+      takes[k] := m; held[i] := held[i] + m;
+    END LOOP;
+    IF is_bad OR need > 0 THEN                                                                -- give back what this hold had taken
+      FOR k IN first .. last LOOP i := spot[line_0 + k]; held[i] := held[i] - takes[k]; END LOOP;
+      h_status[n] := CASE WHEN is_bad THEN 'limit' ELSE 'funds' END; CONTINUE;
+    END IF;
+    h_first[n] := first; h_last[n] := last;
+  END LOOP;
+  IF last <> n_lines THEN RAISE EXCEPTION 'lines are not in the order of their holds' USING ERRCODE = 'invalid_parameter_value'; END IF;
+
+  -- Everything is decided: write. An id that arrives in two batches over different accounts at one moment ends the later batch with a
+  -- unique violation; sent again, it is answered by what stands then.
+  IF cardinality(resolved) > 0 THEN
+    DELETE FROM hold h WHERE h.id = ANY (resolved);
+    GET DIAGNOSTICS k = ROW_COUNT;
+    IF k <> cardinality(resolved) THEN RAISE EXCEPTION 'a hold was resolved twice' USING ERRCODE = 'serialization_failure'; END IF;
   END IF;
-  IF cardinality(h_id) > 0 THEN
-    RETURN QUERY SELECT * FROM ledger._hold(now_at, h_id, h_amount, h_ttl_s, h_meta, h_digest, hl_hold, hl_account, hl_amount);
+  IF 'ok' = ANY (t_status) THEN
+    INSERT INTO txn (id, kind, at, hold_digest, held_at, reverses, digest, meta)
+      SELECT u.id, u.kind, now_at, u.o_digest, u.o_at, u.reverses, u.digest, u.meta::jsonb
+        FROM unnest(t_id, t_kind, o_digest, o_at, t_reverses, t_digest, t_meta, t_status) AS u(id, kind, o_digest, o_at, reverses, digest, meta, status)
+       WHERE u.status = 'ok';
+    INSERT INTO entry (account_id, seq, txn_id, amount, balance)
+      SELECT u.account, u.seq, t_id[u.n], u.amount, u.balance FROM unnest(l_account, e_seq, l_txn, l_amount, e_balance) AS u(account, seq, n, amount, balance)
+       WHERE u.seq > 0;
   END IF;
+  IF 'ok' = ANY (h_status) THEN
+    INSERT INTO hold (id, accounts, amounts, digest, meta, at, expires_at)
+      SELECT u.id, hl_account[u.first:u.last], takes[u.first:u.last], u.digest, coalesce(u.meta::jsonb, '{}'), now_at, now_at + make_interval(secs => u.ttl_s)
+        FROM unnest(h_id, h_first, h_last, h_digest, h_meta, h_ttl_s, h_status) AS u(id, first, last, digest, meta, ttl_s, status)
+       WHERE u.status = 'ok';
+  END IF;
+  UPDATE account x SET posted = u.posted, held = u.held, seq = u.seq
+    FROM unnest(acc, posted, held, seq) AS u(id, posted, held, seq) WHERE x.id = u.id AND (x.held <> u.held OR x.seq <> u.seq);
+  RETURN h_status || t_status;
 END $$;
 
 -- Rights: functions are executable by everybody unless revoked; tables are read-only for the service.

@@ -7,7 +7,9 @@ for nobody. An operation's id is made before it is sent; a batch whose outcome i
 import asyncio
 import hashlib
 import json
+import re
 import uuid
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +19,13 @@ from typing import Any
 import psycopg
 
 from ledger.db import Connection, DatabaseUnavailable, bounded, connect
+from ledger.errors import LedgerUnavailable
 
 MAX_BATCH = 256
 MAX_WAITING_BATCHES = 8
-RETRY_LIMIT_S = 2.5
+ANSWER_LIMIT_S = 3.0  # from an operation's arrival to its answer; past it the outcome is unknown
+LAST_TRY_S = 0.25  # what a batch gets at least, however late it is
+PAUSES_S = (0.05, 0.5)  # between tries to reconnect: the first, and the longest
 AGAIN_LIMIT = 2  # repeats of an operation that the kernel asks to be sent once more
 POCKET = None
 
@@ -83,96 +88,169 @@ class Post:
     resolves_hold: bool = False
     reverses: uuid.UUID | None = None
     meta: dict[str, Any] | None = None
-    may_lack_funds: bool = False
 
 
 Operation = Hold | Post
 
 
-def digest_of(*parts: object) -> int:
-    """Digest everything that matters in an operation into a signed 64-bit number."""
-    said = repr(parts).encode()
-    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), signed=True)
+# --- packing (pure) -----------------------------------------------------------------------------------------------------------------
+#
+# Arrays travel as PostgreSQL's array literals: joining strings costs a tenth of what a generic array encoder does. What one operation
+# contributes is written when it arrives, while another batch is in the database.
+
+
+class Unpackable(ValueError):
+    """The operation holds something that the database has no form for: the answer is `invalid`, and nobody else is hurt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One operation as written into the arrays: its fields, then its lines or legs."""
+
+    id: uuid.UUID
+    is_hold: bool
+    fields: tuple[str, ...]
+    accounts: str
+    amounts: str
+    size: int
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_INT32 = 2**31 - 1
+
+
+def digest_of(said: str) -> int:
+    """Digest what an operation says into a signed 64-bit number. The text's form is stored money's identity: it never changes."""
+    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), signed=True)
 
 
 def text_of_meta(meta: dict[str, Any] | None) -> str | None:
-    """Write meta in its one canonical form."""
-    return None if meta is None else json.dumps(meta, sort_keys=True, separators=(",", ":"))
+    """Write meta in its one canonical form.
+
+    Raises:
+        Unpackable: It is not JSON, or holds a character that PostgreSQL's JSON cannot.
+    """
+    if meta is None:
+        return None
+    try:
+        text = _CANONICAL.encode(meta)
+        text.encode()
+    except (TypeError, ValueError) as wrong:
+        raise Unpackable(str(wrong)) from wrong
+    if "\\u0000" in text and _NUL.search(text):
+        raise Unpackable("a NUL character")
+    return text
 
 
-def pack(operations: Sequence[Operation]) -> tuple[list[Any], ...]:
-    """Lay operations out as the arrays of `ledger.apply`. Pockets are written as 0, a line that says 0 as -1 (invalid)."""
-    h_id: list[uuid.UUID] = []
-    h_amount: list[int] = []
-    h_ttl: list[int] = []
-    h_meta: list[str | None] = []
-    h_digest: list[int] = []
-    hl_hold: list[int] = []
-    hl_account: list[int] = []
-    hl_amount: list[int] = []
-    t_id: list[uuid.UUID] = []
-    t_kind: list[int] = []
-    t_hold: list[bool] = []
-    t_meta: list[str | None] = []
-    t_reverses: list[uuid.UUID | None] = []
-    t_digest: list[int] = []
-    l_txn: list[int] = []
-    l_account: list[int] = []
-    l_amount: list[int] = []
-    for operation in operations:
-        meta = text_of_meta(operation.meta)
-        if isinstance(operation, Hold):
-            h_id.append(operation.id)
-            h_amount.append(operation.amount)
-            h_ttl.append(operation.ttl_s)
-            h_meta.append(meta)
-            h_digest.append(digest_of("hold", operation.compared_by or (operation.amount, meta, operation.lines)))
-            for account, amount in operation.lines:
-                hl_hold.append(len(h_id))
-                hl_account.append(account)
-                hl_amount.append(0 if amount is POCKET else amount or -1)
-        else:
-            t_id.append(operation.id)
-            t_kind.append(int(operation.kind))
-            t_hold.append(operation.resolves_hold)
-            t_meta.append(meta)
-            t_reverses.append(operation.reverses)
-            t_digest.append(digest_of("post", int(operation.kind), operation.resolves_hold, operation.reverses, meta, operation.legs))
-            for account, amount in operation.legs:
-                l_txn.append(len(t_id))
-                l_account.append(account)
-                l_amount.append(amount)
-    return (
-        h_id, h_amount, h_ttl, h_meta, h_digest, hl_hold, hl_account, hl_amount,
-        t_id, t_kind, t_hold, t_meta, t_reverses, t_digest, l_txn, l_account, l_amount,
-    )  # fmt: skip
+def parcel_of(operation: Operation) -> Parcel:
+    """Write an operation down as it will stand in the arrays.
+
+    Raises:
+        Unpackable: The database has no form for it.
+    """
+    meta = text_of_meta(operation.meta)
+    quoted = "NULL" if meta is None else '"' + meta.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(operation, Hold):
+        accounts, amounts = _columns([(account, _line_amount(amount)) for account, amount in operation.lines])
+        _require_fit(operation.amount, operation.ttl_s)
+        said = operation.compared_by
+        digest = digest_of(f"hold by|{said}" if said else f"hold|{operation.amount}|{accounts}|{amounts}|{meta}")
+        reserved = (operation.id.hex, str(operation.amount), str(operation.ttl_s), quoted, str(digest))
+        return Parcel(operation.id, True, reserved, accounts, amounts, len(operation.lines))
+    accounts, amounts = _columns(operation.legs)
+    kind, resolves, reverses = int(operation.kind), "t" if operation.resolves_hold else "f", operation.reverses
+    reversed_id = "NULL" if reverses is None else reverses.hex
+    digest = digest_of(f"post|{kind}|{resolves}|{reversed_id}|{accounts}|{amounts}|{meta}")
+    fields = (operation.id.hex, str(kind), resolves, quoted, reversed_id, str(digest))
+    return Parcel(operation.id, False, fields, accounts, amounts, len(operation.legs))
+
+
+def _line_amount(amount: int | None) -> int:
+    """Write a pocket as 0, and a line that itself says 0 as -1, which the kernel calls invalid."""
+    return 0 if amount is POCKET else amount or -1
+
+
+def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[str, str]:
+    """Write accounts and amounts as two columns."""
+    accounts, amounts = [account for account, _ in pairs], [amount for _, amount in pairs]
+    _require_fit(*accounts, *amounts)
+    return ",".join(map(str, accounts)), ",".join(map(str, amounts))
+
+
+def _require_fit(*numbers: int) -> None:
+    """Check in one go that all are integers of 64 bits."""
+    try:
+        array("q", numbers)
+    except (TypeError, OverflowError) as wrong:
+        raise Unpackable(str(wrong)) from wrong
+
+
+def arguments_of(parcels: Sequence[Parcel]) -> tuple[str, ...]:
+    """Join parcels into the arrays of `ledger.apply`, holds before posts."""
+    return _arrays([one for one in parcels if one.is_hold], 5) + _arrays([one for one in parcels if not one.is_hold], 6)
+
+
+def _arrays(parcels: Sequence[Parcel], fields: int) -> tuple[str, ...]:
+    if not parcels:
+        return ("{}",) * (fields + 3)
+    columns = [",".join(column) for column in zip(*(one.fields for one in parcels), strict=True)]
+    columns.append("".join(f"{number}," * one.size for number, one in enumerate(parcels, 1))[:-1])
+    columns.append(",".join(one.accounts for one in parcels if one.size))
+    columns.append(",".join(one.amounts for one in parcels if one.size))
+    return tuple("{" + column + "}" for column in columns)
 
 
 APPLY = (
-    "SELECT id, status FROM ledger.apply(%b::uuid[], %b::bigint[], %b::int[], %b::text[], %b::bigint[], %b::int[], %b::bigint[], %b::bigint[], "
-    "%b::uuid[], %b::smallint[], %b::boolean[], %b::text[], %b::uuid[], %b::bigint[], %b::int[], %b::bigint[], %b::bigint[])"
+    "SELECT array_to_string(ledger.apply(%t::uuid[], %t::bigint[], %t::int[], %t::text[], %t::bigint[], %t::int[], %t::bigint[], %t::bigint[], "
+    "%t::uuid[], %t::smallint[], %t::boolean[], %t::text[], %t::uuid[], %t::bigint[], %t::int[], %t::bigint[], %t::bigint[]), ',')"
 )
 
 
 async def apply(connection: Connection, operations: Sequence[Operation]) -> list[Status]:
-    """Do a batch in one transaction and answer in its order. The caller sees to it that no id is twice in it."""
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(APPLY, pack(operations), prepare=True)
-    answers: dict[uuid.UUID, str] = {row[0]: row[1] for row in await cursor.fetchall()}
-    return [Status(answers[operation.id]) for operation in operations]
+    """Do a batch in one transaction (the caller's, if it has opened one) and answer in its order.
+
+    Raises:
+        Unpackable: The database has no form for one of them; nothing was sent.
+    """
+    return await _apply(connection, [parcel_of(operation) for operation in operations])
 
 
-class Overloaded(Exception):
-    """More batches wait than the writer may keep waiting."""
+async def _apply(connection: Connection, parcels: Sequence[Parcel]) -> list[Status]:
+    cursor = await connection.execute(APPLY, arguments_of(parcels), prepare=True)
+    row = await cursor.fetchone()
+    assert row is not None
+    said = row[0].split(",")
+    holds = sum(one.is_hold for one in parcels)
+    of_holds, of_posts = iter(said[:holds]), iter(said[holds:])
+    return [Status(next(of_holds if one.is_hold else of_posts)) for one in parcels]
 
 
-class Writer:
-    """One connection, one batch in flight, everything else gathers. Make one per process."""
+# --- writing ------------------------------------------------------------------------------------------------------------------------
 
-    def __init__(self, url: str, *, name: str = "gfe_ledger_writer") -> None:
+_ANSWERED_BY_A_REPEAT = (psycopg.errors.UniqueViolation, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+class Overloaded(LedgerUnavailable):
+    """More batches wait than the writer may keep waiting; nothing was done."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One operation on its way: where the answer goes, and until when it is of use."""
+
+    parcel: Parcel
+    answer: asyncio.Future[Status]
+    until: float
+
+
+class _Lane:
+    """One connection with one batch in flight; what arrives meanwhile makes the next."""
+
+    def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
-        self._waiting: deque[tuple[Operation, asyncio.Future[Status]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -180,47 +258,24 @@ class Writer:
         self.operations = 0
 
     def start(self) -> None:
-        """Begin to write."""
-        self._task = asyncio.create_task(self._run(), name="ledger writer")
+        self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def aclose(self) -> None:
-        """Stop; whoever still waits gets `DatabaseUnavailable`."""
-        if self._task:
+        if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for _, answer in self._waiting:
-            if not answer.done():
-                answer.set_exception(DatabaseUnavailable(0))
+        _refuse(self._waiting, DatabaseUnavailable(0))
         self._waiting.clear()
-        if self._connection:
-            await self._connection.close()
+        await self._forget_connection()
 
-    def put(self, operation: Operation) -> asyncio.Future[Status]:
-        """Put one operation into the next batch; the answer arrives in the future.
-
-        Raises:
-            Overloaded: Too much waits already.
-        """
+    def put(self, parcel: Parcel) -> asyncio.Future[Status]:
         if len(self._waiting) >= MAX_BATCH * MAX_WAITING_BATCHES:
             raise Overloaded
-        answer: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
-        self._waiting.append((operation, answer))
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(parcel, loop.create_future(), loop.time() + ANSWER_LIMIT_S)
+        self._waiting.append(waiting)
         self._wake.set()
-        return answer
-
-    async def submit(self, operation: Operation) -> Status:
-        """Do one operation with the next batch; `again` is repeated here.
-
-        Raises:
-            DatabaseUnavailable: The outcome is unknown; send the same operation again.
-            Overloaded: Too much waits already.
-        """
-        status = await self.put(operation)
-        for _ in range(AGAIN_LIMIT):
-            if status is not Status.AGAIN:
-                break
-            status = await self.put(operation)
-        return status
+        return waiting.answer
 
     async def _run(self) -> None:
         while True:
@@ -231,52 +286,63 @@ class Writer:
             if batch:
                 await self._write(batch)
 
-    def _next_batch(self) -> list[tuple[Operation, asyncio.Future[Status]]]:
-        """Take what waits: no id twice, and a post that may lack funds alone, so that it never sends captures to the slow path."""
-        batch: list[tuple[Operation, asyncio.Future[Status]]] = []
-        ids: set[uuid.UUID] = set()
+    def _next_batch(self) -> list[_Waiting]:
+        """Take what waits and is still wanted; of operations with one id only the first."""
+        batch: dict[uuid.UUID, _Waiting] = {}
+        later: list[_Waiting] = []
         while self._waiting and len(batch) < MAX_BATCH:
-            operation, _ = self._waiting[0]
-            is_risky = isinstance(operation, Post) and operation.may_lack_funds
-            if operation.id in ids or (is_risky and batch):
-                break
-            batch.append(self._waiting.popleft())
-            ids.add(operation.id)
-            if is_risky:
-                break
-        return batch
+            one = self._waiting.popleft()
+            if one.answer.done():
+                continue
+            if one.parcel.id in batch:
+                later.append(one)
+            else:
+                batch[one.parcel.id] = one
+        self._waiting.extendleft(reversed(later))
+        return list(batch.values())
 
-    async def _write(self, batch: list[tuple[Operation, asyncio.Future[Status]]]) -> None:
-        operations = [operation for operation, _ in batch]
+    async def _write(self, batch: list[_Waiting]) -> None:
+        """Do a batch and answer it. When the database refuses it as a whole, one by one, so that only the culprit is hurt."""
         try:
-            statuses = await self._apply_surely(operations)
-        except Exception as failed:  # noqa: BLE001 - whatever it was, the callers must hear of it
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(failed)
-            return
-        self.batches += 1
-        self.operations += len(batch)
-        for (_, answer), status in zip(batch, statuses, strict=True):
-            if not answer.done():
-                answer.set_result(status)
+            statuses = await self._apply_surely(batch)
+        except asyncio.CancelledError:
+            _refuse(batch, DatabaseUnavailable(0))
+            raise
+        except DatabaseUnavailable as unknown:
+            _refuse(batch, unknown)
+        except psycopg.Error as refused:
+            if len(batch) == 1:
+                _refuse(batch, refused)
+            else:
+                for one in batch:
+                    await self._write([one])
+        else:
+            self.batches += 1
+            self.operations += len(batch)
+            for one, status in zip(batch, statuses, strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(status)
 
-    async def _apply_surely(self, operations: list[Operation]) -> list[Status]:
-        """Apply a batch; after a lost connection the same batch again, for `RETRY_LIMIT_S`: ids make it safe."""
+    async def _apply_surely(self, batch: list[_Waiting]) -> list[Status]:
+        """Apply a batch; after a lost connection the same batch again, as long as its answers are of use: ids make it safe."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + RETRY_LIMIT_S
-        pause_s = 0.05
+        parcels = [one.parcel for one in batch]
+        until = max(min(one.until for one in batch), loop.time() + LAST_TRY_S)
+        pause_s, longest_s = PAUSES_S
         while True:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = await connect(self._url, name=self._name)
-                return await bounded(apply(self._connection, operations), max(0.25, until - loop.time()))
+                return await bounded(_apply(self._connection, parcels), max(LAST_TRY_S, until - loop.time()))
+            except _ANSWERED_BY_A_REPEAT as raced:
+                failed: Exception = raced
             except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable) as broken:
+                failed = broken
                 await self._forget_connection()
-                if loop.time() + pause_s >= until:
-                    raise DatabaseUnavailable(RETRY_LIMIT_S) from broken
-                await asyncio.sleep(pause_s)
-                pause_s = min(0.5, pause_s * 2)
+            if loop.time() + pause_s >= until:
+                raise DatabaseUnavailable(ANSWER_LIMIT_S) from failed
+            await asyncio.sleep(pause_s)
+            pause_s = min(longest_s, pause_s * 2)
 
     async def _forget_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -285,3 +351,60 @@ class Writer:
                 await asyncio.wait_for(connection.close(), 1)
             except (TimeoutError, psycopg.Error):
                 return
+
+
+def _refuse(batch: Sequence[_Waiting] | deque[_Waiting], error: Exception) -> None:
+    for one in batch:
+        if not one.answer.done():
+            one.answer.set_exception(error)
+
+
+class Writer:
+    """Writes what is submitted. Make one per process.
+
+    Two lanes, each with one batch in flight: holds touch the accounts of consumers only, posts also those that everybody shares; so while
+    one lane's commit reaches the disk the other works, and neither waits for the other's locks for long.
+    """
+
+    def __init__(self, url: str, *, name: str = "gfe_ledger_writer") -> None:
+        self._holds = _Lane(url, f"{name}_holds")
+        self._posts = _Lane(url, f"{name}_posts")
+
+    @property
+    def batches(self) -> int:
+        """Batches written so far."""
+        return self._holds.batches + self._posts.batches
+
+    @property
+    def operations(self) -> int:
+        """Operations answered so far."""
+        return self._holds.operations + self._posts.operations
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._holds.start()
+        self._posts.start()
+
+    async def aclose(self) -> None:
+        """Stop; whoever still waits gets `DatabaseUnavailable`."""
+        await self._holds.aclose()
+        await self._posts.aclose()
+
+    async def submit(self, operation: Operation) -> Status:
+        """Do one operation with the next batch; `again` is repeated here.
+
+        Raises:
+            DatabaseUnavailable: The outcome is unknown; send the same operation again.
+            Overloaded: Too much waits already.
+        """
+        try:
+            parcel = parcel_of(operation)
+        except Unpackable:
+            return Status.INVALID
+        lane = self._holds if parcel.is_hold else self._posts
+        status = await lane.put(parcel)
+        for _ in range(AGAIN_LIMIT):
+            if status is not Status.AGAIN:
+                break
+            status = await lane.put(parcel)
+        return status
