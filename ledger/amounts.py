@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 
 MICROS = 1_000_000
-PATTERN = re.compile(r"^-?\d{1,12}(\.\d{1,6})?$")
+PATTERN = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 def credits_text(micros: int) -> str:
@@ -21,6 +21,6 @@ def micros_of(text: str) -> int:
     Raises:
         ValueError: It is not one, or has more than six decimals.
     """
-    if not PATTERN.match(text):
+    if not PATTERN.fullmatch(text):
         raise ValueError(f'`{text[:40]}` is not an amount: send a decimal string with at most six decimals, e.g. "25.00"')
     return int(Decimal(text) * MICROS)

@@ -1,28 +1,26 @@
 """The ledger's two applications: the public one, and the internal one that only our own services reach (its own listener)."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import operations, people
-from ledger.console import page
+from ledger.api import operations, pages, people
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
+from ledger.guard import Guard
 from ledger.problems import problem, problem_of
 
-MAX_BODY_BYTES = 1024 * 1024
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
+TEXTS = {
+    "extra_forbidden": "Unknown field.",
+    "missing": "This field is required.",
+    "string_type": "Not a valid string.",
+    "int_parsing": "A valid integer is required.",
 }
 
 
@@ -31,18 +29,14 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app = FastAPI(title="GPU-For-Everyone: accounts and money", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.context = context
     app.include_router(people.router)
+    app.include_router(pages.router)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(DatabaseUnavailable, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.middleware("http")(_guard)
-
-    @app.get("/", include_in_schema=False)
-    async def root(request: Request) -> HTMLResponse:
-        health = await people.health(context)
-        settings = context.settings
-        return HTMLResponse(page(database_ok=health.status_code == 200, api_url=settings.api_url, dashboard_url=settings.dashboard_url))
-
+    app.add_exception_handler(500, _on_defect)
+    app.add_middleware(Guard)
+    _describe_400(app)
     return app
 
 
@@ -53,19 +47,17 @@ def create_internal_app(context: LedgerContext) -> Starlette:
     return app
 
 
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse bodies that are too large while reading them; add the security headers to every answer."""
-    if request.method in {"POST", "PUT", "PATCH", "DELETE"}:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return problem(413, "Too large", f"The body is larger than {MAX_BODY_BYTES} bytes.", "too_large")
-        request._body = bytes(body)  # noqa: SLF001 - starlette's own place for a body that was read
-    response = await call_next(request)
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+def _describe_400(app: FastAPI) -> None:
+    """Take FastAPI's 422 out of the description: a wrong body is answered with 400, as each route says."""
+    described = app.openapi()
+    for methods in described["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400 and "application/json" in answer.get("content", {}) and "Health" not in str(answer["content"]):
+                    answer["content"]["application/problem+json"] = answer["content"].pop("application/json")
+    for name in ("HTTPValidationError", "ValidationError"):
+        described["components"]["schemas"].pop(name, None)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -76,21 +68,28 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     """400, not FastAPI's 422, with the texts of the seed's clients."""
     assert isinstance(error, RequestValidationError)
+    if any(one["type"] == "json_invalid" for one in error.errors()):
+        return problem(400, "Invalid request", "The body is not valid JSON.", InvalidRequest.code)
     errors: dict[str, list[str]] = {}
     for one in error.errors():
-        errors.setdefault(str(one["loc"][-1]), []).append(_text_of(one))
-    first = next(iter(errors.values()))[0]
-    detail = "The body is not valid JSON." if any(one["type"] == "json_invalid" for one in error.errors()) else first
-    return problem(400, "Invalid request", detail, InvalidRequest.code, errors=errors)
+        errors.setdefault(str(one["loc"][1] if len(one["loc"]) > 1 else one["loc"][0]), []).append(_text_of(one))
+    return problem(400, "Invalid request", next(iter(errors.values()))[0], InvalidRequest.code, errors=errors)
 
 
 def _text_of(error: Any) -> str:
-    texts = {"extra_forbidden": "Unknown field.", "missing": "This field is required.", "string_type": "Not a valid string."}
-    return texts.get(error["type"], str(error["msg"]))
+    return TEXTS.get(error["type"], str(error["msg"]))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if not request.url.path.startswith("/api/"):
-        return Response(f"{error.status_code} {error.detail}\n", error.status_code, media_type="text/plain")
-    return problem(error.status_code, str(error.detail), str(error.detail), "not_found" if error.status_code == 404 else "http_error")
+        return Response(f"{error.status_code} {error.detail}\n", error.status_code, error.headers, media_type="text/plain")
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    answer = problem(error.status_code, str(error.detail), str(error.detail), codes.get(error.status_code, "http_error"))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """A defect of ours; the server logs its traceback."""
+    return problem(500, "Internal error", "Something went wrong on our side. Nothing was charged for this request.", "internal_error")

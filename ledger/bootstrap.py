@@ -1,6 +1,7 @@
 """The first start: prices, the operator's account with this machine as a node, the first consumer with a key. Idempotent."""
 
 import os
+import re
 from dataclasses import dataclass
 
 from ledger.amounts import micros_of
@@ -12,6 +13,7 @@ from ledger.settings import LedgerSettings
 
 OPERATOR = "operator"
 KEY_FILE = "first_api_key"
+USERNAME = re.compile(r"[\w.@+-]{1,150}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,13 @@ async def bootstrap(settings: LedgerSettings, username: str) -> Bootstrapped:
 
     Raises:
         DatabaseUnavailable: The database does not answer.
+        ValueError: That is no name for an account.
     """
+    if not USERNAME.fullmatch(username):
+        raise ValueError(f"`{username[:60]}` is no name for an account: 1 to 150 letters, digits and @ . + - _")
     connection = await connect(settings.database_url, name="gfe_ledger_bootstrap")
     try:
+        await connection.execute("SELECT pg_advisory_lock(hashtext('ledger bootstrap'))")  # until this connection ends
         await set_default_price(connection, *settings.price_micros)
         await _operator_with_node(connection, settings)
         person = await find_person(connection, username)

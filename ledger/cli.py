@@ -3,8 +3,12 @@
 import asyncio
 import json
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from ledger.settings import LedgerSettings
 
 app = typer.Typer(help="The ledger: run it, prove its books.", no_args_is_help=True)
 
@@ -14,28 +18,49 @@ def serve() -> None:
     """Serve the public port and the internal socket until stopped."""
     import uvloop
 
+    from ledger.logs import configure
     from ledger.serve import serve as run
-    from ledger.settings import LedgerSettings
 
-    uvloop.run(run(LedgerSettings()))
+    settings = _settings()
+    configure("ledger")
+    uvloop.run(run(settings))
 
 
 @app.command()
-def bootstrap(username: str = typer.Option("first", help="Name of the first consumer.")) -> None:
+def bootstrap(
+    username: str = typer.Option("first", help="Name of the first consumer."),
+    *,
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
     """Make prices, the operator with this machine, and the first consumer with a key; again is harmless."""
     from ledger.bootstrap import bootstrap as run
-    from ledger.settings import LedgerSettings
+    from ledger.db import DatabaseUnavailable
 
-    done = asyncio.run(run(LedgerSettings(), username))
-    typer.echo(json.dumps({"username": done.username, "made_account": done.made_account, "made_key": done.made_key}))
+    settings = _settings()
+    try:
+        done = asyncio.run(run(settings, username))
+    except DatabaseUnavailable as failed:
+        _fail(str(failed), "`gfe status` tells whether PostgreSQL runs")
+    except ValueError as wrong:
+        _fail(str(wrong), "choose another --username")
+    if as_json:
+        typer.echo(json.dumps({"username": done.username, "made_account": done.made_account, "made_key": done.made_key}))
+        return
+    typer.echo(f"account {done.username}: {'made' if done.made_account else 'was there'}")
+    typer.echo(f"key: {'made, in ' + str(settings.secrets_dir / 'first_api_key') if done.made_key else 'was there'}")
 
 
 @app.command()
 def audit(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """Check every rule of the books on one snapshot; exit 1 when one is broken."""
+    import psycopg
+
     from ledger.money.audit import audit_at
 
-    findings = audit_at(_database_url())
+    try:
+        findings = audit_at(_database_url())
+    except psycopg.OperationalError as failed:
+        _fail(f"the database does not answer: {str(failed).splitlines()[0]}", "`gfe status` tells whether PostgreSQL runs")
     if as_json:
         typer.echo(
             json.dumps(
@@ -64,8 +89,25 @@ def _database_url() -> str:
     try:
         return (folder / "ledger_database_url").read_text().strip()
     except OSError:
-        typer.echo(f"there is no ledger below {folder}\n\nhint: `gfe up` starts one; GFE_HOME names another installation", err=True)
-        sys.exit(1)
+        _fail(f"there is no ledger below {folder}", "`gfe up` starts one; GFE_HOME names another installation")
+
+
+def _settings() -> "LedgerSettings":
+    """Read the settings; a wrong one is a line, not a traceback."""
+    from pydantic import ValidationError
+
+    from ledger.settings import LedgerSettings
+
+    try:
+        return LedgerSettings()
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False, include_input=False)[0]
+        _fail(f"GFE_{str(first['loc'][0]).upper()}: {first['msg']}", "`gfe up` sets what the ledger needs")
+
+
+def _fail(what: str, hint: str) -> NoReturn:
+    typer.echo(f"{what}\n\nhint: {hint}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

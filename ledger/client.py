@@ -6,11 +6,12 @@ Natural batching: one request is in flight, what arrives meanwhile goes into the
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 import aiohttp
+from yarl import URL
 
 from ledger.amounts import credits_text, micros_of
 from ledger.errors import (
@@ -34,6 +35,7 @@ from ledger.pricing import Outcome, PriceRow, cost
 from ledger.wire import (
     ANSWERS,
     MAX_OPERATIONS,
+    OPERATIONS,
     Answer,
     Caller,
     Capture,
@@ -89,7 +91,7 @@ __all__ = [
 CONNECT_LIMIT_S = 1.0
 TOTAL_LIMIT_S = 3.0
 MAX_WAITING = MAX_OPERATIONS * 8
-OPERATIONS_URL = "http://ledger/internal/v1/operations"
+OPERATIONS_URL = URL("http://ledger/internal/v1/operations")
 
 _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
@@ -136,9 +138,11 @@ def check_api_key(text: str) -> None:
 
 
 def error_of(refused: Refused) -> LedgerError:
-    """Turn a refusal's code back into its class."""
-    known = _ERRORS.get(refused.code)
-    return known(**refused.fields) if known else LedgerUnavailable()
+    """Turn a refusal's code back into its class; one that we do not know (a newer ledger's) is as good as no answer."""
+    try:
+        return _ERRORS[refused.code](**refused.fields)
+    except (LookupError, TypeError):
+        return LedgerUnavailable()
 
 
 class LedgerOperations(Protocol):
@@ -172,7 +176,7 @@ class LedgerClient:
 
     async def start(self) -> None:
         """Open the session (inside the running loop)."""
-        timeout = aiohttp.ClientTimeout(total=TOTAL_LIMIT_S, connect=CONNECT_LIMIT_S)
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_LIMIT_S)  # the whole is limited in `_post`
         connector = aiohttp.UnixConnector(path=str(self._socket_path))
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
 
@@ -181,10 +185,11 @@ class LedgerClient:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        while self._waiting:
-            _resolve(self._waiting.popleft()[1], LedgerUnavailable())
+        _refuse(self._waiting, None)
+        self._waiting.clear()
         if self._session:
             await self._session.close()
+            self._session = None
 
     async def place_hold(self, operation: PlaceHold) -> HoldPlaced:
         """Reserve the most a job can cost.
@@ -267,30 +272,48 @@ class LedgerClient:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_OPERATIONS))]
             try:
                 answers = await self._post(tuple(operation for operation, _ in batch))
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failed:
-                for _, future in batch:
-                    unavailable = LedgerUnavailable()
-                    unavailable.__cause__ = failed
-                    _resolve(future, unavailable)
+            except asyncio.CancelledError:
+                _refuse(batch, None)
+                raise
+            except Exception as failed:  # noqa: BLE001 - whatever it was, the callers must hear of it
+                _refuse(batch, failed)
+                if isinstance(failed, OSError | TimeoutError | aiohttp.ClientConnectionError):
+                    # Nobody waits longer than one limit: who waits behind a ledger that does not answer is told so now.
+                    _refuse(self._waiting, failed)
+                    self._waiting.clear()
                 continue
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
 
     async def _post(self, operations: tuple[Operation, ...]) -> tuple[Answer, ...]:
-        assert self._session is not None
-        body = Operations.model_construct(operations=operations).model_dump_json(exclude_defaults=False).encode()
-        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
-        async with self._session.post(OPERATIONS_URL, data=body, headers=headers) as response:
-            said = await response.read()
-            if response.status != 200:
-                raise ValueError(f"the ledger answered {response.status}")
+        """Send a batch; once more when the connection broke under it, as it does when the ledger was restarted: ids make that safe."""
+        body = OPERATIONS.dump_json(Operations.model_construct(operations=operations))
+        async with asyncio.timeout(TOTAL_LIMIT_S):
+            try:
+                said = await self._post_once(body)
+            except aiohttp.ClientConnectorError:  # nobody listens
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError):
+                said = await self._post_once(body)
         answers = ANSWERS.validate_json(said).answers
         if len(answers) != len(operations):
             raise ValueError("the ledger answered another number of operations")
         return answers
 
+    async def _post_once(self, body: bytes) -> bytes:
+        assert self._session is not None
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        async with self._session.post(OPERATIONS_URL, data=body, headers=headers) as response:
+            said = await response.read()
+            if response.status != 200:
+                raise ValueError(f"the ledger answered {response.status}")
+        return said
 
-def _resolve(future: "asyncio.Future[Answer]", failed: Exception) -> None:
-    if not future.done():
-        future.set_exception(failed)
+
+def _refuse(waiting: Iterable[tuple[Operation, "asyncio.Future[Answer]"]], failed: Exception | None) -> None:
+    for _, future in waiting:
+        if not future.done():
+            unavailable = LedgerUnavailable()
+            unavailable.__cause__ = failed
+            future.set_exception(unavailable)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from ledger.db import Database
 from ledger.identity.api_keys import KeyRing
+from ledger.identity.nodes import NodeOwners
 from ledger.identity.services import ServiceVerifier
 from ledger.money.accounts import AccountIds
 from ledger.money.holds import Holds
 from ledger.money.posting import Writer
 from ledger.money.prices import PriceBook
+from ledger.money.settling import Settling
 from ledger.settings import LedgerSettings
 
 READERS = 6  # connections for reads; the writer has one of its own
@@ -24,20 +26,22 @@ class LedgerContext:
     keys: KeyRing
     services: ServiceVerifier
     holds: Holds
+    settling: Settling
 
     @classmethod
     def of_settings(cls, settings: LedgerSettings) -> "LedgerContext":
         """Build the context; nothing connects yet."""
         database = Database(settings.database_url, name="gfe_ledger", size=READERS)
         writer = Writer(settings.database_url)
-        ids, prices = AccountIds(database), PriceBook(database)
+        ids = AccountIds(database)
         return cls(
             settings=settings,
             database=database,
             writer=writer,
             keys=KeyRing(database, bytes.fromhex(settings.secret("api_key_pepper"))),
             services=ServiceVerifier.of_folder(settings.secrets_dir),
-            holds=Holds(database, writer, ids, prices, fee_percent=settings.platform_fee_percent),
+            holds=Holds(database, writer, ids, PriceBook(database)),
+            settling=Settling(database, writer, ids, NodeOwners(database).owner, fee_percent=settings.platform_fee_percent),
         )
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 T = TypeVar("T")
@@ -14,6 +15,7 @@ Connection = AsyncConnection[TupleRow]
 
 CALL_LIMIT_S = 3.0
 CONNECT_LIMIT_S = 3
+MIN_LIMIT_S = 0.25
 OPTIONS = "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000"
 
 
@@ -53,7 +55,7 @@ async def bounded(call: Coroutine[Any, Any, T], limit_s: float = CALL_LIMIT_S, g
     raise DatabaseUnavailable(limit_s)
 
 
-async def connect(url: str, *, name: str) -> Connection:
+async def connect(url: str, *, name: str, limit_s: float = CONNECT_LIMIT_S + 0.5) -> Connection:
     """Open a connection in autocommit mode; statements are prepared at their second use.
 
     Raises:
@@ -64,10 +66,10 @@ async def connect(url: str, *, name: str) -> Connection:
             AsyncConnection.connect(
                 url, autocommit=True, prepare_threshold=1, connect_timeout=CONNECT_LIMIT_S, application_name=name, options=OPTIONS
             ),
-            CONNECT_LIMIT_S + 0.5,
+            limit_s,
         )
     except psycopg.OperationalError as broken:
-        raise DatabaseUnavailable(CONNECT_LIMIT_S) from broken
+        raise DatabaseUnavailable(limit_s) from broken
 
 
 class Database:
@@ -85,21 +87,22 @@ class Database:
             self._free.put_nowait(None)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, limit_s: float = CALL_LIMIT_S) -> AsyncIterator[Connection]:
         """Lend a connection.
 
         Raises:
             DatabaseUnavailable: All are lent for too long, or nobody answers.
         """
         try:
-            lent = await asyncio.wait_for(self._free.get(), CALL_LIMIT_S)
+            connection = await asyncio.wait_for(self._free.get(), limit_s)
         except TimeoutError:
-            raise DatabaseUnavailable(CALL_LIMIT_S) from None
-        connection = lent
+            raise DatabaseUnavailable(limit_s) from None
         try:
-            if connection is None or connection.closed or connection.broken:
+            if connection is not None and not _is_usable(connection):
+                await _drop(connection)
                 connection = None
-                connection = await connect(self._url, name=self._name)
+            if connection is None:
+                connection = await connect(self._url, name=self._name, limit_s=limit_s)
             yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable) as broken:
             if connection is not None:
@@ -107,24 +110,26 @@ class Database:
                 connection = None
             if isinstance(broken, DatabaseUnavailable):
                 raise
-            raise DatabaseUnavailable(CALL_LIMIT_S) from broken
+            raise DatabaseUnavailable(limit_s) from broken
         finally:
             self._free.put_nowait(connection)
 
     async def run(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-        """Run `work` on a connection, bounded; once more on a fresh one when the old one turns out to be dead.
+        """Run `work` on a connection, in `CALL_LIMIT_S` at most; once more on a fresh connection when the old one turns out to be dead.
 
         Only for work that may be done twice: reads, and writes that are idempotent by their ids.
 
         Raises:
             DatabaseUnavailable: It did not work out in time.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + CALL_LIMIT_S
         for attempt in (1, 2):
             try:
-                async with self.connection() as connection:
-                    return await bounded(work(connection))
+                async with self.connection(max(MIN_LIMIT_S, until - loop.time())) as connection:
+                    return await bounded(work(connection), max(MIN_LIMIT_S, until - loop.time()))
             except DatabaseUnavailable as broken:
-                if attempt == 2 or broken.__cause__ is None:
+                if attempt == 2 or broken.__cause__ is None or loop.time() >= until:
                     raise
         raise DatabaseUnavailable(CALL_LIMIT_S)
 
@@ -134,6 +139,11 @@ class Database:
             connection = self._free.get_nowait()
             if connection is not None:
                 await _drop(connection)
+
+
+def _is_usable(connection: Connection) -> bool:
+    """Whether a connection came back whole: open, and not in the middle of a transaction that was cut off."""
+    return not (connection.closed or connection.broken) and connection.info.transaction_status == TransactionStatus.IDLE
 
 
 async def _drop(connection: Connection) -> None:

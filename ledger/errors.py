@@ -1,7 +1,8 @@
 """What can go wrong with identity and money, as one tree.
 
 LedgerError
-├── NotAuthenticated           401 not_authenticated: no credential, or one that is not ours
+├── NotAuthenticated           401 not_authenticated: no credential
+│   ├── CredentialUnknown      401 token_not_valid: one that is not ours
 │   ├── CredentialMistyped     401 key_mistyped: the checksum of an API key does not fit
 │   └── CredentialRevoked      401 key_revoked
 ├── NotPermitted               403 not_permitted: the credential lacks a scope

@@ -11,7 +11,7 @@ from ledger.errors import CredentialMistyped, CredentialUnknown
 
 PREFIX = "gfe_live_"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_FORM = re.compile(r"^gfe_live_([0-9A-Za-z]{8})_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$")
+_FORM = re.compile(r"gfe_live_([0-9A-Za-z]{8})_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}")
 ID_LENGTH, SECRET_LENGTH, CHECK_LENGTH = 8, 43, 6
 
 
@@ -38,7 +38,7 @@ def key_id(text: str) -> str:
     """
     if not text.startswith("gfe_"):
         raise CredentialUnknown
-    found = _FORM.match(text)
+    found = _FORM.fullmatch(text)
     if found is None or checksum(text.rpartition("_")[0]) != text[-CHECK_LENGTH:]:
         raise CredentialMistyped
     return found.group(1)

@@ -1,34 +1,59 @@
-"""What the ledger does by itself: expire holds, note which keys were used."""
+"""What the ledger does by itself: expire holds, note which keys were used, make the settings' price the default one."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from ledger.context import LedgerContext
-from ledger.db import DatabaseUnavailable
+from ledger.db import Connection, DatabaseUnavailable
+from ledger.money.prices import set_default_price
+from ledger.money.settling import EXPIRY_BATCH
 
 EXPIRY_EVERY_S = 5.0
 USES_EVERY_S = 30.0
+PRICE_EVERY_S = 1.0
 log = structlog.get_logger()
+
+
+def loops(context: LedgerContext) -> list[Awaitable[None]]:
+    """All of them, to be run side by side until they are canceled."""
+    return [
+        repeat(lambda: expire_holds(context), EXPIRY_EVERY_S),
+        repeat(context.keys.note_uses, USES_EVERY_S),
+        keep_price(context),
+    ]
+
+
+async def repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    """Do `work` for ever. Whatever it meets, the next round comes: nobody else would begin it again."""
+    while True:
+        try:
+            await work()
+        except DatabaseUnavailable:
+            pass  # noted by whoever waits for an answer; the next round finds what this one left
+        except Exception:
+            log.exception("loop_failed", work=getattr(work, "__qualname__", "?"))
+        await asyncio.sleep(every_s)
 
 
 async def expire_holds(context: LedgerContext) -> None:
     """Release holds whose time is over; full batches follow each other without a pause."""
-    while True:
-        try:
-            expired = await context.holds.expire()
-        except DatabaseUnavailable:
-            expired = 0
-        if expired:
-            log.info("holds_expired", count=expired)
-        await asyncio.sleep(EXPIRY_EVERY_S)
+    while (expired := await context.settling.expire()) > 0:
+        log.info("holds_expired", count=expired)
+        if expired < EXPIRY_BATCH:
+            break
 
 
-async def note_key_uses(context: LedgerContext) -> None:
-    """Write down when keys were last used."""
+async def keep_price(context: LedgerContext) -> None:
+    """Make the price of the settings the default one, as soon as the database answers."""
+
+    async def write(connection: Connection) -> None:
+        await set_default_price(connection, *context.settings.price_micros)
+
     while True:
-        await asyncio.sleep(USES_EVERY_S)
         try:
-            await context.keys.note_uses()
+            await context.database.run(write)
+            return
         except DatabaseUnavailable:
-            continue
+            await asyncio.sleep(PRICE_EVERY_S)

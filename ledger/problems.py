@@ -40,6 +40,15 @@ def status_of(error: LedgerError) -> tuple[int, str]:
     return 500, "Internal error"
 
 
+def code_of(error: LedgerError) -> str:
+    """Tell an error's code for people's programs: finer than its class where they would act differently."""
+    if isinstance(error, HoldNotOpen):
+        return f"hold_{error.state}"
+    if isinstance(error, RateLimited) and error.limit == "open jobs":
+        return "open_jobs"
+    return error.code
+
+
 def problem(status: int, title: str, detail: str, code: str, **more: Any) -> JSONResponse:
     """Render one problem."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, "error": detail, **more}
@@ -63,4 +72,4 @@ def problem_of(error: LedgerError | DatabaseUnavailable) -> JSONResponse:
         more = {"errors": {error.param: [error.detail]}}
     elif isinstance(error, RateLimited | LedgerUnavailable):
         more = {"retry_after_s": error.retry_after_s}
-    return problem(status, title, str(error), error.code, **more)
+    return problem(status, title, str(error), code_of(error), **more)

@@ -11,7 +11,7 @@ import uvicorn
 
 from ledger.app import create_internal_app, create_public_app
 from ledger.context import LedgerContext
-from ledger.loops import expire_holds, note_key_uses
+from ledger.loops import loops
 from ledger.settings import LedgerSettings
 
 SHUTDOWN_LIMIT_S = 5
@@ -53,14 +53,14 @@ async def serve(settings: LedgerSettings) -> None:
 
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop)
-    loops = [asyncio.create_task(expire_holds(context)), asyncio.create_task(note_key_uses(context))]
+    running = [asyncio.ensure_future(loop) for loop in loops(context)]
     log.info("ledger_started", port=settings.ledger_port)
     try:
         await asyncio.gather(*(server.serve() for server in servers))
     finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await context.aclose()
 
 

@@ -20,6 +20,12 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MAX_TOKENS = 2**31 - 1
+# No NUL: PostgreSQL keeps none in a text, and one such operation would cost a whole batch.
+Text = Annotated[str, Field(max_length=300, pattern=r"^[^\x00]*$")]
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
 class Price(Wire):
     """What a job costs: flat once, and per million tokens; all in micro-credits. `version` names the immutable row."""
 
@@ -38,12 +44,12 @@ class PlaceHold(Wire):
     op: Literal["place_hold"] = "place_hold"
     id: uuid.UUID  # the job's id; ignored when the ledger derives it from an idempotency key
     credential: str = Field(max_length=4096)
-    model: str = Field(max_length=300)
-    prompt_tokens: int = Field(ge=0)  # upper bound
-    max_tokens: int = Field(ge=0)
+    model: Text
+    prompt_tokens: Tokens  # upper bound
+    max_tokens: Tokens
     ttl_s: int = Field(ge=1, le=604_800)
-    idempotency_key: str | None = Field(default=None, max_length=255)
-    request_digest: str | None = Field(default=None, max_length=64)  # hex; compared when the key repeats
+    idempotency_key: str | None = Field(default=None, max_length=255, pattern=r"^[^\x00]*$")
+    request_digest: str | None = Field(default=None, max_length=64, pattern=r"^[^\x00]*$")  # hex; compared when the key repeats
 
 
 class Capture(Wire):
@@ -52,11 +58,11 @@ class Capture(Wire):
     op: Literal["capture"] = "capture"
     id: uuid.UUID
     outcome: Literal["succeeded", "incomplete", "canceled"]  # incomplete: no flat tariff (seed S15)
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
     counted_by: Literal["platform", "provider"]
-    node: str  # node id; its owner earns
-    attempt: int = Field(ge=1)  # the lease that won
+    node: Text  # node id; its owner earns
+    attempt: int = Field(ge=1, le=MAX_TOKENS)  # the lease that won
 
 
 class Void(Wire):
@@ -64,7 +70,7 @@ class Void(Wire):
 
     op: Literal["void"] = "void"
     id: uuid.UUID
-    reason: str = Field(max_length=200)
+    reason: str = Field(max_length=200, pattern=r"^[^\x00]*$")
     retryable: bool = False
 
 
@@ -99,8 +105,12 @@ class Caller(Wire):
 
 
 class HoldPlaced(Wire):
-    """The hold stands. `exists`: it stood before (a repeat); then the stored job is the answer."""
+    """The hold stands. `exists`: its idempotency key was used before; then the stored job is the answer.
 
+    The same try sent again (same `id`, because its first answer was lost) is answered `ok` as long as the hold is open.
+    """
+
+    answer: Literal["placed"] = "placed"
     status: Literal["ok", "exists"]
     id: uuid.UUID
     caller: Caller
@@ -111,6 +121,7 @@ class HoldPlaced(Wire):
 class Settled(Wire):
     """A capture or void took effect, now or before. `cost` is in micro-credits, 0 for a void."""
 
+    answer: Literal["settled"] = "settled"
     status: Literal["ok", "exists"]
     cost: int = 0
 
@@ -118,7 +129,7 @@ class Settled(Wire):
 class Introspected(Wire):
     """The credential is good."""
 
-    status: Literal["caller"] = "caller"
+    answer: Literal["caller"] = "caller"
     caller: Caller
 
 
@@ -132,19 +143,19 @@ class OpenHold(Wire):
 class HoldsFound(Wire):
     """The open holds asked for, oldest first."""
 
-    status: Literal["holds"] = "holds"
+    answer: Literal["holds"] = "holds"
     holds: tuple[OpenHold, ...]
 
 
 class Refused(Wire):
     """The operation did nothing. `code` names a class of `ledger.errors`, `fields` its arguments by name."""
 
-    status: Literal["refused"] = "refused"
+    answer: Literal["refused"] = "refused"
     code: str
     fields: dict[str, int | str] = Field(default_factory=dict)
 
 
-Answer = HoldPlaced | Settled | Introspected | HoldsFound | Refused
+Answer = Annotated[HoldPlaced | Settled | Introspected | HoldsFound | Refused, Field(discriminator="answer")]
 
 
 class Operations(Wire):
@@ -161,3 +172,4 @@ class Answers(Wire):
 
 OPERATIONS: TypeAdapter[Operations] = TypeAdapter(Operations)
 ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
+OPERATION: TypeAdapter[Operation] = TypeAdapter(Operation)

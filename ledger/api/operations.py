@@ -1,6 +1,9 @@
 """The internal operations: one request carries a batch, each operation gets its own answer."""
 
-from collections.abc import Sequence
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -9,13 +12,15 @@ from starlette.responses import Response
 from ledger import wire
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
-from ledger.errors import LedgerError, LedgerUnavailable, NotAuthenticated, NotPermitted
+from ledger.errors import InvalidRequest, LedgerError, LedgerUnavailable, NotAuthenticated, NotPermitted
 from ledger.identity.api_keys import KeyRow
-from ledger.money.holds import CaptureRequest, Done, HoldRequest, Placed, VoidRequest
+from ledger.money.requests import CaptureRequest, Done, HoldRequest, OpenHold, Placed, VoidRequest
 from ledger.problems import problem, problem_of
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+PLACE_SCOPE = "jobs:write"
 Answered = wire.Answer | LedgerError
+Parsed = wire.Operation | LedgerError
 
 
 async def operations(request: Request) -> Response:
@@ -23,63 +28,99 @@ async def operations(request: Request) -> Response:
     context: LedgerContext = request.app.state.context
     try:
         service = context.services.verify(request.headers.get("authorization"))
-        batch = wire.OPERATIONS.validate_json(await request.body())
+        batch = _parsed(await _body(request))
     except NotAuthenticated as refused:
         return problem_of(refused)
-    except ValidationError as refused:
-        return problem(400, "Invalid request", str(refused.errors(include_input=False)[:3]), "invalid_request")
-    answers = await answer_all(context, service, batch.operations)
+    except InvalidRequest as refused:
+        return problem(413 if refused.param == "body" else 400, "Invalid request", str(refused), refused.code)
+    answers = await answer_all(context, service, batch)
     body = wire.Answers.model_construct(answers=tuple(map(_as_answer, answers))).model_dump_json()
     return Response(body, media_type="application/json")
 
 
-async def answer_all(context: LedgerContext, service: str, batch: Sequence[wire.Operation]) -> list[Answered]:
-    """Do a batch: credentials in one look, holds in one go, captures and voids in another."""
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidRequest("body", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> Sequence[Parsed]:
+    """Read a batch; when it does not fit as a whole, one by one, so that a bad operation costs its neighbors nothing.
+
+    Raises:
+        InvalidRequest: It is no batch at all.
+    """
+    try:
+        return wire.OPERATIONS.validate_json(body).operations
+    except ValidationError as refused:
+        why = str(refused.errors(include_input=False, include_url=False)[:3])
+    try:
+        found = json.loads(body)["operations"]
+    except (ValueError, TypeError, LookupError):
+        found = None
+    if not isinstance(found, list) or not 1 <= len(found) <= wire.MAX_OPERATIONS:
+        raise InvalidRequest("operations", why)
+    return [_parsed_one(one) for one in found]
+
+
+def _parsed_one(found: object) -> Parsed:
+    try:
+        return wire.OPERATION.validate_json(json.dumps(found))
+    except ValidationError as refused:
+        first = refused.errors(include_input=False, include_url=False)[0]
+        return InvalidRequest(".".join(map(str, first["loc"])), str(first["msg"]))
+
+
+async def answer_all(context: LedgerContext, service: str, batch: Sequence[Parsed]) -> list[Answered]:
+    """Do a batch: credentials in one look, then holds in one go, captures and voids in another."""
     answers: dict[int, Answered] = {}
     keys = await context.keys.verify_all({op.credential for op in batch if isinstance(op, wire.PlaceHold | wire.Introspect)})
     places: list[tuple[int, wire.PlaceHold, KeyRow]] = []
     resolves: list[tuple[int, CaptureRequest | VoidRequest]] = []
     for n, op in enumerate(batch):
-        if isinstance(op, wire.PlaceHold | wire.Introspect):
+        if isinstance(op, LedgerError):
+            answers[n] = op
+        elif isinstance(op, wire.PlaceHold | wire.Introspect):
             known = keys[op.credential]
             if isinstance(known, LedgerError):
                 answers[n] = known
             elif isinstance(op, wire.Introspect):
                 answers[n] = wire.Introspected(caller=known.caller)
-            elif "jobs:write" not in known.scopes:
-                answers[n] = NotPermitted("jobs:write")
+            elif PLACE_SCOPE not in known.scopes:
+                answers[n] = NotPermitted(PLACE_SCOPE)
             else:
                 places.append((n, op, known))
         elif isinstance(op, wire.FindHolds):
             answers[n] = await _find(context, service, op)
         else:
             resolves.append((n, _resolution(op, service)))
+    # The holds to be resolved are read first; then both halves meet in one batch of the writer, and share its commit.
     try:
-        answers |= await _place(context, service, places)
+        held = await context.settling.open_holds([request.id for _, request in resolves])
     except DatabaseUnavailable:
-        answers |= {n: LedgerUnavailable() for n, _, _ in places}
-    try:
-        done = await context.holds.resolve([request for _, request in resolves])
-    except DatabaseUnavailable:
-        done = [LedgerUnavailable() for _ in resolves]
-    for (n, _), result in zip(resolves, done, strict=True):
-        answers[n] = wire.Settled(status="exists" if result.existed else "ok", cost=result.cost) if isinstance(result, Done) else result
+        return [answers.get(n) or LedgerUnavailable() for n in range(len(batch))]
+    for half in await asyncio.gather(_resolve(context, resolves, held), _place(context, service, places)):
+        answers |= half
     return [answers[n] for n in range(len(batch))]
 
 
 async def _place(context: LedgerContext, service: str, places: list[tuple[int, wire.PlaceHold, KeyRow]]) -> dict[int, Answered]:
     if not places:
         return {}
-    named = await context.holds.ids_of_keys([(key.person, op.idempotency_key) for _, op, key in places if op.idempotency_key])
     requests = [
         HoldRequest(
-            id=named[key.person, op.idempotency_key] if op.idempotency_key else op.id,
-            person=key.person, key=key.id, service=service, model=op.model, prompt_tokens=op.prompt_tokens, max_tokens=op.max_tokens, ttl_s=op.ttl_s,
-            compared_by=f"{key.person}:{op.request_digest}" if op.idempotency_key else None, idempotency_key=op.idempotency_key,
+            id=op.id, person=key.person, key=key.id, service=service, model=op.model, prompt_tokens=op.prompt_tokens,
+            max_tokens=op.max_tokens, ttl_s=op.ttl_s, idempotency_key=op.idempotency_key or None, digest=op.request_digest,
         )
         for _, op, key in places
     ]  # fmt: skip
-    placed = await context.holds.place(requests)
+    try:
+        placed = await context.holds.place(requests)
+    except DatabaseUnavailable:
+        return {n: LedgerUnavailable() for n, _, _ in places}
     return {n: _placed(result, key) if isinstance(result, Placed) else result for (n, _, key), result in zip(places, placed, strict=True)}
 
 
@@ -91,6 +132,22 @@ def _placed(placed: Placed, key: KeyRow) -> wire.HoldPlaced:
     return wire.HoldPlaced.model_construct(
         status="exists" if placed.existed else "ok", id=placed.id, caller=key.caller, price=price, held=placed.held
     )
+
+
+async def _resolve(
+    context: LedgerContext, resolves: list[tuple[int, CaptureRequest | VoidRequest]], known: Mapping[uuid.UUID, OpenHold]
+) -> dict[int, Answered]:
+    if not resolves:
+        return {}
+    try:
+        done = await context.settling.resolve([request for _, request in resolves], known)
+    except DatabaseUnavailable:
+        return {n: LedgerUnavailable() for n, _ in resolves}
+    return {n: _settled(result) if isinstance(result, Done) else result for (n, _), result in zip(resolves, done, strict=True)}
+
+
+def _settled(done: Done) -> wire.Settled:
+    return wire.Settled.model_construct(status="exists" if done.existed else "ok", cost=done.cost)
 
 
 def _resolution(op: wire.Capture | wire.Void, service: str) -> CaptureRequest | VoidRequest:

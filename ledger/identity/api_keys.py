@@ -26,15 +26,14 @@ class KeyRow:
 
     id: str
     person: uuid.UUID
-    username: str
     mac: bytes
-    scopes: tuple[str, ...]
     is_revoked: bool
+    caller: Caller
 
     @property
-    def caller(self) -> Caller:
-        """Who calls with this key."""
-        return Caller.model_construct(user=text_of("user", self.person), username=self.username, key=self.id, scopes=self.scopes)
+    def scopes(self) -> tuple[str, ...]:
+        """What the key may do."""
+        return self.caller.scopes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +61,13 @@ def mac_of(pepper: bytes, key: str) -> bytes:
 
 
 class KeyRing:
-    """Verifies keys; rows are cached for `CACHE_S` and dropped when they are revoked here."""
+    """Verifies keys; rows are cached for `CACHE_S`. A key that is revoked through this object is cut at once."""
 
     def __init__(self, database: Database, pepper: bytes) -> None:
         self._database = database
         self._pepper = pepper
         self._rows: dict[str, tuple[float, KeyRow | None]] = {}
+        self._revoked: set[str] = set()  # here, in this process: also against a look-up that was on its way meanwhile
         self._used: set[str] = set()
 
     async def verify(self, key: str) -> KeyRow:
@@ -92,29 +92,35 @@ class KeyRing:
             except LedgerError as refused:
                 answers[key] = refused
         try:
-            await self._load({id_ for id_ in ids.values() if not self._is_fresh(id_)})
+            rows = await self._look_up(set(ids.values()))
         except DatabaseUnavailable:
             return answers | dict.fromkeys(ids, LedgerUnavailable())
         for key, id_ in ids.items():
-            answers[key] = self._judge(key, self._rows[id_][1])
+            answers[key] = self._judge(key, rows.get(id_))
         return answers
 
     def _judge(self, key: str, row: KeyRow | None) -> KeyRow | LedgerError:
         if row is None or not hmac.compare_digest(row.mac, mac_of(self._pepper, key)):
             return CredentialUnknown()
-        if row.is_revoked:
+        if row.is_revoked or row.id in self._revoked:
             return CredentialRevoked()
         self._used.add(row.id)
         return row
 
-    def _is_fresh(self, id_: str) -> bool:
-        cached = self._rows.get(id_)
-        return cached is not None and time.monotonic() - cached[0] < CACHE_S
+    async def _look_up(self, ids: set[str]) -> dict[str, KeyRow | None]:
+        """Answer rows by id, from the cache where it is fresh."""
+        now = time.monotonic()
+        rows = {id_: cached[1] for id_ in ids if (cached := self._rows.get(id_)) is not None and now - cached[0] < CACHE_S}
+        if missing := ids - rows.keys():
+            loaded = await self._load(missing)
+            if len(self._rows) > CACHE_ENTRIES:
+                self._rows.clear()
+            for id_ in missing:
+                rows[id_] = loaded.get(id_)
+                self._rows[id_] = (now, rows[id_])
+        return rows
 
-    async def _load(self, ids: set[str]) -> None:
-        if not ids:
-            return
-
+    async def _load(self, ids: set[str]) -> dict[str, KeyRow]:
         async def query(connection: Connection) -> list[KeyRow]:
             cursor = await connection.execute(
                 "SELECT k.id, k.person_id, p.username, k.mac, k.scopes, k.revoked_at IS NOT NULL FROM ledger.api_key k "
@@ -122,16 +128,14 @@ class KeyRing:
                 [list(ids)],
             )
             return [
-                KeyRow(id=id_, person=person, username=username, mac=bytes(mac), scopes=tuple(scopes), is_revoked=revoked)
+                KeyRow(
+                    id=id_, person=person, mac=bytes(mac), is_revoked=revoked,
+                    caller=Caller(user=text_of("user", person), username=username, key=id_, scopes=tuple(scopes)),
+                )
                 for id_, person, username, mac, scopes, revoked in await cursor.fetchall()
-            ]
+            ]  # fmt: skip
 
-        rows = {row.id: row for row in await self._database.run(query)}
-        if len(self._rows) > CACHE_ENTRIES:
-            self._rows.clear()
-        now = time.monotonic()
-        for id_ in ids:
-            self._rows[id_] = (now, rows.get(id_))
+        return {row.id: row for row in await self._database.run(query)}
 
     async def create(self, person: uuid.UUID, name: str, scopes: tuple[str, ...]) -> str:
         """Make a key for a person and answer it; it is never shown again.
@@ -139,20 +143,21 @@ class KeyRing:
         Raises:
             DatabaseUnavailable: The database does not answer.
         """
-        key = new_key()
+        while True:
+            key = new_key()
 
-        async def insert(connection: Connection) -> None:
-            await insert_key(connection, key, self._pepper, person, name, scopes)
+            async def insert(connection: Connection, key: str = key) -> bool:
+                return await insert_key(connection, key, self._pepper, person, name, scopes)
 
-        async with self._database.connection() as connection:
-            await insert(connection)
-        return key
+            if await self._database.run(insert):
+                return key
 
     async def revoke(self, person: uuid.UUID, id_: str) -> None:
         """Revoke a person's own key; revoking twice is fine.
 
         Raises:
             NotFound: The person has no such key.
+            DatabaseUnavailable: The database does not answer.
         """
 
         async def update(connection: Connection) -> int:
@@ -162,18 +167,24 @@ class KeyRing:
             )
             return cursor.rowcount
 
-        changed = await self._database.run(update)
-        self._rows.pop(id_, None)
-        if not changed:
+        if not await self._database.run(update):
             raise NotFound("Key", id_)
+        self._revoked.add(id_)
 
-    async def list_keys(self, person: uuid.UUID) -> list[KeySummary]:
-        """List a person's keys, newest first (at most 100)."""
+    async def list_keys(self, person: uuid.UUID, *, limit: int, before: tuple[datetime, str] | None) -> list[KeySummary]:
+        """List a person's keys, newest first; `before` is where an earlier page ended.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
 
         async def query(connection: Connection) -> list[KeySummary]:
+            at, id_ = before or (None, None)
             cursor = await connection.execute(
-                "SELECT id, name, scopes, created_at, last_used_at, revoked_at FROM ledger.api_key WHERE person_id = %s ORDER BY created_at DESC LIMIT 100",
-                [person],
+                "SELECT id, name, scopes, created_at, last_used_at, revoked_at FROM ledger.api_key WHERE person_id = %(person)s "
+                "AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s::timestamptz, %(id)s::text)) "
+                "ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+                {"person": person, "at": at, "id": id_, "limit": limit},
             )
             return [
                 KeySummary(id=row[0], name=row[1], scopes=tuple(row[2]), created_at=row[3], last_used_at=row[4], revoked_at=row[5])
@@ -189,7 +200,9 @@ class KeyRing:
             return
 
         async def update(connection: Connection) -> None:
-            await connection.execute("UPDATE ledger.api_key SET last_used_at = clock_timestamp() WHERE id = ANY (%s)", [used])
+            await connection.execute(
+                "UPDATE ledger.api_key SET last_used_at = date_trunc('minute', clock_timestamp()) WHERE id = ANY (%s)", [used]
+            )
 
         try:
             await self._database.run(update)
@@ -198,9 +211,11 @@ class KeyRing:
             raise
 
 
-async def insert_key(connection: Connection, key: str, pepper: bytes, person: uuid.UUID, name: str, scopes: tuple[str, ...]) -> None:
-    """Store a key's id and HMAC."""
-    await connection.execute(
-        "INSERT INTO ledger.api_key (id, person_id, mac, name, scopes) VALUES (%s, %s, %s, %s, %s)",
+async def insert_key(connection: Connection, key: str, pepper: bytes, person: uuid.UUID, name: str, scopes: tuple[str, ...]) -> bool:
+    """Store a key's id and HMAC; the same key again changes nothing. False: another key has this id."""
+    cursor = await connection.execute(
+        "INSERT INTO ledger.api_key (id, person_id, mac, name, scopes) VALUES (%s, %s, %s, %s, %s) "
+        "ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE api_key.mac = excluded.mac",
         [key_id(key), person, mac_of(pepper, key), name, list(scopes)],
     )
+    return cursor.rowcount == 1

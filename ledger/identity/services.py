@@ -11,6 +11,7 @@ from ledger.errors import NotAuthenticated
 AUDIENCE = "ledger-internal"
 MAX_LIFETIME_S = 60
 LEEWAY_S = 5
+KEPT_TOKENS = 100
 
 
 @dataclass(slots=True)
@@ -33,14 +34,14 @@ class ServiceVerifier:
         Raises:
             NotAuthenticated: None that we know.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        known = self._known.get(token)
+        known = self._known.get(authorization or "")
         if known and known[0] > time.time():
             return known[1]
+        scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             raise NotAuthenticated
         try:
-            issuer = jwt.decode(token, options={"verify_signature": False}).get("iss", "")
+            issuer = str(jwt.decode(token, options={"verify_signature": False}).get("iss"))
             claims = jwt.decode(
                 token, self.public_keys[issuer], algorithms=["EdDSA"], audience=AUDIENCE, leeway=LEEWAY_S,
                 options={"require": ["iss", "aud", "iat", "exp", "jti"]},
@@ -49,7 +50,7 @@ class ServiceVerifier:
             raise NotAuthenticated from refused
         if claims["exp"] - claims["iat"] > MAX_LIFETIME_S:
             raise NotAuthenticated
-        if len(self._known) > 100:
+        if len(self._known) > KEPT_TOKENS:
             self._known.clear()
-        self._known[token] = (claims["exp"], issuer)
-        return str(issuer)
+        self._known[authorization or ""] = (claims["exp"], issuer)
+        return issuer

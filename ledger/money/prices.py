@@ -1,11 +1,15 @@
 """Prices as stored: immutable rows; the newest row of a model wins over the newest default row."""
 
 import time
+from collections.abc import Sequence
 
-from ledger.db import Connection, Database
+import structlog
+
+from ledger.db import Connection, Database, DatabaseUnavailable
 from ledger.pricing import PriceRow
 
 CACHE_S = 2.0
+log = structlog.get_logger()
 
 
 class PriceBook:
@@ -16,35 +20,36 @@ class PriceBook:
         self._rows: dict[str | None, PriceRow] = {}
         self._loaded_at = float("-inf")
 
-    async def price(self, model: str) -> PriceRow:
-        """Tell the price of a model.
+    async def prices(self, models: Sequence[str]) -> list[PriceRow]:
+        """Tell the prices of models.
 
         Raises:
-            DatabaseUnavailable: The database does not answer.
-            LookupError: No default price was ever set.
+            DatabaseUnavailable: The database does not answer, or no default price was ever set.
         """
         if time.monotonic() - self._loaded_at > CACHE_S:
-
-            async def query(connection: Connection) -> dict[str | None, PriceRow]:
-                cursor = await connection.execute(
-                    "SELECT DISTINCT ON (model) model, version, flat, prompt_per_million, completion_per_million "
-                    "FROM ledger.price ORDER BY model, version DESC"
-                )
-                return {row[0]: PriceRow(*row[1:]) for row in await cursor.fetchall()}
-
-            self._rows = await self._database.run(query)
+            self._rows = await self._database.run(_newest)
             self._loaded_at = time.monotonic()
-        found = self._rows.get(model) or self._rows.get(None)
-        if found is None:
-            raise LookupError("no price is set; run `gfe ledger bootstrap`")
-        return found
+        default = self._rows.get(None)
+        if default is None:
+            self._loaded_at = float("-inf")
+            log.error("no_price_is_set", hint="run `gfe ledger bootstrap`")
+            raise DatabaseUnavailable(0)
+        return [self._rows.get(model, default) for model in models]
+
+
+async def _newest(connection: Connection) -> dict[str | None, PriceRow]:
+    cursor = await connection.execute(
+        "SELECT DISTINCT ON (model) model, version, flat, prompt_per_million, completion_per_million "
+        "FROM ledger.price ORDER BY model, version DESC"
+    )
+    return {row[0]: PriceRow(*row[1:]) for row in await cursor.fetchall()}
 
 
 async def set_default_price(connection: Connection, flat: int, prompt_per_million: int, completion_per_million: int) -> None:
     """Make these the default price, as a new version, unless they are it already."""
-    cursor = await connection.execute(
-        "SELECT flat, prompt_per_million, completion_per_million FROM ledger.price WHERE model IS NULL ORDER BY version DESC LIMIT 1"
+    await connection.execute(
+        "INSERT INTO ledger.price (flat, prompt_per_million, completion_per_million) SELECT n.* FROM (VALUES (%s::bigint, %s::bigint, %s::bigint)) AS n "
+        "WHERE (n.*) IS DISTINCT FROM (SELECT (flat, prompt_per_million, completion_per_million) FROM ledger.price WHERE model IS NULL "
+        "ORDER BY version DESC LIMIT 1)",
+        [flat, prompt_per_million, completion_per_million],
     )
-    wanted = (flat, prompt_per_million, completion_per_million)
-    if await cursor.fetchone() != wanted:
-        await connection.execute("INSERT INTO ledger.price (flat, prompt_per_million, completion_per_million) VALUES (%s, %s, %s)", wanted)

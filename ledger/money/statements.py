@@ -1,25 +1,31 @@
-"""What people read of the books: balances and entries by page."""
+"""What people read of the books: balances, open holds, and entries by page."""
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
-from ledger.amounts import credits_text
 from ledger.db import Connection, Database
-from ledger.ids import text_of
 from ledger.money import accounts
 from ledger.money.posting import Kind
+from ledger.money.requests import job_of
 
-KINDS = {
+MAX_LEGS = 2  # how often one transaction touches one account, as a rule: more only costs another look
+MAX_LOOK = 20_000  # entries per account that one page may look through for its kind
+NEWEST = 2**63 - 1
+
+# What rows of the wallet are called (seed S27). A capture is a charge or an earning by its sign.
+WORDS = {
     Kind.WELCOME: "welcome",
-    Kind.CAPTURE: "job_charge",
     Kind.DEPOSIT: "deposit",
     Kind.WITHDRAWAL: "withdrawal",
     Kind.REFUND: "refund",
     Kind.ADJUSTMENT: "adjustment",
     Kind.TRANSFER: "adjustment",
 }
+KINDS = ("welcome", "deposit", "job_charge", "job_earning", "fee", "withdrawal", "withdrawal_returned", "refund", "adjustment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +43,7 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenHold:
+class HeldForJob:
     """Money reserved for a job."""
 
     job: str
@@ -47,7 +53,7 @@ class OpenHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One entry on one of a person's accounts."""
+    """What one transaction did to a person. `balance_after`: their credits after it; for earnings, their earnings after it."""
 
     txn: uuid.UUID
     at: datetime
@@ -63,13 +69,45 @@ class Wallet:
     """Balance, open holds, one page of entries, newest first; `next_before` continues it."""
 
     balance: Balance
-    holds: tuple[OpenHold, ...]
+    holds: tuple[HeldForJob, ...]
     log: tuple[LogEntry, ...]
-    next_before: tuple[datetime, uuid.UUID] | None
+    next_before: "Position | None"
 
 
-async def wallet(database: Database, person: uuid.UUID, *, limit: int, before: tuple[datetime, uuid.UUID] | None) -> Wallet:
-    """Read a person's wallet on one snapshot.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a page ended: below these numbers of each own account, after this transaction of the newest moment there."""
+
+    seqs: tuple[int, ...] = (NEWEST,) * 4
+    after: uuid.UUID | None = None
+
+
+START = Position()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One entry joined to its transaction; `account` is its place in `_own`."""
+
+    account: int
+    seq: int
+    amount: int
+    balance: int
+    txn: uuid.UUID
+    at: datetime
+    kind: Kind
+    meta: dict[str, Any]
+
+
+POCKETS, EARNINGS = (0, 1), (2, 3)  # places in `_own`
+
+
+def _own(person: uuid.UUID) -> list[str]:
+    return [accounts.promo(person), accounts.paid(person), accounts.pending(person), accounts.earned(person)]
+
+
+async def wallet(database: Database, person: uuid.UUID, *, limit: int, before: Position = START, kind: str | None = None) -> Wallet:
+    """Read a person's wallet on one snapshot; `kind` keeps one kind of rows.
 
     Raises:
         DatabaseUnavailable: The database does not answer.
@@ -80,68 +118,123 @@ async def wallet(database: Database, person: uuid.UUID, *, limit: int, before: t
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             balance = await _balance(connection, person)
             holds = await _open_holds(connection, person)
-            log = await _log(connection, person, limit + 1, before)
-        more = log[limit - 1] if len(log) > limit else None
-        return Wallet(balance=balance, holds=holds, log=tuple(log[:limit]), next_before=(more.at, more.txn) if more else None)
+            log, next_before = await _log(connection, person, limit, before, kind)
+        return Wallet(balance=balance, holds=holds, log=log, next_before=next_before)
 
     return await database.run(query)
-
-
-def _own(person: uuid.UUID) -> list[str]:
-    return [accounts.promo(person), accounts.paid(person), accounts.pending(person), accounts.earned(person)]
 
 
 async def _balance(connection: Connection, person: uuid.UUID) -> Balance:
     cursor = await connection.execute("SELECT address, posted, held FROM ledger.account WHERE address = ANY (%s)", [_own(person)])
     found = {address: (posted, held) for address, posted, held in await cursor.fetchall()}
-    pockets = [found.get(address, (0, 0)) for address in (accounts.promo(person), accounts.paid(person))]
-    posted, held = sum(pocket[0] for pocket in pockets), sum(pocket[1] for pocket in pockets)
-    earned, earned_held = found.get(accounts.earned(person), (0, 0))
-    return Balance(available=posted - held, held=held, withdrawable=earned - earned_held)
+    promo, paid, _, earned = (found.get(address, (0, 0)) for address in _own(person))
+    held = promo[1] + paid[1]
+    return Balance(available=promo[0] + paid[0] - held, held=held, withdrawable=earned[0] - earned[1])
 
 
-async def _open_holds(connection: Connection, person: uuid.UUID) -> tuple[OpenHold, ...]:
-    # One place of the person's open jobs is part of every hold: the slots account leads to them without a scan of strangers' holds.
+async def _open_holds(connection: Connection, person: uuid.UUID) -> tuple[HeldForJob, ...]:
+    # Reads all open holds: there are as many as jobs in flight, and an index on the accounts would cost every job more than this look.
     cursor = await connection.execute(
-        "SELECT h.id, h.amounts[1] + h.amounts[2], h.at FROM ledger.hold h WHERE h.meta->>'user' = %s ORDER BY h.at DESC LIMIT 100",
-        [str(person)],
+        "SELECT id, amounts[1] + amounts[2], at FROM ledger.hold "
+        "WHERE (SELECT id FROM ledger.account WHERE address = %s) = ANY (accounts) ORDER BY at DESC, id DESC LIMIT 100",
+        [accounts.slots(person)],
     )
-    return tuple(OpenHold(job=text_of("job", row[0]), amount=row[1], at=row[2]) for row in await cursor.fetchall())
+    return tuple(HeldForJob(job=job_of(row[0]), amount=row[1], at=row[2]) for row in await cursor.fetchall())
 
 
-async def _log(connection: Connection, person: uuid.UUID, limit: int, before: tuple[datetime, uuid.UUID] | None) -> list[LogEntry]:
-    at, txn = before or (None, None)
+async def _log(
+    connection: Connection, person: uuid.UUID, limit: int, before: Position, kind: str | None
+) -> tuple[tuple[LogEntry, ...], Position | None]:
+    """Read one page. Each account is read backwards by its own numbers, so that a page costs the same however long the history is."""
+    size = (limit + 1) * MAX_LEGS
+    while True:
+        rows = await _newest(connection, person, size, before)
+        page = _page_of(rows, size, limit, before, kind)
+        if page is not None:
+            return page
+        size *= 4
+
+
+async def _newest(connection: Connection, person: uuid.UUID, size: int, before: Position) -> list[_Row]:
     cursor = await connection.execute(
-        "SELECT t.id, t.at, sum(e.amount)::bigint, max(e.balance), t.kind, t.meta FROM ledger.entry e JOIN ledger.txn t ON t.id = e.txn_id "
-        "WHERE e.account_id IN (SELECT id FROM ledger.account WHERE address = ANY (%(own)s)) "
-        "AND (%(at)s::timestamptz IS NULL OR (t.at, t.id) < (%(at)s::timestamptz, %(txn)s::uuid)) "
-        "GROUP BY t.id, t.at, t.kind, t.meta ORDER BY t.at DESC, t.id DESC LIMIT %(limit)s",
-        {"own": _own(person), "at": at, "txn": txn, "limit": limit},
+        "SELECT o.n - 1, e.seq, e.amount, e.balance, e.txn_id, t.at, t.kind, coalesce(t.meta, '{}') "
+        "FROM unnest(%s::text[], %s::bigint[]) WITH ORDINALITY AS o(address, below, n) JOIN ledger.account a ON a.address = o.address "
+        "CROSS JOIN LATERAL (SELECT * FROM ledger.entry WHERE account_id = a.id AND seq < o.below ORDER BY seq DESC LIMIT %s) e "
+        "JOIN ledger.txn t ON t.id = e.txn_id ORDER BY t.at DESC, e.txn_id DESC, e.seq DESC",
+        [_own(person), list(before.seqs), size],
     )
     return [
-        LogEntry(txn=row[0], at=row[1], amount=row[2], balance_after=row[3], **_described(row[0], Kind(row[4]), row[2], row[5] or {}))
-        for row in await cursor.fetchall()
+        _Row(account, seq, amount, balance, txn, at, Kind(kind), meta)
+        for account, seq, amount, balance, txn, at, kind, meta in await cursor.fetchall()
     ]
 
 
-def _described(txn: uuid.UUID, kind: Kind, amount: int, meta: dict[str, Any]) -> dict[str, Any]:
-    if kind is not Kind.CAPTURE:
-        name = KINDS.get(kind, "adjustment")
-        return {"kind": name, "description": "Welcome credits" if kind is Kind.WELCOME else name.capitalize(), "job": None}
-    job = text_of("job", txn)
-    what = "Payment" if amount < 0 else "Earnings"
-    return {"kind": "job_charge" if amount < 0 else "job_earning", "description": f"{what} for job {job} ({meta.get('model')})", "job": job}
+def _page_of(
+    rows: list[_Row], size: int, limit: int, before: Position, kind: str | None
+) -> tuple[tuple[LogEntry, ...], Position | None] | None:
+    """Put entries, newest first, into at most `limit` lines of the log; None: more entries must be looked at.
+
+    Transactions of one batch share their time, and accounts may number them differently; that is why a page that ends inside such a
+    moment begins the next one at its top and skips what was shown.
+    """
+    horizon = _horizon(rows, size)
+    page: list[LogEntry] = []
+    seen: tuple[datetime, uuid.UUID] | None = None
+    running: dict[tuple[int, ...], int] = {group: sum(_newest_balance(rows, account) for account in group) for group in (POCKETS, EARNINGS)}
+    for (at, txn), together in groupby(rows, key=lambda row: (row.at, row.txn)):
+        if horizon is not None and at <= horizon:
+            break
+        parts = list(together)
+        entry = _entry_of(parts, running)
+        for group in running:
+            running[group] -= sum(part.amount for part in parts if part.account in group)
+        if before.after is not None and at == rows[0].at and txn >= before.after:
+            continue
+        if kind is None or entry.kind == kind:
+            if len(page) == limit:
+                return tuple(page), _position_after(rows, seen)
+            page.append(entry)
+        seen = at, txn
+    if horizon is None:
+        return tuple(page), None
+    return (tuple(page), _position_after(rows, seen)) if size >= MAX_LOOK and seen else None
 
 
-def log_row(entry: LogEntry, username: str) -> dict[str, Any]:
-    """Write an entry as the wallet's API shows it."""
-    return {
-        "id": text_of("txn", entry.txn),
-        "amount": credits_text(entry.amount),
-        "description": entry.description,
-        "created_at": entry.at.isoformat(),
-        "user": username,
-        "kind": entry.kind,
-        "job_id": entry.job,
-        "balance_after": credits_text(entry.balance_after),
-    }
+def _horizon(rows: list[_Row], size: int) -> datetime | None:
+    """Tell the moment down to which the rows may be incomplete: the oldest of an account that has more than were read."""
+    oldest = Counter(row.account for row in rows)
+    return max((min(row.at for row in rows if row.account == account) for account, count in oldest.items() if count == size), default=None)
+
+
+def _newest_balance(rows: list[_Row], account: int) -> int:
+    return max(((row.seq, row.balance) for row in rows if row.account == account), default=(0, 0))[1]
+
+
+def _position_after(rows: list[_Row], seen: tuple[datetime, uuid.UUID] | None) -> Position | None:
+    if seen is None:
+        return None
+    at, txn = seen
+    return Position(
+        seqs=tuple(max((row.seq for row in rows if row.account == n and row.at <= at), default=0) + 1 for n in range(4)), after=txn
+    )
+
+
+def _entry_of(parts: list[_Row], running: dict[tuple[int, ...], int]) -> LogEntry:
+    first = parts[0]
+    amount = sum(part.amount for part in parts)
+    is_spendable = any(part.account in POCKETS for part in parts)
+    word, description, job = _described(first.txn, first.kind, amount, first.meta)
+    return LogEntry(
+        txn=first.txn, at=first.at, amount=amount, balance_after=running[POCKETS if is_spendable else EARNINGS], kind=word,
+        description=description, job=job,
+    )  # fmt: skip
+
+
+def _described(txn: uuid.UUID, kind: Kind, amount: int, meta: dict[str, Any]) -> tuple[str, str, str | None]:
+    """Name a transaction: its kind, a sentence, the job if it was one."""
+    if kind is Kind.CAPTURE:
+        job = job_of(txn)
+        word, what = ("job_earning", "Earnings") if amount > 0 else ("job_charge", "Payment")
+        return word, f"{what} for job {job} ({meta.get('model')})", job
+    word = WORDS.get(kind, "adjustment")
+    return word, "Welcome credits" if kind is Kind.WELCOME else word.capitalize(), None

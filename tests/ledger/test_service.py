@@ -166,10 +166,10 @@ async def test_a_hold_that_is_over_expires_by_the_databases_clock(ledger, databa
     import psycopg
 
     placed = await ledger.client.place_hold(ledger.hold())
-    assert await ledger.context.holds.expire() == 0
+    assert await ledger.context.settling.expire() == 0
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         admin.execute("UPDATE ledger.hold SET expires_at = clock_timestamp() - interval '1 second'")
-    assert await ledger.context.holds.expire() == 1
+    assert await ledger.context.settling.expire() == 1
     with pytest.raises(HoldNotOpen) as refused:
         await ledger.client.capture(capture(placed))
     assert refused.value.state == "expired"

@@ -32,7 +32,8 @@ CREATE TABLE ledger.idempotency (           -- a key's generation: raised when a
   person_id uuid NOT NULL, key text NOT NULL, generation int NOT NULL DEFAULT 1,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (person_id, key));
 GRANT SELECT, INSERT ON ledger.person, ledger.node, ledger.price TO gfe_ledger;
-GRANT SELECT, INSERT, UPDATE ON ledger.api_key, ledger.idempotency TO gfe_ledger;
+GRANT SELECT, INSERT, UPDATE (name, revoked_at, last_used_at) ON ledger.api_key TO gfe_ledger;
+GRANT SELECT, INSERT, UPDATE (generation) ON ledger.idempotency TO gfe_ledger;
 """
 
 

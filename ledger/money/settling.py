@@ -1,0 +1,158 @@
+"""Resolves holds: capture, void, expire. Works on batches; each request gets its own answer."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from ledger import pricing
+from ledger.db import Connection, Database
+from ledger.errors import HoldNotOpen, LedgerError
+from ledger.money import accounts
+from ledger.money.accounts import AccountIds
+from ledger.money.holds import STATES, find_open, find_resolved
+from ledger.money.posting import Kind, Post, Status, Writer
+from ledger.money.requests import CaptureRequest, Done, OpenHold, VoidRequest
+from ledger.money.submitting import submit_all
+
+EXPIRY_BATCH = 200
+RESOLVED = {Status.OK, Status.EXISTS}
+SAID = ("outcome", "prompt_tokens", "completion_tokens", "node", "attempt")  # what makes two captures the same
+
+Request = CaptureRequest | VoidRequest
+Answered = Done | LedgerError
+
+
+class Settling:
+    """Turns holds into payments, or gives them back. `owner_of` tells who earns with a node, or raises `NotFound`."""
+
+    def __init__(
+        self, database: Database, writer: Writer, ids: AccountIds, owner_of: Callable[[str], Awaitable[uuid.UUID]], *, fee_percent: int
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._ids = ids
+        self._owner_of = owner_of
+        self._fee_percent = fee_percent
+
+    async def open_holds(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, OpenHold]:
+        """Read the holds that are to be resolved.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def query(connection: Connection) -> dict[uuid.UUID, OpenHold]:
+            return await find_open(connection, ids)
+
+        return await self._database.run(query) if ids else {}
+
+    async def resolve(self, requests: Sequence[Request], known: Mapping[uuid.UUID, OpenHold] | None = None) -> list[Answered]:
+        """Capture and void. A hold resolves once; the same request again answers as the first time.
+
+        `known` are their holds where they were read already: then everything that goes to the writer goes before the first wait.
+
+        Raises:
+            DatabaseUnavailable: The outcome is unknown; the same requests may be sent again.
+        """
+        answers: dict[int, Answered] = {}
+        waiting = list(range(len(requests)))
+        while waiting:  # requests for the same hold go one after the other, in their order
+            firsts = {requests[n].id: n for n in reversed(waiting)}
+            chosen = list(firsts.values())
+            chosen_requests = [requests[n] for n in chosen]
+            if known is None:
+                known = await self.open_holds(list(firsts))
+            answers |= dict(zip(chosen, await self._resolve(chosen_requests, known), strict=True))
+            known = None
+            waiting = [n for n in waiting if n not in answers]
+        return [answers[n] for n in range(len(requests))]
+
+    async def _resolve(self, requests: Sequence[Request], open_holds: Mapping[uuid.UUID, OpenHold]) -> list[Answered]:
+        """Resolve holds, no id twice."""
+        answers: dict[uuid.UUID, Answered] = {}
+        posts: list[Post] = []
+        for request in requests:
+            held = open_holds.get(request.id)
+            if held is None:
+                continue
+            try:
+                posts.append(await self._post_of(request, held))
+            except LedgerError as refused:
+                answers[request.id] = refused
+        for post, status in zip(posts, await submit_all(self._writer, posts), strict=True):
+            if isinstance(status, LedgerError):
+                answers[post.id] = status
+            elif status in RESOLVED:
+                answers[post.id] = Done(cost=(post.meta or {}).get("cost", 0), existed=status is Status.EXISTS)
+        # What is not answered was resolved before, or while we looked.
+        earlier = await self._resolved([request.id for request in requests if request.id not in answers])
+        return [answers[one.id] if one.id in answers else _as_before(one, earlier.get(one.id)) for one in requests]
+
+    async def _post_of(self, request: Request, held: OpenHold) -> Post:
+        """Build what resolves a hold.
+
+        Raises:
+            HoldNotOpen: The hold belongs to another service.
+            NotFound: The node is not known; nobody could be paid.
+        """
+        if held.meta.get("service") != request.service:
+            raise HoldNotOpen("unknown")
+        if isinstance(request, VoidRequest):
+            kind = Kind.VOID_RETRYABLE if request.retryable else Kind.VOID
+            return Post(id=request.id, kind=kind, resolves_hold=True, meta=_kept(held) | {"reason": request.reason})
+        cost = pricing.cost(held.price, held.held, request.outcome, request.prompt_tokens, request.completion_tokens)
+        owner = await self._owner_of(request.node)
+        provider_promo, pending = accounts.promo(owner), accounts.pending(owner)
+        ids = await self._ids.of((provider_promo, pending, accounts.FEES))
+        legs = pricing.capture_legs(
+            held.pockets, cost, promo_account=held.accounts[0], provider_promo=ids[provider_promo], provider_pending=ids[pending],
+            fees=ids[accounts.FEES], fee_percent=self._fee_percent,
+        )  # fmt: skip
+        meta = _kept(held) | {
+            "cost": cost, "node": request.node, "attempt": request.attempt, "outcome": request.outcome, "counted_by": request.counted_by,
+            "prompt_tokens": request.prompt_tokens, "completion_tokens": request.completion_tokens,
+        }  # fmt: skip
+        return Post(id=request.id, kind=Kind.CAPTURE, legs=legs, resolves_hold=True, meta=meta)
+
+    async def _resolved(self, ids: list[uuid.UUID]) -> dict[uuid.UUID, tuple[Kind, dict[str, Any]]]:
+        async def query(connection: Connection) -> dict[uuid.UUID, tuple[Kind, dict[str, Any]]]:
+            return await find_resolved(connection, ids)
+
+        return await self._database.run(query) if ids else {}
+
+    async def expire(self) -> int:
+        """Release holds whose time is over, by the database's clock. Any number of processes may do it; each hold resolves once.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def query(connection: Connection) -> dict[uuid.UUID, OpenHold]:
+            cursor = await connection.execute(
+                "SELECT id, accounts, amounts, meta FROM ledger.hold WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT %s",
+                [EXPIRY_BATCH],
+            )
+            return {row[0]: OpenHold(row[1], row[2], row[3]) for row in await cursor.fetchall()}
+
+        over = await self._database.run(query)
+        posts = [Post(id=id_, kind=Kind.EXPIRE, resolves_hold=True, meta=_kept(held)) for id_, held in over.items()]
+        return sum(status is Status.OK for status in await submit_all(self._writer, posts))
+
+
+def _kept(held: OpenHold) -> dict[str, Any]:
+    """What the transaction keeps of its hold."""
+    return {"held": held.held, "price": held.meta["price"], "user": held.meta["user"], "model": held.meta["model"]}
+
+
+def _as_before(request: Request, earlier: tuple[Kind, dict[str, Any]] | None) -> Answered:
+    """Answer a request whose hold is not open any more."""
+    if earlier is None:
+        return HoldNotOpen("unknown")
+    kind, meta = earlier
+    if kind not in STATES:
+        return HoldNotOpen("unknown")  # the id of something that never was a hold
+    if isinstance(request, VoidRequest):
+        return HoldNotOpen("captured") if kind is Kind.CAPTURE else Done(cost=0, existed=True)
+    if kind is Kind.CAPTURE and all(meta.get(name) == getattr(request, name) for name in SAID):
+        return Done(cost=int(meta["cost"]), existed=True)
+    return HoldNotOpen(STATES[kind])
