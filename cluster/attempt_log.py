@@ -5,12 +5,15 @@ wire an event is one line of JSON, encoded once when it is appended and then sen
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from cluster.jobs import Admitted, Beat, End, EndReason, Event, Fail, Text, Usage
 
 MAX_TEXT_BYTES = 1024 * 1024
+MAX_PIECE_CHARACTERS = 32 * 1024  # of one event; JSON makes at most twelve bytes of a character
+MAX_LINE_BYTES = 512 * 1024
 COALESCE_S = 0.05
 COALESCE_BYTES = 1024
 KEPT_AFTER_END_S = 60.0
@@ -18,32 +21,35 @@ UNREAD_LIMIT_S = 15.0
 
 
 def encode(event: Event) -> bytes:
-    """Write an event as its line on the wire."""
+    """Write an event as its line on the wire. By hand, because it is done for every event of every job."""
+    head = f'{{"seq":{event.seq},"event":'
     match event:
         case Text():
-            said: dict[str, Any] = {"seq": event.seq, "event": "text", "tokens": event.tokens}
-            for name in ("content", "thinking", "tool_calls", "embeddings"):
-                if value := getattr(event, name):
-                    said[name] = value
+            line = f'{head}"text","tokens":{event.tokens}{_said(event)}}}\n'
         case Admitted():
-            said = {"seq": event.seq, "event": "admitted", "node": event.node}
+            line = f'{head}"admitted","node":{quoted(event.node)}}}\n'
         case Beat():
-            said = {"seq": event.seq, "event": "beat"}
-        case End():
-            usage = event.usage
-            said = {
-                "seq": event.seq, "event": "end", "reason": event.reason, "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens, "counted_by": usage.counted_by,
-            }  # fmt: skip
+            line = f'{head}"beat"}}\n'
+        case End(usage=usage):
+            line = (
+                f'{head}"end","reason":"{event.reason}","prompt_tokens":{usage.prompt_tokens},'
+                f'"completion_tokens":{usage.completion_tokens},"counted_by":"{usage.counted_by}"}}\n'
+            )
         case _:
-            said = {
-                "seq": event.seq,
-                "event": "fail",
-                "status": event.status,
-                "detail": event.detail,
-                "is_request_fault": event.is_request_fault,
-            }
-    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+            fault = "true" if event.is_request_fault else "false"
+            line = f'{head}"fail","status":{event.status},"detail":{quoted(event.detail)},"is_request_fault":{fault}}}\n'
+    return line.encode()
+
+
+def _said(event: Text) -> str:
+    said = f',"content":{quoted(event.content)}' if event.content else ""
+    if event.thinking:
+        said += f',"thinking":{quoted(event.thinking)}'
+    if event.tool_calls:
+        said += f',"tool_calls":{json.dumps(event.tool_calls)}'
+    if event.embeddings:
+        said += f',"embeddings":{json.dumps(event.embeddings)}'
+    return said
 
 
 def decode(line: bytes) -> Event:
@@ -54,37 +60,74 @@ def decode(line: bytes) -> Event:
     """
     said = json.loads(line)
     try:
-        seq: int = said["seq"]
+        seq = _whole(said["seq"])
         match said["event"]:
             case "text":
-                return Text(
-                    seq=seq, content=said.get("content", ""), thinking=said.get("thinking", ""), tool_calls=tuple(said.get("tool_calls", ())),
-                    embeddings=tuple(tuple(vector) for vector in said.get("embeddings", ())), tokens=said["tokens"],
-                )  # fmt: skip
+                return _text_of(seq, said)
             case "admitted":
-                return Admitted(seq=seq, node=said["node"])
+                return Admitted(seq=seq, node=str(said["node"]))
             case "beat":
                 return Beat(seq=seq)
             case "end":
-                usage = Usage(
-                    prompt_tokens=said["prompt_tokens"], completion_tokens=said["completion_tokens"], counted_by=said["counted_by"]
-                )
+                counts = _whole(said["prompt_tokens"]), _whole(said["completion_tokens"])
+                usage = Usage(prompt_tokens=counts[0], completion_tokens=counts[1], counted_by=said["counted_by"])
                 return End(seq=seq, reason=EndReason(said["reason"]), usage=usage)
             case "fail":
-                return Fail(seq=seq, status=said["status"], detail=said["detail"], is_request_fault=said["is_request_fault"])
+                is_fault = bool(said["is_request_fault"])
+                return Fail(seq=seq, status=_whole(said["status"]), detail=str(said["detail"]), is_request_fault=is_fault)
             case other:
                 raise ValueError(f"unknown event {other!r}")
-    except (KeyError, TypeError) as wrong:
-        raise ValueError(f"an event lacks {wrong}") from wrong
+    except (KeyError, TypeError, AttributeError) as wrong:
+        raise ValueError(f"not an event: {wrong}") from wrong
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _text_of(seq: int, said: dict[str, Any]) -> Text:
+    content, thinking = said.get("content", ""), said.get("thinking", "")
+    if not isinstance(content, str) or not isinstance(thinking, str):
+        raise TypeError("its text is none")
+    vectors = said.get("embeddings")
+    return Text(
+        seq=seq,
+        content=content,
+        thinking=thinking,
+        tool_calls=tuple(said.get("tool_calls", ())),
+        embeddings=tuple(tuple(vector) for vector in vectors) if vectors else (),
+        tokens=_whole(said["tokens"]),
+    )
+
+
+def bytes_of(text: str) -> int:
+    """Count the bytes of a text in UTF-8. JSON may carry half a surrogate pair; it counts as three bytes."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def clipped(text: str, limit_bytes: int) -> str:
+    """Cut a text to so many bytes, never inside a character."""
+    if bytes_of(text) <= limit_bytes:
+        return text
+    return text.encode(errors="surrogatepass")[: max(0, limit_bytes)].decode(errors="ignore")
 
 
 class AttemptLog:
     """What one attempt said so far. Readers keep their own positions; the log only knows how many there are."""
 
     def __init__(self, delivered: Sequence[Event], now: float) -> None:
+        """Begin with what earlier attempts delivered.
+
+        Raises:
+            ValueError: These are not the first events of a job.
+        """
+        if any(event.seq != seq or isinstance(event, End | Fail) for seq, event in enumerate(delivered)):
+            raise ValueError("delivered events are numbered from 0 and have no end")
         self.lines: list[bytes] = [encode(event) for event in delivered]
-        self.text_bytes = 0
-        self.tokens = 0
+        self.text_bytes = sum(bytes_of(event.content) + bytes_of(event.thinking) for event in delivered if isinstance(event, Text))
+        self.size_bytes = sum(map(len, self.lines))
         self.readers = 0
         self.unread_since = now
         self.spoke_at = now
@@ -95,14 +138,31 @@ class AttemptLog:
         """The number of the next event."""
         return len(self.lines)
 
+    @property
+    def room_bytes(self) -> int:
+        """How much more text it takes."""
+        return MAX_TEXT_BYTES - self.text_bytes
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing follows any more."""
+        return self.ended_at is not None
+
     def append(self, event: Event, now: float) -> None:
         """Append an event whose number is `next_seq`; nothing follows an end."""
         assert event.seq == len(self.lines)
         assert self.ended_at is None
-        self.lines.append(encode(event))
+        line = encode(event)
+        self.lines.append(line)
+        self.size_bytes += len(line)
         self.spoke_at = now
         if isinstance(event, End | Fail):
             self.ended_at = now
+
+    def since(self, seq: int) -> bytes:
+        """Join the lines from a position on; empty when there are none yet."""
+        new = self.lines[seq:]
+        return new[0] if len(new) == 1 else b"".join(new)
 
     def opened(self) -> None:
         """A reader came."""
@@ -126,34 +186,64 @@ class Coalescer:
     """Gathers small pieces of text: the first goes at once, then every `COALESCE_S` or `COALESCE_BYTES`."""
 
     def __init__(self) -> None:
-        self.content: list[str] = []
-        self.thinking: list[str] = []
-        self.tokens = 0
-        self.bytes = 0
+        self._content: list[str] = []
+        self._thinking: list[str] = []
+        self._tokens = 0
+        self._bytes = 0
         self._flushed_at = float("-inf")
 
-    def add(self, content: str, thinking: str, tokens: int) -> None:
+    def add(self, content: str, thinking: str, tokens: int, size_bytes: int) -> None:
         """Keep a piece."""
         if content:
-            self.content.append(content)
+            self._content.append(content)
         if thinking:
-            self.thinking.append(thinking)
-        self.tokens += tokens
-        self.bytes += len(content) + len(thinking)
+            self._thinking.append(thinking)
+        self._tokens += tokens
+        self._bytes += size_bytes
 
     def due_in(self, now: float) -> float:
         """Tell in how many seconds the kept text is to go; 0: now."""
-        if self.bytes >= COALESCE_BYTES:
+        if self._bytes >= COALESCE_BYTES:
             return 0.0
         return max(0.0, self._flushed_at + COALESCE_S - now)
 
-    def take(self, seq: int, now: float) -> Text | None:
-        """Take what is kept as one event; None when there is nothing."""
-        if not self.tokens and not self.bytes:
-            return None
-        event = Text(seq=seq, content="".join(self.content), thinking="".join(self.thinking), tokens=self.tokens)
-        self.content.clear()
-        self.thinking.clear()
-        self.tokens = self.bytes = 0
+    def take(self, seq: int, now: float) -> Iterator[Text]:
+        """Take what is kept as events numbered from `seq`: one, or more when a single piece was very long."""
+        if not self._tokens and not self._bytes:
+            return
+        content, thinking, tokens = "".join(self._content), "".join(self._thinking), self._tokens
+        self._content.clear()
+        self._thinking.clear()
+        self._tokens = self._bytes = 0
         self._flushed_at = now
-        return event
+        if len(content) + len(thinking) <= MAX_PIECE_CHARACTERS:
+            yield Text(seq=seq, content=content, thinking=thinking, tokens=tokens)
+            return
+        pieces = [("", part) for part in _parts(thinking)] + [(part, "") for part in _parts(content)]
+        for number, (said, thought) in enumerate(pieces):
+            yield Text(seq=seq + number, content=said, thinking=thought, tokens=0 if number else tokens)
+
+
+def _parts(text: str) -> list[str]:
+    return [text[at : at + MAX_PIECE_CHARACTERS] for at in range(0, len(text), MAX_PIECE_CHARACTERS)]
+
+
+def embedding_events(seq: int, embeddings: Sequence[tuple[float, ...]]) -> Iterator[Text]:
+    """Spread vectors over events that each fit on a line.
+
+    Raises:
+        ValueError: A single vector does not.
+    """
+    batch: list[tuple[float, ...]] = []
+    size = 0
+    for vector in embeddings:
+        vector_bytes = len(json.dumps(vector))
+        if vector_bytes > MAX_LINE_BYTES // 2:
+            raise ValueError("a vector is too long")
+        if batch and size + vector_bytes > MAX_LINE_BYTES // 2:
+            yield Text(seq=seq, embeddings=tuple(batch))
+            seq, batch, size = seq + 1, [], 0
+        batch.append(vector)
+        size += vector_bytes
+    if batch:
+        yield Text(seq=seq, embeddings=tuple(batch))

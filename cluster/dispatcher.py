@@ -1,14 +1,14 @@
 """The Dispatcher: who is there, who waits, who is next (design section 5). Holds nothing that cannot be rebuilt.
 
-A plain class over a `Membership`; `cluster/dispatcher_actor.py` makes it the one detached actor on the control node.
+A plain class over the functions that reach nodes; `cluster/dispatcher_actor.py` makes it the one detached actor on the control node.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Protocol
 
@@ -19,13 +19,16 @@ from cluster.limits import LIMITS, Limits
 from cluster.nodes import Node, Snapshot
 from cluster.placement import PlacementRequest, choose
 from cluster.queue import FairQueue, Refused, Wait
+from cluster.tickets import Tickets
 
 log = structlog.get_logger()
 LOOK_S = 1.0
+RETRY_S = 0.3
 CHANGES_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 5.0
-COLLECT_S = 0.02  # changes are told at most this often
+COLLECT_S = 0.1  # changes are told at most this often
 MATCH_S = 0.25
+KEPT_GONE = 1000  # nodes that left: told to replicas that did not ask since
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,94 +53,130 @@ class Grant:
 
 
 class Member(Protocol):
-    """A node that can be watched."""
+    """A node that can be watched. Equal members are the same node at the same place."""
 
     @property
     def id(self) -> str:
         """Its node id."""
 
 
-Members = Callable[[], Awaitable[Sequence[Member]]]
+Members = Callable[[], Awaitable[Sequence[Any]]]
 Locate = Callable[[Any], Awaitable[str]]
-Watch = Callable[[str], AsyncIterator[Node | None]]
+Watch = Callable[[str], AsyncGenerator[Node | None, None]]
+Retire = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Replica:
+    """A replica that waits for slots: what it is to be told, and whether it still asks."""
+
+    grants: list[Grant] = field(default_factory=list)
+    granted: asyncio.Event = field(default_factory=asyncio.Event)
+    open_calls: int = 0
+    heard_at: float = 0.0
+
+
+async def _leave(member: Member) -> None:
+    """Do nothing when a node leaves."""
 
 
 class Dispatcher:
     """Watches nodes, tells replicas what changed, gives free slots to waiting jobs.
 
-    `members` lists the nodes that exist, `locate` answers where one serves, `watch` streams its state.
+    `members` lists the nodes that exist, `locate` answers where one serves (and starts it), `watch` streams its state, `retire` cleans up
+    after one that left.
     """
 
-    def __init__(self, members: Members, locate: Locate, watch: Watch, *, limits: Limits = LIMITS, rng: Random | None = None) -> None:
-        self._members, self._locate, self._watch = members, locate, watch
+    def __init__(
+        self,
+        members: Members,
+        locate: Locate,
+        watch: Watch,
+        retire: Retire = _leave,
+        *,
+        limits: Limits = LIMITS,
+        rng: Random | None = None,
+    ) -> None:
+        self._members, self._locate, self._watch, self._retire = members, locate, watch, retire
         self._limits = limits
         self._rng = rng or Random()
         self._epoch = uuid.uuid4().hex
         self._version = 1
         self._nodes: dict[str, tuple[int, Node]] = {}
         self._gone: dict[str, int] = {}
-        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._followed: dict[str, tuple[Member, asyncio.Task[None]]] = {}
         self._queue = FairQueue()
         self._owner: dict[str, str] = {}  # job -> replica that waits for it
-        self._grants: dict[str, list[Grant]] = {}
-        self._tickets: list[tuple[float, str]] = []
+        self._replicas: dict[str, _Replica] = {}
+        self._tickets = Tickets(limits.ticket_s)
+        self._told_waiting: dict[str, int] = {}
         self._changed = asyncio.Event()
-        self._granted: dict[str, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to watch (inside the running loop); again is harmless."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._match_for_ever())]
+            self._tasks = [asyncio.create_task(self._look_for_ever()), asyncio.create_task(self._match_for_ever())]
 
     async def aclose(self) -> None:
         """Stop watching."""
-        tasks = [*self._tasks, *self._watches.values()]
+        tasks = [*self._tasks, *(task for _, task in self._followed.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- watch ---------------------------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
-        """Once a second: who is there? New ones are watched, lost ones dropped."""
+    async def _look_for_ever(self) -> None:
+        """Once a second: who is there?"""
         while True:
             try:
-                members = {member.id: member for member in await self._members()}
+                await self._look()
             except Exception:
                 log.exception("members_unknown")
-                await asyncio.sleep(LOOK_S)
-                continue
-            for id_, member in members.items():
-                if id_ not in self._watches or self._watches[id_].done():
-                    self._watches[id_] = asyncio.create_task(self._follow(id_, member))
-            for id_ in self._watches.keys() - members.keys():
-                self._watches.pop(id_).cancel()
-                self._drop(id_)
             await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        """Follow new nodes, drop lost ones; one that came back at another place is both."""
+        there: dict[str, Member] = {}
+        for member in await self._members():
+            followed = self._followed.get(member.id)
+            if member.id not in there or (followed and followed[0] == member):
+                there[member.id] = member
+        for id_, (member, task) in list(self._followed.items()):
+            if there.get(id_) != member:
+                del self._followed[id_]
+                task.cancel()
+                self._drop(id_)
+                await self._retire(member)
+        for id_, member in there.items():
+            if id_ not in self._followed:
+                self._followed[id_] = (member, asyncio.create_task(self._follow(id_, member)))
 
     async def _follow(self, id_: str, member: Member) -> None:
         """Keep one connection to a node open; a closed connection is news at once."""
         while True:
             try:
                 url = await self._locate(member)
-                async for node in self._watch(url):
-                    if node is not None:
-                        self._set(replace(node, url=url))
-            except asyncio.CancelledError:
-                raise
-            except NodeLost as lost:
-                self._mark_lost(id_, str(lost))
-            except Exception as broken:  # noqa: BLE001 - Ray's errors are many; each means that the worker is not there now
-                self._mark_lost(id_, type(broken).__name__)
-            else:
+                async with aclosing(self._watch(url)) as news:
+                    async for node in news:
+                        if node is not None:
+                            self._set(replace(node, url=url))
                 self._mark_lost(id_, "its connection closed")
-            await asyncio.sleep(0.3)
+            except NodeLost as lost:
+                self._mark_lost(id_, lost.detail)
+            except Exception as broken:  # noqa: BLE001 - Ray's errors are many; each means that the worker is not there now
+                self._mark_lost(id_, f"its worker does not answer ({type(broken).__name__})")
+            await asyncio.sleep(RETRY_S)
 
     def _set(self, node: Node) -> None:
         known = self._nodes.get(node.id)
         if known and known[1] == node:
             return
+        if known and node.url == known[1].url and node.admitted >= known[1].admitted:
+            self._tickets.used(node.id, node.admitted - known[1].admitted)
+        else:
+            self._tickets.drop(node.id)
         self._version += 1
         self._nodes[node.id] = (self._version, node)
         self._gone.pop(node.id, None)
@@ -146,12 +185,17 @@ class Dispatcher:
 
     def _mark_lost(self, id_: str, reason: str) -> None:
         if id_ in self._nodes and self._nodes[id_][1].is_healthy:
+            log.info("node_lost", node=id_, reason=reason)
             self._set(replace(self._nodes[id_][1], is_healthy=False, reason=reason))
 
     def _drop(self, id_: str) -> None:
+        self._tickets.drop(id_)
         if self._nodes.pop(id_, None):
+            log.info("node_left", node=id_)
             self._version += 1
             self._gone[id_] = self._version
+            if len(self._gone) > KEPT_GONE:
+                del self._gone[next(iter(self._gone))]
             self._tell()
 
     def _tell(self) -> None:
@@ -168,39 +212,61 @@ class Dispatcher:
         """Answer what changed since a replica's version, as soon as something has; at the latest after ten seconds."""
         if epoch == self._epoch and version >= self._version:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), CHANGES_LIMIT_S)
-            await asyncio.sleep(COLLECT_S)
+                async with asyncio.timeout(CHANGES_LIMIT_S):
+                    await self._changed.wait()
+                    await asyncio.sleep(COLLECT_S)
         is_full = epoch != self._epoch
         nodes = tuple(node for at, node in self._nodes.values() if is_full or at > version)
-        gone = tuple(id_ for id_, at in self._gone.items() if at > version and not is_full)
+        gone = () if is_full else tuple(id_ for id_, at in self._gone.items() if at > version)
         return Changes(self._epoch, self._version, nodes, gone, self._queue.waiting(), is_full)
 
     # --- queue ---------------------------------------------------------------------------------------------------------------------
 
     async def exchange(self, replica: str, waits: Sequence[Wait], withdrawn: Sequence[str], returned: Sequence[Wait]) -> list[Grant]:
-        """Take a replica's new waits, withdrawals and tickets that met a busy node; answer grants, at the latest after five seconds."""
+        """Take a replica's new waits, withdrawals and tickets that met a busy node; answer grants, at the latest after five seconds.
+
+        A wait that is known already is not added again, so a replica that is not sure says it again.
+        """
+        known = self._replicas.setdefault(replica, _Replica())
+        known.open_calls += 1
+        known.granted.set()  # an older call of this replica is answered: one is enough
+        known.granted = granted = asyncio.Event()
+        try:
+            self._take_in(replica, known, waits, withdrawn, returned)
+            if not known.grants:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(EXCHANGE_LIMIT_S):
+                        await granted.wait()
+            answer, known.grants = known.grants, []
+            return answer
+        finally:
+            known.open_calls -= 1
+            known.heard_at = time.monotonic()
+
+    def _take_in(self, replica: str, known: _Replica, waits: Sequence[Wait], withdrawn: Sequence[str], returned: Sequence[Wait]) -> None:
+        now = time.monotonic()
         for job in withdrawn:
             self._queue.remove(job)
             self._owner.pop(job, None)
         for wait in returned:
             self._owner[wait.job] = replica
-            self._queue.put_back(wait)
-        mine = self._grants.setdefault(replica, [])
+            self._queue.put_back(wait, now)
         for wait in waits:
-            refused = self._queue.add(wait, self._slots_of(wait.model))
-            if refused:
-                mine.append(Grant(wait.job, None, refused))
+            if any(grant.job == wait.job for grant in known.grants):
+                continue
+            if refused := self._queue.add(wait, self._slots_of(wait.model), now):
+                known.grants.append(Grant(wait.job, None, refused))
             else:
                 self._owner[wait.job] = replica
-        granted = self._granted.setdefault(replica, asyncio.Event())
         self._match()
-        if not mine:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(granted.wait(), EXCHANGE_LIMIT_S)
-        granted.clear()
-        answer, mine[:] = list(mine), []
+        if self._queue.waiting() != self._told_waiting:
+            self._note_waiting()
+
+    def _note_waiting(self) -> None:
+        """Who waits is part of what replicas know: while anybody does, nobody overtakes."""
+        self._told_waiting = self._queue.waiting()
+        self._version += 1
         self._tell()
-        return answer
 
     def _slots_of(self, model: str) -> int:
         return sum(
@@ -208,36 +274,62 @@ class Dispatcher:
         )
 
     async def _match_for_ever(self) -> None:
-        """Tickets run out by themselves: look again while anybody waits."""
+        """Tickets run out and replicas die by themselves: look again while anybody waits."""
         while True:
             await asyncio.sleep(MATCH_S)
-            if self._queue.waiting():
+            try:
+                self._forget_silent_replicas(time.monotonic())
                 self._match()
+            except Exception:
+                log.exception("match_failed")
+
+    def _forget_silent_replicas(self, now: float) -> None:
+        """What a dead replica waited for must not take slots."""
+        for name, replica in list(self._replicas.items()):
+            if replica.open_calls or now - replica.heard_at <= self._limits.absent_s:
+                continue
+            del self._replicas[name]
+            for job in [job for job, owner in self._owner.items() if owner == name]:
+                self._queue.remove(job)
+                del self._owner[job]
 
     def _match(self) -> None:
-        """Give free slots to waiting jobs, in the queue's order."""
+        """Give free slots to waiting jobs, in the queue's order. A job that no free node suits does not hold up those behind it."""
         waiting = self._queue.waiting()
-        if not waiting:
+        if waiting:
+            now = time.monotonic()
+            snapshot, taken = self.snapshot(), self._tickets.outstanding(now)
+            for model in waiting:
+                self._match_model(model, snapshot, taken, now)
+        if self._queue.waiting() != self._told_waiting:
+            self._note_waiting()
+
+    def _match_model(self, model: str, snapshot: Snapshot, taken: list[str], now: float) -> None:
+        anything = PlacementRequest(model=model)
+        for wait in self._queue.in_order(model):
+            asked = PlacementRequest(model=model, tokens=wait.tokens, capabilities=wait.capabilities, excluded=wait.excluded)
+            chosen = choose(asked, snapshot, self._rng, taken).node
+            if chosen is not None:
+                self._grant(wait, chosen, now)
+                taken.append(chosen.id)
+            elif choose(anything, snapshot, self._rng, taken).node is None:
+                return
+
+    def _grant(self, wait: Wait, node: Node, now: float) -> None:
+        self._queue.take(wait.job, now)
+        owner = self._replicas.get(self._owner.pop(wait.job, ""))
+        if owner is None:
             return
-        now = time.monotonic()
-        self._tickets = [ticket for ticket in self._tickets if ticket[0] > now]
-        snapshot = self.snapshot()
-        for model in waiting:
-            for wait in self._queue.in_order(model):
-                request = PlacementRequest(model=model, tokens=wait.tokens, excluded=wait.excluded)
-                chosen = choose(request, snapshot, self._rng, [node for _, node in self._tickets]).node
-                if chosen is None:
-                    break
-                self._queue.take(wait.job, model)
-                self._tickets.append((now + self._limits.ticket_s, chosen.id))
-                replica = self._owner.pop(wait.job, "")
-                self._grants.setdefault(replica, []).append(Grant(wait.job, chosen))
-                self._granted.setdefault(replica, asyncio.Event()).set()
+        self._tickets.give(node.id, now)
+        owner.grants.append(Grant(wait.job, node))
+        owner.granted.set()
 
     def status(self) -> dict[str, Any]:
         """Tell what an operator wants to know."""
+        nodes = [node for _, node in self._nodes.values()]
         return {
-            "nodes": len(self._nodes),
-            "healthy": sum(node.is_healthy for _, node in self._nodes.values()),
+            "nodes": len(nodes),
+            "healthy": sum(node.is_healthy for node in nodes),
             "waiting": self._queue.waiting(),
+            "reasons": {node.id: node.reason for node in nodes if node.reason},
         }

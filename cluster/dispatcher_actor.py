@@ -1,38 +1,48 @@
 """The Dispatcher as the one detached actor `dispatcher` on the control node."""
 
+import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
+
+from cluster import logs
 from cluster.connect import NAMESPACE, remote
 from cluster.dispatcher import Changes, Dispatcher, Grant
 from cluster.node_client import NodeClient
-from cluster.pool import list_nodes, worker_url
+from cluster.pool import list_nodes, retire_worker, worker_url
 from cluster.queue import Wait
 from cluster.service_tokens import ServiceTokens
-from cluster.worker_actor import AUDIENCE, WorkerSettings
+from cluster.worker_actor import AUDIENCE, CONCURRENCY, WorkerSettings
 
 NAME = "dispatcher"
+ISSUER = "serve"
 CONTROL = {"control": 0.001}
 
 
-@remote(max_concurrency=1000)
+@remote(max_concurrency=CONCURRENCY)
 class DispatcherActor:
     """Starts at its first call, also after a restart: replicas and `gfe up` call all the time."""
 
     def __init__(self, service_key_file: str, worker_settings: WorkerSettings) -> None:
-        tokens = ServiceTokens(Path(service_key_file).read_bytes(), "serve")
+        logs.configure("dispatcher")
+        tokens = ServiceTokens(Path(service_key_file).read_bytes(), ISSUER)
         self._client = NodeClient(lambda: tokens.mint(AUDIENCE))
-        self._is_started = False
+        self._starting = asyncio.Lock()
         self._dispatcher: Dispatcher | None = None
         self._worker_settings = worker_settings
 
     async def _started(self) -> Dispatcher:
         if self._dispatcher is None:
-            await self._client.start()
-        if self._dispatcher is None:  # another call may have been faster during the wait
-            self._dispatcher = Dispatcher(list_nodes, lambda node: worker_url(node, self._worker_settings), self._client.watch)
-            self._dispatcher.start()
+            async with self._starting:
+                if self._dispatcher is None:
+                    await self._client.start()
+                    locate = partial(worker_url, settings=self._worker_settings)
+                    dispatcher = Dispatcher(list_nodes, locate, self._client.watch, retire_worker)
+                    dispatcher.start()
+                    self._dispatcher = dispatcher
         return self._dispatcher
 
     async def next_changes(self, epoch: str, version: int) -> Changes:
@@ -54,3 +64,12 @@ def get_or_start(service_key_file: str, worker_settings: WorkerSettings) -> Any:
     return actor.options(name=NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, resources=CONTROL).remote(
         service_key_file, worker_settings
     )
+
+
+def find() -> Any:
+    """Answer the Dispatcher's handle, for `ClusterView`.
+
+    Raises:
+        ValueError: There is none now.
+    """
+    return ray.get_actor(NAME, namespace=NAMESPACE)

@@ -13,6 +13,9 @@ MIB = 1024 * 1024
 CPU_OVERHEAD_BYTES = 28 * MIB
 CUDA_OVERHEAD_BYTES = 1024 * MIB
 USABLE_SHARE = 0.85  # of a GPU's free memory
+# Every n-th layer looks at the whole context, the others through the window. Only where that was measured; layers of all other
+# architectures count in full, so that the estimate may be too high, never too low.
+WINDOW_PATTERNS = {"gemma3": 6}
 
 
 class KvType(StrEnum):
@@ -49,16 +52,13 @@ def shape_of(info: Mapping[str, Any], weights_bytes: int) -> ModelShape:
     kv = info.get(f"{a}.attention.head_count_kv", heads)
     head_dim = int(info[f"{a}.embedding_length"]) // heads
     window = int(info.get(f"{a}.attention.sliding_window") or 0)
-    # gemma3: five of six layers look through the window, every sixth at everything
-    windows = (
-        tuple(window if window and (layer + 1) % 6 else 0 for layer in range(layers)) if a.startswith("gemma3") else (window,) * layers
-    )
+    pattern = WINDOW_PATTERNS.get(str(a), 1)
     return ModelShape(
         weights_bytes=weights_bytes,
         kv_heads=tuple(kv) if isinstance(kv, list) else (int(kv),) * layers,
         key_length=int(info.get(f"{a}.attention.key_length", head_dim)),
         value_length=int(info.get(f"{a}.attention.value_length", head_dim)),
-        windows=windows,
+        windows=tuple(window if (layer + 1) % pattern else 0 for layer in range(layers)),
     )
 
 

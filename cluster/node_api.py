@@ -2,116 +2,171 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
 
 from aiohttp import web
 
 from cluster.errors import AttemptSuperseded, NodeBusy
-from cluster.node_wire import attempt_of, node_json
+from cluster.jobs import Attempt
+from cluster.node_wire import BEAT_LINE, attempt_of, counts_line, node_line
+from cluster.nodes import Node
+from cluster.running import Running
 from cluster.service_tokens import InvalidToken, TokenVerifier
-from cluster.worker import Running, Worker
 
 BEAT_S = 2.0
+GATHER_S = 0.02  # what changes meanwhile goes into one line; the first change after a quiet time goes at once
 MAX_BODY_BYTES = 8 * 1024 * 1024
+STOP_LIMIT_S = 1.0
 NDJSON = {"Content-Type": "application/x-ndjson"}
-WORKER: web.AppKey[Worker] = web.AppKey("worker")
-VERIFIER: web.AppKey[TokenVerifier] = web.AppKey("verifier")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Host(Protocol):
+    """What is served: the worker of one node, or a gateway to many."""
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change; ask for it before looking at `nodes`."""
+
+    def nodes(self) -> Sequence[Node]:
+        """List the nodes now."""
+
+    def admit(self, attempt: Attempt) -> Running:
+        """Take an attempt, or answer the one that runs already."""
+
+    def find(self, job: str, number: int) -> Running | None:
+        """Look an attempt up."""
+
+    def cancel(self, job: str, number: int) -> None:
+        """Cancel an attempt; an unknown or ended one is fine."""
+
+    def drain(self, node: str) -> bool:
+        """Take no new attempts on a node; False: it is not here."""
+
+
+HOST: web.AppKey[Host] = web.AppKey("host")
+VERIFIER: web.AppKey[TokenVerifier] = web.AppKey("verifier")
 
 
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let only our own services in."""
+    """Let only our own services in; tell refusals in the protocol's words."""
     try:
         request.app[VERIFIER].verify(request.headers.get("Authorization", "").removeprefix("Bearer "))
     except InvalidToken:
-        return web.json_response(
-            {"error": "a service token for the audience `node` is needed"}, status=401, headers={"WWW-Authenticate": "Bearer"}
-        )
+        said = {"error": "a service token for the audience `node` is needed"}
+        return web.json_response(said, status=401, headers={"WWW-Authenticate": "Bearer"})
     try:
         return await handler(request)
     except AttemptSuperseded:
         return web.json_response({"error": "superseded"}, status=410)
+    except NodeBusy as busy:
+        return web.json_response({"event": "busy", "free": busy.free, "reason": busy.reason}, status=409)
     except ValueError as wrong:
         return web.json_response({"error": str(wrong)}, status=400)
+    except web.HTTPException as refused:
+        return web.json_response({"error": refused.reason}, status=refused.status)
 
 
 async def start_attempt(request: web.Request) -> web.StreamResponse:
     """`POST /v1/attempts`: start, or attach to the same attempt; answers its log, or 409 when it did not start."""
-    worker = request.app[WORKER]
     attempt = attempt_of(json.loads(await request.read()))
-    try:
-        running = worker.admit(attempt)
-    except NodeBusy as busy:
-        return web.json_response({"event": "busy", "free": busy.free, "reason": busy.reason}, status=409)
-    return await send_log(request, worker, running, 0)
+    return await send_log(request, request.app[HOST].admit(attempt), 0)
 
 
 async def attach(request: web.Request) -> web.StreamResponse:
     """`GET /v1/attempts/{job}/{attempt}?from=seq`."""
-    worker = request.app[WORKER]
-    running = worker.find(request.match_info["job"], int(request.match_info["attempt"]))
+    from_seq = int(request.query.get("from", "0"))
+    if from_seq < 0:
+        raise ValueError("`from` counts from 0")
+    running = request.app[HOST].find(*_attempt(request))
     if running is None:
         return web.json_response({"error": "unknown attempt"}, status=404)
-    return await send_log(request, worker, running, int(request.query.get("from", "0")))
+    return await send_log(request, running, from_seq)
 
 
-async def send_log(request: web.Request, worker: Worker, running: Running, from_seq: int) -> web.StreamResponse:
+async def send_log(request: web.Request, running: Running, seq: int) -> web.StreamResponse:
     """Send a log from a position to its end."""
     response = web.StreamResponse(headers=NDJSON)
-    await response.prepare(request)
-    async for lines in worker.read(running, from_seq):
-        await response.write(lines)
-    return response
+    with running.reader():
+        await response.prepare(request)
+        while True:
+            lines, seq, is_last = await running.lines_from(seq)
+            if is_last:
+                await response.write_eof(lines)
+                return response
+            await response.write(lines)
 
 
 async def cancel(request: web.Request) -> web.Response:
     """`DELETE /v1/attempts/{job}/{attempt}`; idempotent."""
-    request.app[WORKER].cancel(request.match_info["job"], int(request.match_info["attempt"]))
+    request.app[HOST].cancel(*_attempt(request))
     return web.Response(status=204)
 
 
 async def watch(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/nodes`: all nodes once, then a line per change, and a beat every two seconds; never ends."""
-    worker = request.app[WORKER]
+    """`GET /v1/nodes`: all nodes once, then a line per node that changed, and a beat every two seconds; never ends."""
+    host = request.app[HOST]
     response = web.StreamResponse(headers=NDJSON)
     await response.prepare(request)
-    sent = None
+    sent: dict[str, Node] = {}
     while True:
-        changed = worker.changed
-        line = b'{"beat":true}\n' if worker.node == sent else json.dumps({"node": node_json(worker.node)}).encode() + b"\n"
-        sent = worker.node
-        await response.write(line)
-        try:
-            await asyncio.wait_for(changed.wait(), BEAT_S)
-        except TimeoutError:
+        changed = host.changed
+        lines = b"".join(_news(host.nodes(), sent))
+        await response.write(lines or BEAT_LINE)
+        if lines:
+            await asyncio.sleep(GATHER_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_S):
+                await changed.wait()
+
+
+def _news(nodes: Sequence[Node], sent: dict[str, Node]) -> list[bytes]:
+    """Write what a watcher does not know yet; a node of which only the counts changed goes as a short line."""
+    lines = []
+    for node in nodes:
+        known = sent.get(node.id)
+        if known == node:
             continue
+        is_count = known is not None and replace(known, running=node.running, admitted=node.admitted) == node
+        lines.append(counts_line(node) if is_count else node_line(node))
+        sent[node.id] = node
+    return lines
 
 
 async def drain(request: web.Request) -> web.Response:
     """`POST /v1/nodes/{node}/drain`."""
-    worker = request.app[WORKER]
-    if request.match_info["node"] != worker.node.id:
+    if not request.app[HOST].drain(request.match_info["node"]):
         return web.json_response({"error": "unknown node"}, status=404)
-    worker.drain()
     return web.Response(status=204)
 
 
-def create_node_app(worker: Worker, verifier: TokenVerifier) -> web.Application:
+def _attempt(request: web.Request) -> tuple[str, int]:
+    return request.match_info["job"], int(request.match_info["attempt"])
+
+
+def create_node_app(host: Host, verifier: TokenVerifier) -> web.Application:
     """Build the application."""
     app = web.Application(middlewares=[authenticated], client_max_size=MAX_BODY_BYTES)
-    app[WORKER], app[VERIFIER] = worker, verifier
+    app[HOST], app[VERIFIER] = host, verifier
     app.router.add_post("/v1/attempts", start_attempt)
-    app.router.add_get("/v1/attempts/{job}/{attempt:[0-9]+}", attach)
-    app.router.add_delete("/v1/attempts/{job}/{attempt:[0-9]+}", cancel)
+    app.router.add_get("/v1/attempts/{job}/{attempt:[0-9]{1,9}}", attach)
+    app.router.add_delete("/v1/attempts/{job}/{attempt:[0-9]{1,9}}", cancel)
     app.router.add_get("/v1/nodes", watch)
     app.router.add_post("/v1/nodes/{node}/drain", drain)
     return app
 
 
-async def serve_node(worker: Worker, verifier: TokenVerifier, host: str, port: int) -> tuple[web.AppRunner, str]:
-    """Serve a worker; answers what stops it and its URL."""
-    runner = web.AppRunner(create_node_app(worker, verifier), handler_cancellation=True, access_log=None, shutdown_timeout=1)
+async def serve_node(host: Host, verifier: TokenVerifier, address: str, port: int) -> tuple[web.AppRunner, str]:
+    """Serve nodes; answers what stops it and its URL."""
+    runner = web.AppRunner(create_node_app(host, verifier), handler_cancellation=True, access_log=None, shutdown_timeout=STOP_LIMIT_S)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    return runner, f"http://{host}:{runner.addresses[0][1]}"
+    try:
+        await web.TCPSite(runner, address, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner, f"http://{address}:{runner.addresses[0][1]}"

@@ -1,21 +1,21 @@
-"""Calls the node protocol: run an attempt, attach to one, cancel it, watch nodes."""
+"""Calls the node protocol: run an attempt, attach to one, cancel it, drain a node, watch nodes."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Protocol
 
 import aiohttp
 
-from cluster.attempt_log import decode
+from cluster.attempt_log import MAX_LINE_BYTES, decode
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
-from cluster.jobs import Attempt, Event
+from cluster.jobs import Attempt, End, Event, Fail
 from cluster.limits import LIMITS, Limits
-from cluster.node_wire import attempt_json, node_of
+from cluster.node_wire import attempt_json, news_of
 from cluster.nodes import Node
 
-SILENCE_S = 15.0  # a running attempt says something at least every 5 s
-MAX_LINE_BYTES = 8 * 1024 * 1024
+KEEP_ALIVE_S = 60.0
+READ_BYTES = 2**18
 
 
 class Nodes(Protocol):
@@ -41,10 +41,9 @@ class NodeClient:
 
     async def start(self) -> None:
         """Open the session (inside the running loop)."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s, sock_read=SILENCE_S)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60), timeout=timeout, trust_env=False, read_bufsize=2**18,
-            max_line_size=MAX_LINE_BYTES,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S), timeout=self._timeout(self._limits.silence_s),
+            trust_env=False, read_bufsize=READ_BYTES, cookie_jar=aiohttp.DummyCookieJar(),
         )  # fmt: skip
 
     async def aclose(self) -> None:
@@ -52,11 +51,15 @@ class NodeClient:
         if self._session:
             await self._session.close()
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token()}"}
+    def _timeout(self, silence_s: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s, sock_read=silence_s)
 
-    async def run(self, url: str, attempt: Attempt) -> AsyncIterator[Event]:
-        """Start an attempt on its node and yield its events from the first on.
+    def _request(self, method: str, url: str, **options: Any) -> Any:
+        assert self._session is not None
+        return self._session.request(method, url, headers={"Authorization": f"Bearer {self._token()}"}, **options)
+
+    async def run(self, url: str, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        """Start an attempt on its node and yield its events from the first to its end.
 
         Raises:
             NodeBusy: The node refused; nothing was started.
@@ -67,8 +70,8 @@ class NodeClient:
         async for event in self._events("POST", url + "/v1/attempts", attempt.job, attempt.number, attempt.node, body):
             yield event
 
-    async def attach(self, url: str, job: str, number: int, from_seq: int, *, node: str) -> AsyncIterator[Event]:
-        """Yield the events of a running attempt from a position on.
+    async def attach(self, url: str, job: str, number: int, from_seq: int, *, node: str) -> AsyncGenerator[Event, None]:
+        """Yield the events of a running attempt from a position to its end.
 
         Raises:
             AttemptSuperseded: The node knows a newer attempt.
@@ -77,47 +80,67 @@ class NodeClient:
         async for event in self._events("GET", f"{url}/v1/attempts/{job}/{number}?from={from_seq}", job, number, node, None):
             yield event
 
-    async def _events(self, method: str, url: str, job: str, number: int, node: str, body: bytes | None) -> AsyncIterator[Event]:
-        assert self._session is not None
+    async def _events(self, method: str, url: str, job: str, number: int, node: str, body: bytes | None) -> AsyncGenerator[Event, None]:
         try:
-            async with self._session.request(method, url, data=body, headers=self._headers()) as answer:
+            async with self._request(method, url, data=body) as answer:
                 if answer.status != 200:
                     raise _refusal(answer.status, await answer.json(content_type=None), job, number, node)
-                async for line in answer.content:
-                    yield decode(line)
+                rest = b""
+                async for data in answer.content.iter_any():
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        event = decode(line)
+                        yield event
+                        if isinstance(event, End | Fail):
+                            return
+                    if len(rest) > MAX_LINE_BYTES:
+                        raise NodeLost(node, "it sent a line that is too long")
         except (aiohttp.ClientError, OSError, ValueError) as broken:  # TimeoutError is an OSError
-            raise NodeLost(node, type(broken).__name__) from broken
+            raise NodeLost(node, f"its answer broke off ({type(broken).__name__})") from broken
+        raise NodeLost(node, "its answer ended without an end")
 
     async def cancel(self, url: str, job: str, number: int) -> None:
         """Stop an attempt; best effort: a node that cannot be reached stops it by itself when nobody reads."""
-        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=self._limits.connect_s)
         try:
-            timeout = aiohttp.ClientTimeout(total=self._limits.connect_s)
-            async with self._session.delete(f"{url}/v1/attempts/{job}/{number}", headers=self._headers(), timeout=timeout):
+            async with self._request("DELETE", f"{url}/v1/attempts/{job}/{number}", timeout=timeout):
                 return
         except (aiohttp.ClientError, OSError):
             return
 
-    async def watch(self, url: str) -> AsyncIterator[Node | None]:
-        """Yield the node whenever it changed, None at each beat. Ends when the connection does.
+    async def drain(self, url: str, node: str) -> None:
+        """Tell a node to take no new attempts.
+
+        Raises:
+            NodeLost: It did not hear it.
+        """
+        timeout = aiohttp.ClientTimeout(total=self._limits.admit_s)
+        try:
+            async with self._request("POST", f"{url}/v1/nodes/{node}/drain", timeout=timeout) as answer:
+                answer.raise_for_status()
+        except (aiohttp.ClientError, OSError) as broken:
+            raise NodeLost(node, type(broken).__name__) from broken
+
+    async def watch(self, url: str) -> AsyncGenerator[Node | None, None]:
+        """Yield a node whenever it changed, None at each beat. Ends when the connection does.
 
         Raises:
             NodeLost: It broke, or stayed silent for too long.
         """
-        assert self._session is not None
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s, sock_read=self._limits.suspect_s)
+        known: dict[str, Node] = {}
         try:
-            async with self._session.get(url + "/v1/nodes", headers=self._headers(), timeout=timeout) as answer:
+            async with self._request("GET", url + "/v1/nodes", timeout=self._timeout(self._limits.suspect_s)) as answer:
                 answer.raise_for_status()
                 async for line in answer.content:
-                    said: dict[str, Any] = json.loads(line)
-                    yield node_of(said["node"]) if "node" in said else None
+                    yield next(news_of(line, known), None)
+        except TimeoutError as silent:
+            raise NodeLost(url, f"silent for {self._limits.suspect_s:g} s") from silent
         except (aiohttp.ClientError, OSError, ValueError) as broken:
             raise NodeLost(url, type(broken).__name__) from broken
 
 
 def _refusal(status: int, said: Any, job: str, number: int, node: str) -> Exception:
-    if status == 409:
+    if status == 409 and isinstance(said, dict):
         return NodeBusy(node, str(said.get("reason", "busy")), int(said.get("free", 0)))
     if status == 410:
         return AttemptSuperseded(job, number)
@@ -131,6 +154,7 @@ async def first_of(events: AsyncIterator[Event], limit_s: float, node: str) -> E
         NodeLost: None came in time.
     """
     try:
-        return await asyncio.wait_for(anext(events), limit_s)
+        async with asyncio.timeout(limit_s):
+            return await anext(events)
     except (TimeoutError, StopAsyncIteration) as late:
         raise NodeLost(node, f"it did not answer within {limit_s:g} s") from late

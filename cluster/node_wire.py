@@ -1,12 +1,15 @@
 """How attempts and nodes are written in the node protocol (design section 4)."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.attempt_log import decode, encode
 from cluster.jobs import Attempt, Deadlines, JobKind
 from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
+
+BEAT_LINE = b'{"beat":true}\n'
 
 
 def attempt_json(attempt: Attempt) -> dict[str, Any]:
@@ -36,12 +39,37 @@ def attempt_of(said: Any) -> Attempt:
             delivered=tuple(decode(line.encode()) for line in said.get("delivered", ())),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as wrong:
-        raise ValueError(f"an attempt lacks {wrong}") from wrong
+        raise ValueError(f"not an attempt: {wrong}") from wrong
 
 
-def node_json(node: Node) -> dict[str, Any]:
-    """Write a node."""
-    return asdict(node)
+def node_line(node: Node) -> bytes:
+    """Write a node as a line."""
+    return json.dumps({"node": asdict(node)}, separators=(",", ":")).encode() + b"\n"
+
+
+def counts_line(node: Node) -> bytes:
+    """Write what changes with every job as a line."""
+    return json.dumps({"id": node.id, "running": node.running, "admitted": node.admitted}, separators=(",", ":")).encode() + b"\n"
+
+
+def news_of(line: bytes, known: dict[str, Node]) -> Iterator[Node]:
+    """Read a line of the watch: the node it is about, as it is now; nothing for a beat. `known` is kept up to date.
+
+    Raises:
+        ValueError: It is not such a line.
+    """
+    said = json.loads(line)
+    try:
+        if "node" in said:
+            node = node_of(said["node"])
+        elif "id" in said:
+            node = replace(known[said["id"]], running=int(said["running"]), admitted=int(said["admitted"]))
+        else:
+            return
+    except (KeyError, TypeError) as wrong:
+        raise ValueError(f"not news of a node: {wrong}") from wrong
+    known[node.id] = node
+    yield node
 
 
 def node_of(said: Mapping[str, Any]) -> Node:

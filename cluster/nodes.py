@@ -52,6 +52,7 @@ class Node:
     models: tuple[OfferedModel, ...]
     gpus: tuple[Gpu, ...] = ()
     runtime: str = ""
+    admitted: int = 0  # attempts taken since the node started: tells which tickets were used
     is_healthy: bool = True
     is_draining: bool = False
     reason: str = ""  # why it is unhealthy or draining, one sentence

@@ -1,5 +1,6 @@
 """Choice of a node for a job: filter, score, choose. Pure; every refused node carries its reason."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
@@ -50,22 +51,23 @@ def choose(request: PlacementRequest, snapshot: Snapshot, rng: Random, taken: Co
 
     `taken` names a node once per slot that was given away since the snapshot.
     """
+    given = Counter(taken)
     reasons: dict[str, str] = {}
-    able: list[tuple[tuple[bool, float], Node]] = []
+    warm: list[tuple[float, Node]] = []
+    cold: list[tuple[float, Node]] = []
     for node in snapshot.nodes.values():
-        why = refusal(request, node)
-        free = node.free - list(taken).count(node.id) if taken else node.free
-        if why is None and free <= 0:
-            why = "it is busy"
+        free = node.free - given[node.id]
+        why = refusal(request, node) or ("it is busy" if free <= 0 else None)
         if why is not None:
             reasons[node.id] = why
             continue
-        is_warm = any(model.name == request.model and model.is_loaded for model in node.models)
-        able.append(((is_warm, free / node.slots), node))
-    if not able:
+        is_warm = any(model.is_loaded for model in node.models if model.name == request.model)
+        (warm if is_warm else cold).append((free / node.slots, node))
+    best = warm or cold
+    if not best:
         return Choice(node=None, reasons=reasons)
-    warm = [one for one in able if one[0][0]] or able
-    picked = rng.sample(warm, min(2, len(warm)))
-    _, chosen = max(picked, key=lambda one: one[0])
-    reasons |= {node.id: "another one was freer" for _, node in able if node.id != chosen.id}
+    _, chosen = max(rng.sample(best, min(2, len(best))), key=lambda one: one[0])
+    if warm:
+        reasons |= {node.id: f"it would have to load {request.model} first" for _, node in cold}
+    reasons |= {node.id: "another one was as good" for _, node in best if node is not chosen}
     return Choice(node=chosen, reasons=reasons)

@@ -1,20 +1,21 @@
-"""The queue of jobs that found no free slot: per model, weighted fair by consumer, bounded. Pure.
+"""The queue of jobs that found no free slot: per model, weighted fair by consumer, bounded. Pure: the clock is an argument.
 
-Fairness is start-time fair queueing: each consumer has a virtual time per model, in estimated tokens; the job with the smallest start goes
-first. A consumer with 500 jobs does not delay another's single one by more than one job.
+Start-time fair queueing (Goyal, Vin, Cheng 1996): each consumer has a virtual time per model, in estimated tokens; the job with the
+smallest start goes first. A consumer with 500 jobs does not delay another's single one by more than one job.
 """
 
+from bisect import insort
 from dataclasses import dataclass, field
 
 PATIENT_WAIT_S = 30.0
 ASYNC_WAIT_S = 600.0
-JOB_S = 5.0  # how long a job takes, until we have seen some
-SEEN_WEIGHT = 0.2
+JOB_S = 5.0  # how long a job takes a slot, until we have seen some go
+SEEN_WEIGHT = 0.2  # of the newest gap between two grants in the moving average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """A job that waits for a slot."""
+    """A job that waits for a slot. `tokens`: the most it can need; `weight`: its consumer's share, 1 is everybody's."""
 
     job: str
     consumer: str
@@ -22,6 +23,8 @@ class Wait:
     tokens: int
     is_async: bool = False
     excluded: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +35,29 @@ class Refused:
     retry_after_s: int
 
 
+@dataclass(order=True, slots=True)
+class _Place:
+    """A place in a line. Returned tickets come first, in the order of their return."""
+
+    is_new: bool
+    start: float
+    number: int
+    wait: Wait = field(compare=False)
+
+
 @dataclass(slots=True)
 class _Line:
-    """The queue of one model."""
+    """The queue of one model.
 
-    waits: list[tuple[float, int, Wait]] = field(default_factory=list)
+    `gap_s` is the time between two grants while somebody waits, None until one was seen; `has_waited`: somebody waits since the last one.
+    """
+
+    places: list[_Place] = field(default_factory=list)
     virtual_now: float = 0.0
     finish: dict[str, float] = field(default_factory=dict)
-    job_s: float = JOB_S
+    gap_s: float | None = None
+    moved_at: float = 0.0
+    has_waited: bool = False
 
 
 class FairQueue:
@@ -47,61 +65,89 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
+        self._model_of: dict[str, str] = {}
         self._count = 0
 
     def waiting(self) -> dict[str, int]:
         """Count the waiting jobs per model."""
-        return {model: len(line.waits) for model, line in self._lines.items() if line.waits}
+        return {model: len(line.places) for model, line in self._lines.items() if line.places}
 
-    def estimated_wait_s(self, model: str, slots: int) -> float:
-        """Estimate how long a job that comes now would wait."""
-        line = self._lines.get(model)
-        if line is None:
-            return 0.0
-        return (len(line.waits) + 1) * line.job_s / max(1, slots)
+    def estimated_wait_s(self, model: str, slots: int, now: float) -> float:
+        """Estimate how long a job that comes now would wait: as many gaps between grants as jobs are before it."""
+        line = self._lines.get(model) or _Line(moved_at=now)
+        gap = JOB_S / max(1, slots) if line.gap_s is None else line.gap_s
+        stalled = now - line.moved_at if line.places else 0.0
+        return (len(line.places) + 1) * max(gap, stalled / 2)
 
-    def add(self, wait: Wait, slots: int) -> Refused | None:
-        """Take a job in, unless too many wait: more than 2 x slots, or longer than a person would."""
-        line = self._lines.setdefault(wait.model, _Line())
-        if any(one.job == wait.job for _, _, one in line.waits):
+    def add(self, wait: Wait, slots: int, now: float) -> Refused | None:
+        """Take a job in, unless too many wait: more than 2 x slots, or longer than it may. A job that waits already stays where it is."""
+        if wait.job in self._model_of:
             return None
-        estimate = self.estimated_wait_s(wait.model, slots)
+        line = self._lines.setdefault(wait.model, _Line())
+        waiting, estimate = len(line.places), self.estimated_wait_s(wait.model, slots, now)
         limit_s = ASYNC_WAIT_S if wait.is_async else PATIENT_WAIT_S
-        if not wait.is_async and (len(line.waits) >= 2 * max(1, slots) or estimate > limit_s):
-            return Refused(f"{len(line.waits)} jobs wait for {wait.model} already", max(1, round(estimate)))
+        if (not wait.is_async and waiting >= 2 * max(1, slots)) or (waiting and estimate > limit_s):
+            return Refused(f"{waiting} jobs wait for {wait.model} already", min(int(ASYNC_WAIT_S), max(1, round(estimate))))
+        if not line.places:
+            line.moved_at = now
         start = max(line.virtual_now, line.finish.get(wait.consumer, 0.0))
-        line.finish[wait.consumer] = start + max(1, wait.tokens)
-        self._count += 1
-        line.waits.append((start, self._count, wait))
+        line.finish[wait.consumer] = start + _cost(wait)
+        self._insert(line, wait, start, is_new=True)
         return None
 
-    def put_back(self, wait: Wait) -> None:
+    def put_back(self, wait: Wait, now: float) -> None:
         """Put a job whose ticket met a busy node to the front."""
-        self._count += 1
+        if wait.job in self._model_of:
+            return
         line = self._lines.setdefault(wait.model, _Line())
-        line.waits.append((line.virtual_now - 1, -self._count, wait))
+        if not line.places:
+            line.moved_at = now
+        self._insert(line, wait, 0.0, is_new=False)
+
+    def _insert(self, line: _Line, wait: Wait, start: float, *, is_new: bool) -> None:
+        self._count += 1
+        insort(line.places, _Place(is_new, start, self._count, wait))
+        self._model_of[wait.job] = wait.model
 
     def remove(self, job: str) -> None:
-        """Forget a job."""
-        for line in self._lines.values():
-            line.waits = [one for one in line.waits if one[2].job != job]
+        """Forget a job that is not needed any more; what it would have used is given back to its consumer."""
+        place = self._pop(job)
+        if place and place.is_new:
+            line = self._lines[place.wait.model]
+            if place.wait.consumer in line.finish:
+                line.finish[place.wait.consumer] -= _cost(place.wait)
 
     def in_order(self, model: str) -> list[Wait]:
         """List a model's waiting jobs, next one first."""
         line = self._lines.get(model)
-        return [wait for _, _, wait in sorted(line.waits, key=lambda one: one[:2])] if line else []
+        return [place.wait for place in line.places] if line else []
 
-    def take(self, job: str, model: str) -> None:
+    def take(self, job: str, now: float) -> None:
         """A job got its slot: virtual time moves on to its start."""
-        line = self._lines[model]
-        for start, _, wait in line.waits:
-            if wait.job == job:
-                line.virtual_now = max(line.virtual_now, start)
-        self.remove(job)
-        if not line.waits:
-            line.finish.clear()
+        place = self._pop(job)
+        if place is None:
+            return
+        line = self._lines[place.wait.model]
+        if line.has_waited:
+            gap = max(0.0, now - line.moved_at)
+            line.gap_s = gap if line.gap_s is None else line.gap_s + SEEN_WEIGHT * (gap - line.gap_s)
+        line.has_waited = bool(line.places)
+        line.moved_at = now
+        if place.is_new and line.places:
+            line.virtual_now = max(line.virtual_now, place.start)
 
-    def saw(self, model: str, seconds: float) -> None:
-        """Learn how long a job of this model takes."""
-        line = self._lines.setdefault(model, _Line())
-        line.job_s += SEEN_WEIGHT * (seconds - line.job_s)
+    def _pop(self, job: str) -> _Place | None:
+        model = self._model_of.pop(job, None)
+        if model is None:
+            return None
+        line = self._lines[model]
+        at = next(at for at, place in enumerate(line.places) if place.wait.job == job)
+        place = line.places.pop(at)
+        if not line.places:
+            line.virtual_now, line.has_waited = 0.0, False
+            line.finish.clear()
+        return place
+
+
+def _cost(wait: Wait) -> float:
+    return max(1, wait.tokens) / wait.weight

@@ -7,8 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -20,8 +19,10 @@ from cluster.nodes import Node, Snapshot
 from cluster.queue import Wait
 
 log = structlog.get_logger()
-CALL_LIMIT_S = 15.0
-RETRY_S = 0.5
+CALL_LIMIT_S = 15.0  # above the Dispatcher's own limits of a long poll
+RETRY_S = 0.2
+MAX_RETRY_S = 2.0
+GATHER_S = 0.005  # news that comes together goes in one call
 TAKEN_S = 0.5  # how long a slot that we used counts as taken, until the snapshot shows it
 
 
@@ -54,7 +55,7 @@ class View(Protocol):
         """Say that the ticket met a busy node."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     wait: Wait
     granted: "asyncio.Future[Grant]"
@@ -65,7 +66,8 @@ class ClusterView:
     """One open call for changes, one for grants. `dispatcher` answers the actor's handle, or raises while there is none."""
 
     def __init__(self, dispatcher: Callable[[], Any], *, limits: Limits = LIMITS) -> None:
-        self._dispatcher = dispatcher
+        self._find = dispatcher
+        self._finding: asyncio.Future[Any] | None = None
         self._limits = limits
         self._replica = uuid.uuid4().hex
         self._epoch = ""
@@ -74,8 +76,9 @@ class ClusterView:
         self._taken: list[tuple[float, str]] = []
         self._waiting: dict[str, _Waiting] = {}
         self._withdrawn: list[str] = []
-        self._returned: list[Wait] = []
-        self._wake = asyncio.Event()
+        self._returned: dict[str, Wait] = {}
+        self._has_news = asyncio.Event()
+        self._calls: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -84,9 +87,10 @@ class ClusterView:
 
     async def aclose(self) -> None:
         """Stop listening."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._calls]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def age_s(self) -> float:
@@ -116,25 +120,38 @@ class ClusterView:
         """Remember that a slot of the node is used."""
         self._taken.append((time.monotonic() + TAKEN_S, node))
 
+    # --- calls ---------------------------------------------------------------------------------------------------------------------
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        async with asyncio.timeout(CALL_LIMIT_S):
+            handle = await self._handle()
+            return await getattr(handle, method).remote(*arguments)
+
+    async def _handle(self) -> Any:
+        """Look the Dispatcher up in a thread, once for all who ask: while Ray's head is down a look-up blocks for long."""
+        if self._finding is None or (self._finding.done() and (self._finding.cancelled() or self._finding.exception())):
+            self._finding = asyncio.ensure_future(asyncio.to_thread(self._find))
+        return await asyncio.shield(self._finding)
+
+    def _lost(self, error: Exception) -> None:
+        log.info("dispatcher_silent", reason=type(error).__name__)
+        if self._finding and self._finding.done():
+            self._finding = None
+
     async def _listen(self) -> None:
+        retry_s = RETRY_S
         while True:
             try:
-                changes: Changes = await asyncio.wait_for(
-                    _call(self._dispatcher, "next_changes", self._epoch, self._snapshot.version), CALL_LIMIT_S
-                )
-            except asyncio.CancelledError:
-                raise
+                self._apply(await self._call("next_changes", self._epoch, self._snapshot.version))
+                retry_s = RETRY_S
             except Exception as gone:  # noqa: BLE001 - Ray's errors are many; each means that the Dispatcher is not there now
-                log.info("dispatcher_silent", reason=type(gone).__name__)
-                await asyncio.sleep(RETRY_S)
-                continue
-            self._apply(changes)
+                self._lost(gone)
+                await asyncio.sleep(retry_s)
+                retry_s = min(MAX_RETRY_S, 2 * retry_s)
 
     def _apply(self, changes: Changes) -> None:
         if changes.epoch != self._epoch:
-            for waiting in self._waiting.values():
-                waiting.is_told = False
-            self._wake.set()
+            self._say_all_again()
         nodes = {} if changes.is_full else dict(self._snapshot.nodes)
         for node in changes.nodes:
             nodes[node.id] = node
@@ -157,80 +174,74 @@ class ClusterView:
         """
         waiting = _Waiting(wait, asyncio.get_running_loop().create_future())
         self._waiting[wait.job] = waiting
-        self._wake.set()
+        self._has_news.set()
         try:
-            grant = await asyncio.wait_for(waiting.granted, limit_s)
+            async with asyncio.timeout(limit_s):
+                grant = await waiting.granted
         except TimeoutError:
             raise NoCapacity(wait.model, (f"no slot came free within {limit_s:g} s",), 5) from None
         finally:
             self._waiting.pop(wait.job, None)
-            if waiting.is_told and not (waiting.granted.done() and not waiting.granted.cancelled()):
-                self._withdrawn.append(wait.job)
-                self._wake.set()
-        if grant.refused or grant.node is None:
+            if waiting.granted.cancelled():
+                self._withdraw(wait.job)
+        if grant.node is None:
             refused = grant.refused
             raise NoCapacity(wait.model, (refused.reason if refused else "refused",), refused.retry_after_s if refused else 5)
         return self._snapshot.nodes.get(grant.node.id, grant.node)
 
+    def _withdraw(self, job: str) -> None:
+        self._returned.pop(job, None)
+        self._withdrawn.append(job)
+        self._has_news.set()
+
     def put_back(self, wait: Wait) -> None:
-        """Say that the ticket met a busy node: the job goes to the front."""
-        self._returned.append(replace(wait))
-        self._wake.set()
+        """Say that the ticket met a busy node: the job goes to the front. To be followed by `wait_for_slot`."""
+        self._returned[wait.job] = wait
+        self._has_news.set()
+
+    def _say_all_again(self) -> None:
+        for waiting in self._waiting.values():
+            waiting.is_told = False
+        self._has_news.set()
 
     async def _exchange(self) -> None:
+        """Say what is new as soon as there is something; otherwise keep one long poll open while anybody waits."""
         while True:
-            if not (self._waiting or self._withdrawn or self._returned):
-                self._wake.clear()
-                await self._wake.wait()
-            new = [one for one in self._waiting.values() if not one.is_told]
-            returned, self._returned = self._returned, []
-            withdrawn, self._withdrawn = self._withdrawn, []
-            back = {wait.job for wait in returned}
-            for one in new:
-                one.is_told = True
-            self._wake.clear()
-            waits = [one.wait for one in new if one.wait.job not in back]
-            grants = await self._exchange_once(waits, withdrawn, returned)
-            if grants is None:
-                for one in new:
-                    one.is_told = False
-                self._withdrawn += withdrawn
-                await asyncio.sleep(RETRY_S)
-                continue
-            for grant in grants:
-                one_waiting = self._waiting.get(grant.job)
-                if one_waiting and not one_waiting.granted.done():
-                    one_waiting.granted.set_result(grant)
+            if not self._waiting and not self._withdrawn and not self._returned:
+                self._has_news.clear()
+                await self._has_news.wait()
+            await asyncio.sleep(GATHER_S)
+            self._has_news.clear()
+            call = asyncio.create_task(self._exchange_once())
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+            news = asyncio.ensure_future(self._has_news.wait())
+            try:
+                # News does not wait for a long poll to end: that call goes on, and whichever is answered brings the grants.
+                await asyncio.wait({call, news}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
 
-    async def _exchange_once(self, waits: list[Wait], withdrawn: list[str], returned: list[Wait]) -> list[Grant] | None:
-        """Call the Dispatcher; come back early when there is something new to say, so that nobody waits for a long poll to end."""
-        call = asyncio.ensure_future(_call(self._dispatcher, "exchange", self._replica, waits, withdrawn, returned))
-        woken = asyncio.ensure_future(self._wake.wait())
+    async def _exchange_once(self) -> None:
+        returned, self._returned = self._returned, {}
+        withdrawn, self._withdrawn = self._withdrawn, []
+        new = [one for one in self._waiting.values() if not one.is_told]
+        for one in new:
+            one.is_told = True
+        waits = [one.wait for one in new if one.wait.job not in returned]
         try:
-            await asyncio.wait({call, woken}, timeout=CALL_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
-            if not call.done():
-                # The long poll goes on at the Dispatcher; a second call with our news makes it answer the first one's grants too.
-                asyncio.ensure_future(self._finish(call))  # noqa: RUF006 - it ends within the Dispatcher's own limit
-                return []
-            granted: list[Grant] = call.result()
-            return granted
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
+            grants: list[Grant] = await self._call("exchange", self._replica, waits, withdrawn, list(returned.values()))
         except Exception as gone:  # noqa: BLE001 - see _listen
-            log.info("dispatcher_silent", reason=type(gone).__name__)
-            return None
-        finally:
-            woken.cancel()
+            self._lost(gone)
+            self._withdrawn += withdrawn
+            self._returned = {job: wait for job, wait in returned.items() if job in self._waiting} | self._returned
+            await asyncio.sleep(RETRY_S)
+            self._say_all_again()
+            return
+        for grant in grants:
+            self._deliver(grant)
 
-    async def _finish(self, call: "asyncio.Future[list[Grant]]") -> None:
-        with suppress(Exception):
-            for grant in await asyncio.wait_for(call, CALL_LIMIT_S):
-                waiting = self._waiting.get(grant.job)
-                if waiting and not waiting.granted.done():
-                    waiting.granted.set_result(grant)
-
-
-async def _call(dispatcher: Callable[[], Any], method: str, *arguments: Any) -> Any:
-    handle = await asyncio.to_thread(dispatcher)
-    return await getattr(handle, method).remote(*arguments)
+    def _deliver(self, grant: Grant) -> None:
+        waiting = self._waiting.get(grant.job)
+        if waiting and not waiting.granted.done():
+            waiting.granted.set_result(grant)

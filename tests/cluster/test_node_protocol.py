@@ -8,6 +8,7 @@ import pytest
 
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
 from cluster.jobs import Admitted, Attempt, Deadlines, End, EndReason, Fail, JobKind, Text
+from tests.cluster.waiting import until
 from tests.scripted_runtime import words_of
 
 
@@ -24,12 +25,6 @@ async def run(node, *args, **kwargs):
 
 def text_of(events):
     return "".join(event.content for event in events if isinstance(event, Text))
-
-
-async def until(condition, limit_s=10):
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_job_is_admitted_answered_and_counted(node):
@@ -162,18 +157,108 @@ async def test_watchers_hear_of_every_change(node):
 
     async def watch():
         async for changed in node.client.watch(node.url):
-            if changed:
-                seen.append(changed)
+            seen.extend([changed] if changed else [])
 
     task = asyncio.create_task(watch())
     await until(lambda: seen)
-    await run(node)
+    await run(node, "fake:drip=0.1", max_tokens=2)
     await until(lambda: len(seen) >= 3)
     assert [one.running for one in seen[:3]] == [0, 1, 0]
-    node.worker.drain()
+    assert seen[2].admitted == 1
+    node.worker.drain("node_a")
     await until(lambda: seen[-1].is_draining)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
     with pytest.raises(NodeBusy, match="draining"):
         await run(node, job="job_2")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/attempts", b"nonsense", 400),
+        ("POST", "/v1/attempts", b"[]", 400),
+        ("POST", "/v1/attempts", b'{"job":"job_1"}', 400),
+        ("POST", "/v1/attempts", b"\xff", 400),
+        ("GET", "/v1/attempts/job_9/1", None, 404),
+        ("GET", "/v1/attempts/job_9/1?from=-1", None, 400),
+        ("GET", "/v1/attempts/job_9/1?from=x", None, 400),
+        ("GET", "/v1/attempts/job_9/one", None, 404),
+        ("DELETE", "/v1/attempts/job_9/1", None, 204),
+        ("POST", "/v1/nodes/node_b/drain", None, 404),
+        ("PUT", "/v1/nodes", None, 405),
+        ("GET", "/v2", None, 404),
+    ],
+)
+async def test_wrong_calls_are_refused_in_json(node, method, path, body, status):
+    headers = {"Authorization": f"Bearer {node.tokens.mint('node')}"}
+    async with aiohttp.ClientSession() as session, session.request(method, node.url + path, data=body, headers=headers) as answer:
+        assert answer.status == status
+        if status != 204:
+            assert (await answer.json())["error"]
+
+
+async def test_a_body_that_is_too_long_is_refused(node):
+    headers = {"Authorization": f"Bearer {node.tokens.mint('node')}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(node.url + "/v1/attempts", data=b"x" * 2**23 + b"x", headers=headers) as answer,
+    ):
+        assert answer.status == 413
+
+
+async def test_a_node_that_does_not_listen_is_lost_at_once(node):
+    with pytest.raises(NodeLost):
+        [event async for event in node.client.run("http://127.0.0.1:1", attempt())]
+    await node.client.cancel("http://127.0.0.1:1", "job_1", 1)
+    with pytest.raises(NodeLost):
+        await node.client.drain("http://127.0.0.1:1", "node_a")
+
+
+async def test_a_node_can_be_drained_by_the_protocol(node):
+    await node.client.drain(node.url, "node_a")
+    assert node.worker.node.is_draining
+
+
+async def test_jobs_at_once_share_the_slots_and_none_is_lost(node_with):
+    node = await node_with(slots=4)
+    ended = await asyncio.gather(*(run(node, "fake:words=16", job=f"job_{n}") for n in range(16)), return_exceptions=True)
+    busy = [one for one in ended if isinstance(one, NodeBusy)]
+    served = [one for one in ended if not isinstance(one, Exception)]
+    assert len(busy) + len(served) == 16
+    assert len(served) >= 4
+    assert all(isinstance(one[-1], End) for one in served)
+    assert (node.worker.node.running, node.worker.node.admitted) == (0, len(served))
+
+
+async def answering(reader, writer, answer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(answer)
+    await writer.drain()
+    writer.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        HEAD,
+        HEAD + b'{"seq":0,"event":"admitted","node":"n"}\n',
+        HEAD + b'{"seq":0,"event":"end","reason":"stop","prompt_',
+        HEAD + b'{"seq":0}\n',
+        HEAD + b"\xff\n",
+        HEAD + b"x" * 2_000_000,
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\noops",
+        b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n[]",
+    ],
+)
+async def test_a_node_that_answers_nonsense_is_lost(node, answer):
+    server = await asyncio.start_server(lambda reader, writer: answering(reader, writer, answer), "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(NodeLost):
+            [event async for event in node.client.run(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", attempt())]

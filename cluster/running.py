@@ -1,0 +1,166 @@
+"""One attempt on a node while it runs: its log, how text gets into it, how readers wait for more."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from cluster.attempt_log import AttemptLog, Coalescer, bytes_of, clipped, embedding_events
+from cluster.jobs import Admitted, Attempt, Beat, End, Event, Fail, Text
+from cluster.limits import Limits
+from cluster.runtime.ollama import RuntimeText
+
+CANCELED = "canceled"
+ABANDONED = "abandoned"
+SUPERSEDED = "superseded"
+
+
+class Running:
+    """An attempt, admitted by `node`. Its owner runs `task` and calls `end` once."""
+
+    def __init__(self, attempt: Attempt, node: str) -> None:
+        """Begin the log.
+
+        Raises:
+            ValueError: What was delivered before is not the beginning of a job.
+        """
+        now = time.monotonic()
+        self.attempt = attempt
+        self.log = AttemptLog(attempt.delivered, now)
+        self.task: asyncio.Task[None] | None = None
+        self.cancel_reason: str | None = None
+        self.has_slot = True
+        self.pieces = 0
+        self._texts: list[str] = []
+        self._coalescer = Coalescer()
+        self._timer: asyncio.TimerHandle | None = None
+        self._grew = asyncio.Event()
+        self._started_at = now
+        self._said_at: float | None = None
+        self.append(Admitted(seq=self.log.next_seq, node=node))
+
+    @property
+    def text(self) -> str:
+        """All that the model said in this attempt: thinking, content and tool calls, as they came."""
+        return "".join(self._texts)
+
+    # --- writing -------------------------------------------------------------------------------------------------------------------
+
+    def append(self, event: Event) -> None:
+        """Append an event and wake the readers."""
+        self.log.append(event, time.monotonic())
+        self._wake()
+
+    def _wake(self) -> None:
+        self._grew.set()
+        self._grew = asyncio.Event()
+
+    def add(self, piece: RuntimeText) -> bool:
+        """Take what the model said; False when the log is full: then this attempt is over.
+
+        Raises:
+            ValueError: It does not fit on a line.
+        """
+        now = time.monotonic()
+        self._said_at = now
+        self.pieces += 1
+        if piece.embeddings:
+            for event in embedding_events(self.log.next_seq, piece.embeddings):
+                self.append(event)
+        if piece.tool_calls and not self._add_tool_calls(piece):
+            return False
+        if piece.content or piece.thinking:
+            return self._add_text(piece.content, piece.thinking, now)
+        return True
+
+    def _add_text(self, content: str, thinking: str, now: float) -> bool:
+        room = self.log.room_bytes
+        size = bytes_of(content) + bytes_of(thinking)
+        if is_full := size > room:
+            thinking = clipped(thinking, room)
+            content = clipped(content, room - bytes_of(thinking))
+            size = bytes_of(content) + bytes_of(thinking)
+        self.log.text_bytes += size
+        self._texts.append(thinking + content)
+        self._coalescer.add(content, thinking, 1, size)
+        wait = self._coalescer.due_in(now)
+        if wait <= 0:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
+        return not is_full
+
+    def _add_tool_calls(self, piece: RuntimeText) -> bool:
+        said = json.dumps(piece.tool_calls)
+        if len(said) > self.log.room_bytes:
+            return False
+        self.log.text_bytes += len(said)
+        self._texts.append(said)
+        self.flush()
+        self.append(Text(seq=self.log.next_seq, tool_calls=piece.tool_calls, tokens=1))
+        return True
+
+    def flush(self) -> None:
+        """Put the kept text into the log."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self.log.has_ended:
+            return
+        for event in self._coalescer.take(self.log.next_seq, time.monotonic()):
+            self.append(event)
+
+    def end(self, end: End | Fail) -> None:
+        """Write the end, once. Nothing follows."""
+        if self.log.has_ended:
+            return
+        self.flush()
+        self.append(replace(end, seq=self.log.next_seq))
+        self._texts.clear()
+        self.attempt = replace(self.attempt, request={}, delivered=())  # the log is kept for a while, the prompt is not
+
+    def cancel(self, reason: str) -> None:
+        """Stop it; the first reason counts."""
+        if not self.log.has_ended and self.cancel_reason is None and self.task:
+            self.cancel_reason = reason
+            self.task.cancel()
+
+    # --- time ----------------------------------------------------------------------------------------------------------------------
+
+    def look(self, now: float, limits: Limits) -> None:
+        """Cancel it when a deadline passed or nobody reads; beat when it has been silent."""
+        if reason := self._overdue(now):
+            self.cancel(reason)
+        elif not self.log.has_ended and now - self.log.spoke_at >= limits.beat_s:
+            self.append(Beat(seq=self.log.next_seq))
+
+    def _overdue(self, now: float) -> str | None:
+        deadlines = self.attempt.deadlines
+        if self.log.is_abandoned(now):
+            return ABANDONED
+        if now - self._started_at > deadlines.total_s:
+            return f"the job took longer than {deadlines.total_s:g} s"
+        if self._said_at is None:
+            late = now - self._started_at > deadlines.first_token_s
+            return f"no first token within {deadlines.first_token_s:g} s" if late else None
+        return f"no token for {deadlines.idle_s:g} s" if now - self._said_at > deadlines.idle_s else None
+
+    # --- reading -------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Count as a reader: an attempt that nobody reads is canceled after a while."""
+        self.log.opened()
+        try:
+            yield
+        finally:
+            self.log.closed(time.monotonic())
+
+    async def lines_from(self, seq: int) -> tuple[bytes, int, bool]:
+        """Wait for lines at a position; answer them, the next position, and whether these are the last ones."""
+        log = self.log
+        while seq >= log.next_seq and not log.has_ended:
+            await self._grew.wait()
+        return log.since(seq), max(seq, log.next_seq), log.has_ended
