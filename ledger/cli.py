@@ -10,7 +10,8 @@ import typer
 if TYPE_CHECKING:
     from ledger.settings import LedgerSettings
 
-app = typer.Typer(help="The ledger: run it, prove its books.", no_args_is_help=True)
+NEEDED_SECRETS = ("ledger_database_url", "api_key_pepper")
+app = typer.Typer(help="The ledger: run it, prove its books.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -99,10 +100,15 @@ def _settings() -> "LedgerSettings":
     from ledger.settings import LedgerSettings
 
     try:
-        return LedgerSettings()
+        settings = LedgerSettings()
+        for name in NEEDED_SECRETS:
+            settings.secret(name)
+    except OSError as missing:
+        _fail(f"{missing.filename}: {missing.strerror}", "GFE_SECRETS_DIR names the folder of secrets; `gfe up` makes them")
     except ValidationError as wrong:
         first = wrong.errors(include_url=False, include_input=False)[0]
         _fail(f"GFE_{str(first['loc'][0]).upper()}: {first['msg']}", "`gfe up` sets what the ledger needs")
+    return settings
 
 
 def _fail(what: str, hint: str) -> NoReturn:

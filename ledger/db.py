@@ -28,7 +28,7 @@ class DatabaseUnavailable(Exception):
 
     def __str__(self) -> str:
         """Say what happened."""
-        return f"the database did not answer within {self.limit_s:g} s"
+        return f"the database did not answer within {self.limit_s:.3g} s"
 
 
 async def bounded(call: Coroutine[Any, Any, T], limit_s: float = CALL_LIMIT_S, grace_s: float = 0.25) -> T:

@@ -54,7 +54,7 @@ async def serve(settings: LedgerSettings) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop)
     running = [asyncio.ensure_future(loop) for loop in loops(context)]
-    log.info("ledger_started", port=settings.ledger_port)
+    log.info("ledger_starting", port=settings.ledger_port)
     try:
         await asyncio.gather(*(server.serve() for server in servers))
     finally:

@@ -111,19 +111,21 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def ledger_with(database):
     """Start ledgers with settings of the test's choice."""
-    stops = []
+    stops, folders = [], []
 
     async def start(**settings):
         from tests.running_ledger import start_ledger
 
-        folder = Path(tempfile.mkdtemp(prefix="gfe-"))
-        running, stop = await start_ledger(database, folder, **settings)
+        folders.append(Path(tempfile.mkdtemp(prefix="gfe-")))
+        running, stop = await start_ledger(database, folders[-1], **settings)
         stops.append(stop)
         return running
 
     yield start
     for stop in stops:
         await stop()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
