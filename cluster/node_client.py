@@ -10,6 +10,7 @@ import aiohttp
 from cluster.attempt_log import MAX_LINE_BYTES, decode
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
 from cluster.jobs import Attempt, End, Event, Fail
+from cluster.keep_alive import read_to_end
 from cluster.limits import LIMITS, Limits
 from cluster.node_wire import attempt_json, news_of
 from cluster.nodes import Node
@@ -90,9 +91,11 @@ class NodeClient:
                     *lines, rest = (rest + data).split(b"\n")
                     for line in lines:
                         event = decode(line)
-                        yield event
                         if isinstance(event, End | Fail):
+                            await read_to_end(answer)
+                            yield event
                             return
+                        yield event
                     if len(rest) > MAX_LINE_BYTES:
                         raise NodeLost(node, "it sent a line that is too long")
         except (aiohttp.ClientError, OSError, ValueError) as broken:  # TimeoutError is an OSError

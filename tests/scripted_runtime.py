@@ -43,6 +43,7 @@ class Script:
         self.has_tokenizer = False
         self.slots: int | None = None
         self.is_down = False
+        self.peers: set[object] = set()  # one per connection that answers came through
 
 
 def behavior(model: str) -> tuple[str, float]:
@@ -59,6 +60,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
     """`POST /api/chat` and `/api/generate`."""
     script = request.app[STATE]
     body = json.loads(await request.read())
+    script.peers.add(request.transport and request.transport.get_extra_info("peername"))
     script.requests.append(body) if len(script.requests) < 1000 else None
     action, value = behavior(body["model"])
     if action == "500" or script.is_down:

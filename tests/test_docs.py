@@ -31,6 +31,12 @@ def test_the_command_reference_is_what_the_commands_say():
     assert (ROOT / "docs/reference/cli.md").read_text() == reference()
 
 
+def test_the_settings_reference_is_what_the_settings_say():
+    from serve_app.local.settings_reference import reference
+
+    assert (ROOT / "docs/reference/settings.md").read_text() == reference()
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
 def test_every_decision_has_its_parts(page):
     headings = set(re.findall(r"^## (\w+)", page.read_text(), re.MULTILINE))

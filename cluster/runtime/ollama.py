@@ -9,6 +9,7 @@ import aiohttp
 
 from cluster.errors import RuntimeFailed, RuntimeRefused
 from cluster.jobs import JobKind
+from cluster.keep_alive import read_to_end
 from cluster.nodes import OfferedModel
 
 CONNECT_LIMIT_S = 2.0
@@ -142,9 +143,11 @@ class OllamaRuntime:
                     return
                 async for line in answer.content:
                     for piece in _pieces(line):
-                        yield piece
                         if isinstance(piece, RuntimeEnd):
+                            await read_to_end(answer)
+                            yield piece
                             return
+                        yield piece
         except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as broken:
             raise RuntimeFailed(0, f"the answer broke off ({type(broken).__name__})") from broken
         yield RuntimeEnd(reason="stop", prompt_tokens=None, completion_tokens=None, ended_early=True)

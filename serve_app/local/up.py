@@ -30,6 +30,7 @@ from serve_app.local.errors import Refused
 from serve_app.local.home import RUNTIME_PARENT, Home, read_json, write_atomically
 from serve_app.local.installation import Setup, parts_of
 from serve_app.local.parts import PartStatus, Progress
+from serve_app.local.setting_names import require_known
 from serve_app.local.supervisor import PartFailed, Supervisor
 
 SESSIONS_KEPT = 2  # of Ray's logs
@@ -61,6 +62,7 @@ def prepare(home: Home, base: int | None, environment: Mapping[str, str]) -> Set
     Raises:
         Refused: Something about this machine prevents the start.
     """
+    require_known(environment)
     _end_strays(home)
     runtime_url = _chosen_runtime(environment)
     preflight.check_machine(uses_embedded_runtime=runtime_url is None)

@@ -3,6 +3,7 @@ import pytest
 from serve_app.local import preflight
 from serve_app.local.database import DatabaseUnsuitable, require_major, url_of_login
 from serve_app.local.errors import Refused
+from serve_app.local.setting_names import require_known
 
 
 def test_too_little_memory_is_refused_with_both_numbers():
@@ -43,3 +44,15 @@ def test_a_server_below_postgresql_15_is_refused():
 )
 def test_a_login_gets_the_administrators_url_with_its_own_name(admin, expected):
     assert url_of_login(admin, "r", "p@") == expected
+
+
+def test_a_mistyped_setting_is_refused_with_the_nearest_name():
+    with pytest.raises(Refused) as refused:
+        require_known(["PATH", "GFE_SLOTS", "GFE_JOB_PRISE"])
+    assert "GFE_JOB_PRISE" in refused.value.what
+    assert "GFE_JOB_PRICE" in refused.value.hint
+
+
+def test_a_name_like_no_other_is_refused_too():
+    with pytest.raises(Refused, match="GFE_ZZZZZZZZZZZZZ"):
+        require_known(["GFE_ZZZZZZZZZZZZZ"])
