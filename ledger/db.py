@@ -133,12 +133,31 @@ class Database:
                     raise
         raise DatabaseUnavailable(CALL_LIMIT_S)
 
+    async def transact(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """Run `work` once, in one transaction, in `CALL_LIMIT_S` at most. For writes that may not be done twice.
+
+        Raises:
+            DatabaseUnavailable: It did not work out in time; whether it took effect is unknown.
+        """
+
+        async def in_transaction(connection: Connection) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        await self.run(_ping)  # a connection that died while nobody used it must not cost a request that nobody has sent yet
+        async with self.connection() as connection:
+            return await bounded(in_transaction(connection))
+
     async def close(self) -> None:
         """Close what is not lent."""
         while not self._free.empty():
             connection = self._free.get_nowait()
             if connection is not None:
                 await _drop(connection)
+
+
+async def _ping(connection: Connection) -> None:
+    await connection.execute("SELECT 1")
 
 
 def _is_usable(connection: Connection) -> bool:
