@@ -82,7 +82,7 @@ def prepare(home: Home, base: int | None, environment: Mapping[str, str]) -> Set
         runtime_url=runtime_url,
         haproxy=find_haproxy(environment),
         haproxy_wrapper=_haproxy_wrapper(home),
-        ray_python=_ray_python(home),
+        ray_python=ray_python(home.runtime / "python"),
         environment=environment,
     )
 
@@ -182,12 +182,11 @@ def _haproxy_wrapper(home: Home) -> Path:
     return target
 
 
-def _ray_python(home: Home) -> Path:
-    """Name this Python by a path without blanks: Ray puts it unquoted into shell commands and LD_PRELOAD."""
+def ray_python(link: Path) -> Path:
+    """Name this Python by a path without blanks, through `link` if need be: Ray puts it unquoted into shell commands and LD_PRELOAD."""
     python, prefix = Path(sys.executable), Path(sys.prefix)
     if shlex.quote(str(python)) == str(python):
         return python
-    link = home.runtime / "python"
     link.unlink(missing_ok=True)
     link.symlink_to(prefix)
     return link / python.relative_to(prefix)

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -16,6 +15,7 @@ import uuid
 from pathlib import Path
 
 from serve_app.local import ports, processes
+from serve_app.local.up import ray_python
 
 START_LIMIT_S = 120
 TRIES = 3
@@ -45,6 +45,7 @@ class RayHead:
             "RAY_worker_niceness": "0",
         }
         self.ports = []
+        self.python = str(ray_python(self.folder / "python"))
 
     @property
     def address(self):
@@ -76,7 +77,7 @@ class RayHead:
         log = (self.folder / "head.log").open("wb")
         subprocess.Popen(
             [
-                sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--port", str(gcs),
+                self.python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--port", str(gcs),
                 "--include-dashboard", "true", "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard), "--ray-client-server-port", str(client),
                 "--node-manager-port", str(manager), "--object-manager-port", str(objects), "--runtime-env-agent-port", str(environments),
                 "--dashboard-agent-listen-port", str(agent), "--dashboard-agent-grpc-port", str(agent_grpc), "--metrics-export-port", str(metrics),
@@ -94,7 +95,7 @@ class RayHead:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("GFE_")}
         log = (self.folder / f"{node}.log").open("ab")
         process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("ray_node.py"), self.address, node, str(self.folder / "t")],
+            [self.python, Path(__file__).with_name("ray_node.py"), self.address, node, str(self.folder / "t")],
             env=inherited | self.environment | {processes.MARK: self.tag},
             cwd="/",
             stdout=log,
