@@ -71,7 +71,8 @@ class Front:
     async def start(self) -> None:
         """Open the session to the children."""
         timeout = aiohttp.ClientTimeout(total=None, connect=3)
-        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False)
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)  # the child ends idle connections just when one might use them again
+        self.session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
 
     async def close(self) -> None:
         """End all children."""

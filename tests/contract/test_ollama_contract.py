@@ -296,6 +296,7 @@ def test_38_leaving_frees_the_slot(runtime):
 
 async def test_40_four_at_once_all_finish(runtime):
     answers = await asyncio.gather(*(asyncio.to_thread(runtime.chat) for _ in range(4)))
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
     assert all("Paris" in answer.json()["message"]["content"] for answer in answers)
     assert all(answer.json()["eval_count"] > 0 for answer in answers)
 
