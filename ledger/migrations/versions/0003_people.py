@@ -25,7 +25,7 @@ CREATE TABLE ledger.session (               -- one sign-in: a family of refresh 
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(), expires_at timestamptz NOT NULL, revoked_at timestamptz, fresh_at timestamptz);
 CREATE INDEX session_of_person ON ledger.session (person_id);
 CREATE INDEX session_expiry ON ledger.session (expires_at);
-CREATE TABLE ledger.refresh_token (         -- spent ones stay as long as their session: a re-use must be seen
+CREATE TABLE ledger.refresh_token (         -- spent ones stay as long as their session: a second use must be seen
   hash bytea PRIMARY KEY, session_id uuid NOT NULL REFERENCES ledger.session (id) ON DELETE CASCADE,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(), expires_at timestamptz NOT NULL, spent_at timestamptz);
 CREATE INDEX refresh_token_of_session ON ledger.refresh_token (session_id);
