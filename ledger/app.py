@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import operations, pages, people
+from ledger.api import agents, feed, operations, pages, people
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -29,6 +29,7 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app = FastAPI(title="GPU-For-Everyone: accounts and money", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.context = context
     app.include_router(people.router)
+    app.include_router(agents.router)
     app.include_router(pages.router)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(DatabaseUnavailable, _on_error)
@@ -42,7 +43,12 @@ def create_public_app(context: LedgerContext) -> FastAPI:
 
 def create_internal_app(context: LedgerContext) -> Starlette:
     """Build the app that our own services call; bare, because it is on every job's path twice."""
-    app = Starlette(routes=[Route("/internal/v1/operations", operations.operations, methods=["POST"])])
+    app = Starlette(
+        routes=[
+            Route("/internal/v1/operations", operations.operations, methods=["POST"]),
+            Route("/internal/v1/feed", feed.read_feed, methods=["GET"]),
+        ]
+    )
     app.state.context = context
     return app
 

@@ -34,11 +34,14 @@ from ledger.key_format import key_id
 from ledger.pricing import Outcome, PriceRow, cost
 from ledger.wire import (
     ANSWERS,
+    FEED,
     MAX_OPERATIONS,
     OPERATIONS,
     Answer,
     Caller,
     Capture,
+    FeedEntry,
+    FeedPage,
     FindHolds,
     HoldPlaced,
     HoldsFound,
@@ -60,6 +63,8 @@ __all__ = [
     "CredentialMistyped",
     "CredentialRevoked",
     "CredentialUnknown",
+    "FeedEntry",
+    "FeedPage",
     "HoldNotOpen",
     "HoldPlaced",
     "IdempotencyConflict",
@@ -92,6 +97,7 @@ CONNECT_LIMIT_S = 1.0
 TOTAL_LIMIT_S = 3.0
 MAX_WAITING = MAX_OPERATIONS * 8
 OPERATIONS_URL = URL("http://ledger/internal/v1/operations")
+FEED_URL = URL("http://ledger/internal/v1/feed")
 
 _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
@@ -248,6 +254,26 @@ class LedgerClient:
             raise LedgerUnavailable
         return answer.holds
 
+    async def feed(self, after: int | None, limit: int = 500) -> FeedPage:
+        """Read what changed after an entry of the feed; `None`: from nothing, which answers the whole state.
+
+        Raises:
+            LedgerUnavailable: The ledger does not answer.
+        """
+        if self._session is None:
+            raise LedgerUnavailable
+        url = FEED_URL.with_query({"limit": limit} | ({} if after is None else {"after": after}))
+        try:
+            async with asyncio.timeout(TOTAL_LIMIT_S), self._session.get(url, headers=self._headers()) as response:
+                said = await response.read()
+                response.raise_for_status()
+            return FEED.validate_json(said)
+        except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as failed:
+            raise LedgerUnavailable from failed
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token()}"}
+
     async def _settled(self, operation: Operation) -> Settled:
         answer = await self._ask(operation)
         if not isinstance(answer, Settled):
@@ -303,7 +329,7 @@ class LedgerClient:
 
     async def _post_once(self, body: bytes) -> bytes:
         assert self._session is not None
-        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        headers = self._headers() | {"Content-Type": "application/json"}
         async with self._session.post(OPERATIONS_URL, data=body, headers=headers) as response:
             said = await response.read()
             if response.status != 200:

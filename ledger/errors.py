@@ -4,12 +4,18 @@ LedgerError
 ├── NotAuthenticated           401 not_authenticated: no credential
 │   ├── CredentialUnknown      401 token_not_valid: one that is not ours
 │   ├── CredentialMistyped     401 key_mistyped: the checksum of an API key does not fit
-│   └── CredentialRevoked      401 key_revoked
+│   ├── CredentialRevoked      401 key_revoked
+│   ├── EnrollCodeInvalid      401 enroll_code_invalid: unknown, used or expired, one answer for all
+│   ├── AgentRevoked           401 agent_revoked
+│   └── BadSignature           401 bad_signature: an agent's proof does not fit its key, its nonce or this platform
 ├── NotPermitted               403 not_permitted: the credential lacks a scope
 ├── InsufficientFunds          402 insufficient_funds
 ├── RateLimited                429 rate_limited, open_jobs
 ├── NotFound                   404 not_found
+│   └── NoSuchAgentToken       404 not_found, with the seed's text
 ├── InvalidRequest             400 invalid_request
+│   └── TooManyAgents          400 too_many_agents
+├── KeyInUse                   409 key_in_use: an agent's key belongs to a node already
 ├── IdempotencyConflict        422 idempotency_conflict: same key, other content
 ├── HoldNotOpen                409 hold_captured, hold_voided, hold_expired
 └── LedgerUnavailable          503 ledger_unavailable: outcome unknown, repeat with the same id
@@ -63,6 +69,46 @@ class CredentialRevoked(NotAuthenticated):
     def __str__(self) -> str:
         """Say what to do."""
         return "This API key has been revoked. Use another key, or make one with `gfe keys create`."
+
+
+class EnrollCodeInvalid(NotAuthenticated):
+    """The enrollment code is unknown, used, revoked or expired; which of them is nobody's business."""
+
+    code = "enroll_code_invalid"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This enrollment code is not valid. A code works once, for 10 minutes: make a new one."
+
+
+class AgentRevoked(NotAuthenticated):
+    """The node was revoked, deregistered or banned by its owner or the operator."""
+
+    code = "agent_revoked"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This agent has been revoked. Enroll again with a new code."
+
+
+class BadSignature(NotAuthenticated):
+    """The signature does not fit the node's key, the nonce or this platform; or the nonce is used or expired."""
+
+    code = "bad_signature"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "The signature does not fit. Ask for a new nonce and sign it for this platform."
+
+
+class KeyInUse(LedgerError):
+    """The public key belongs to a node already."""
+
+    code = "key_in_use"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This key belongs to a node already. Make a new key and enroll with it."
 
 
 class NotPermitted(LedgerError):
@@ -128,6 +174,20 @@ class NotFound(LedgerError):
         return f"No {self.kind} matches the given query."
 
 
+class NoSuchAgentToken(NotFound):
+    """The caller has no agent token with this id that is not revoked."""
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - the field's name on the wire
+        """Name what was looked for."""
+        LedgerError.__init__(self, id)
+        self.kind = "Agent token"
+        self.id = id
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "Token not found or already revoked."
+
+
 class InvalidRequest(LedgerError):
     """A field of the request is wrong."""
 
@@ -142,6 +202,19 @@ class InvalidRequest(LedgerError):
     def __str__(self) -> str:
         """Say what to do."""
         return self.detail
+
+
+class TooManyAgents(InvalidRequest):
+    """The person has as many agents and open codes as an account may have."""
+
+    code = "too_many_agents"
+
+    def __init__(self, limit: int) -> None:
+        """Say how many that is."""
+        LedgerError.__init__(self, limit)
+        self.limit = limit
+        self.param = ""
+        self.detail = f"Maximum {limit} active tokens allowed. Revoke an existing token first."
 
 
 class IdempotencyConflict(LedgerError):

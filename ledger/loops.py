@@ -1,4 +1,4 @@
-"""What the ledger does by itself: expire holds, note which keys were used, make the settings' price the default one."""
+"""What the ledger does by itself: expire holds, note which keys were used, forget old nonces and old news, make the settings' price the default one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,6 +12,8 @@ from ledger.money.settling import EXPIRY_BATCH
 
 EXPIRY_EVERY_S = 5.0
 USES_EVERY_S = 30.0
+NONCES_EVERY_S = 60.0
+FEED_EVERY_S = 3600.0
 PRICE_EVERY_S = 1.0
 log = structlog.get_logger()
 
@@ -21,6 +23,8 @@ def loops(context: LedgerContext) -> list[Awaitable[None]]:
     return [
         repeat(lambda: expire_holds(context), EXPIRY_EVERY_S),
         repeat(context.keys.note_uses, USES_EVERY_S),
+        repeat(context.agent_tokens.clean, NONCES_EVERY_S),
+        repeat(context.feed.clean, FEED_EVERY_S),
         keep_price(context),
     ]
 

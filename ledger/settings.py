@@ -24,6 +24,7 @@ class LedgerSettings(BaseSettings):
     ledger_host: str = Field("127.0.0.1", description="Address of the public app: accounts, wallet, console.")
     ledger_port: int = Field(8080, description="Port of the public app.", ge=1, le=65535)
     ledger_socket: Path = Field(description="Unix socket of the internal operations.")
+    public_url: str = Field("http://127.0.0.1:8080", description="Where people reach the ledger's public app.")
     api_url: str = Field("http://127.0.0.1:8000", description="Where consumers reach the job APIs; shown on the ledger's page.")
     dashboard_url: str = Field("http://127.0.0.1:8265", description="Ray's dashboard; shown on the ledger's page.")
     node_id: str | None = Field(None, description="Id of this machine as a node; registered at the first start.")
@@ -32,6 +33,9 @@ class LedgerSettings(BaseSettings):
     prompt_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million prompt tokens, in credits.")
     completion_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million tokens of the answer, in credits.")
     platform_fee_percent: int = Field(0, ge=0, le=100, description="The platform's share of what a job costs.")
+    max_agents: int = Field(20, ge=1, le=10_000, description="How many agents and open enrollment codes an account may have at once.")
+    agent_url: str = Field("ws://127.0.0.1:8090/ws/computing/", description="Where agents connect; told to them when they enroll.")
+    min_agent_version: str = Field("0.1.0", description="The oldest version of the agent that may connect.")
     open_jobs: int = Field(100, ge=1, le=100_000, description="How many jobs an account may have open at once.")
 
     def secret(self, name: str) -> str:

@@ -6,7 +6,8 @@ between two of our own services, not an API for people.
 """
 
 import uuid
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -173,3 +174,28 @@ class Answers(Wire):
 OPERATIONS: TypeAdapter[Operations] = TypeAdapter(Operations)
 ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
 OPERATION: TypeAdapter[Operation] = TypeAdapter(Operation)
+
+
+# --- the feed: `GET /internal/v1/feed?after=` ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """One change: `key_revoked`, `session_revoked`, `person_blocked`, `node` or `price`; whose; and what is so now."""
+
+    seq: int
+    kind: str
+    subject: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """Changes in order. `seq` is where to go on; `reset`: forget all you knew, these entries are the whole state."""
+
+    seq: int
+    reset: bool
+    entries: tuple[FeedEntry, ...]
+
+
+FEED: TypeAdapter[FeedPage] = TypeAdapter(FeedPage)

@@ -11,13 +11,14 @@ from datetime import datetime
 
 from ledger.db import Connection, Database, DatabaseUnavailable
 from ledger.errors import CredentialRevoked, CredentialUnknown, LedgerError, LedgerUnavailable, NotFound
+from ledger.identity.feed import tell
 from ledger.ids import text_of
 from ledger.key_format import ID_LENGTH, PREFIX, SECRET_LENGTH, base62, checksum, key_id
 from ledger.wire import Caller
 
 CACHE_S = 2.0  # how long a revocation made in another process may go unnoticed
 CACHE_ENTRIES = 10_000
-ALL_SCOPES = ("jobs:read", "jobs:write", "wallet:read", "keys:write")
+ALL_SCOPES = ("jobs:read", "jobs:write", "wallet:read", "keys:write", "nodes:read", "nodes:write")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +162,15 @@ class KeyRing:
         """
 
         async def update(connection: Connection) -> int:
-            cursor = await connection.execute(
-                "UPDATE ledger.api_key SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = %s AND person_id = %s",
-                [id_, person],
-            )
-            return cursor.rowcount
+            async with connection.transaction():
+                mine = await connection.execute("SELECT 1 FROM ledger.api_key WHERE id = %s AND person_id = %s", [id_, person])
+                cut = await connection.execute(
+                    "UPDATE ledger.api_key SET revoked_at = clock_timestamp() WHERE id = %s AND person_id = %s AND revoked_at IS NULL",
+                    [id_, person],
+                )
+                if cut.rowcount:
+                    await tell(connection, "key_revoked", id_)
+                return mine.rowcount
 
         if not await self._database.run(update):
             raise NotFound("Key", id_)

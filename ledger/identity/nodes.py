@@ -1,12 +1,150 @@
-"""Nodes as the ledger knows them: who earns with one."""
+"""Nodes as the ledger knows them: whose they are, who earns with one, what their owners do with them.
+
+Every query of an owner names the owner: another's node is as unknown as none. What changes is told in the feed, in the same transaction.
+"""
 
 import time
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
+from ledger.audit_log import Origin, note
 from ledger.db import Connection, Database
-from ledger.errors import NotFound
+from ledger.errors import InvalidRequest, NotFound
+from ledger.identity.feed import tell_node
 
 CACHE_S = 2.0  # how long a ban may go unnoticed
+State = Literal["active", "paused", "revoked", "deregistered", "banned"]
+Wanted = Literal["active", "paused"]
+_COLUMNS = "id, name, kind, state, tier, agent_version, platform, created_at, last_seen_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as its owner sees it."""
+
+    id: str
+    name: str
+    kind: str
+    state: State
+    tier: str
+    agent_version: str | None
+    platform: str | None
+    created_at: datetime
+    last_seen_at: datetime | None
+
+
+class Nodes:
+    """What owners do with their nodes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_nodes(
+        self, person: uuid.UUID, *, limit: int, before: tuple[datetime, str] | None = None, state: State | None = None
+    ) -> list[Node]:
+        """List a person's nodes, newest first; deregistered ones only when their state is asked for.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+        at, id_ = before or (None, None)
+
+        async def query(connection: Connection) -> list[Node]:
+            cursor = await connection.execute(
+                f"SELECT {_COLUMNS} FROM ledger.node WHERE person_id = %(person)s "  # noqa: S608
+                "AND CASE WHEN %(state)s::text IS NULL THEN state <> 'deregistered' ELSE state = %(state)s END "
+                "AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s::timestamptz, %(id)s::text)) "
+                "ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+                {"person": person, "state": state, "at": at, "id": id_, "limit": limit},
+            )
+            return [Node(*row) for row in await cursor.fetchall()]
+
+        return await self._database.run(query)
+
+    async def change(self, origin: Origin, person: uuid.UUID, id_: str, *, name: str | None = None, state: Wanted | None = None) -> Node:
+        """Rename, pause or resume a node; what is left out stays.
+
+        Raises:
+            NotFound: The person has no such node.
+            InvalidRequest: The node is revoked or banned, so it can be neither paused nor resumed.
+            DatabaseUnavailable: Whether it took effect is unknown.
+        """
+
+        async def work(connection: Connection) -> Node:
+            node = await _locked(connection, person, id_)
+            if state is not None and node.state not in ("active", "paused"):
+                raise InvalidRequest("state", f"This node is {node.state}; it can be neither paused nor resumed.")
+            cursor = await connection.execute(
+                "UPDATE ledger.node SET name = coalesce(%s, name), state = coalesce(%s, state), changed_at = clock_timestamp() "
+                f"WHERE id = %s AND person_id = %s RETURNING {_COLUMNS}",  # noqa: S608
+                [name, state, id_, person],
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            after = Node(*row)
+            if after.name != node.name:
+                await note(connection, origin, "node.rename", id_, name=after.name)
+            if after.state != node.state:
+                await note(connection, origin, "node.pause" if after.state == "paused" else "node.resume", id_)
+                await tell_node(connection, id_)
+            return after
+
+        return await self._database.transact(work)
+
+    async def deregister(self, origin: Origin, person: uuid.UUID, id_: str) -> None:
+        """Take a node out for good: its agent is cut, its codes end, its history stays. Twice is fine.
+
+        Raises:
+            NotFound: The person has no such node.
+            InvalidRequest: The node is banned: leaving does not end a ban.
+            DatabaseUnavailable: Whether it took effect is unknown.
+        """
+
+        async def work(connection: Connection) -> None:
+            # Codes before the node, as enrolling locks them: two who lock in one order never wait for each other.
+            await connection.execute(
+                "UPDATE ledger.enrollment SET revoked_at = clock_timestamp() WHERE node_id = %s AND person_id = %s AND revoked_at IS NULL",
+                [id_, person],
+            )
+            node = await _locked(connection, person, id_, is_deregistered_fine=True)
+            if node.state == "banned":
+                raise InvalidRequest("state", "This node is banned; it cannot be deregistered.")
+            if node.state != "deregistered":
+                await set_state(connection, id_, "deregistered")
+                await note(connection, origin, "node.deregister", id_)
+                await tell_node(connection, id_)
+
+        await self._database.transact(work)
+
+
+async def _locked(connection: Connection, person: uuid.UUID, id_: str, *, is_deregistered_fine: bool = False) -> Node:
+    cursor = await connection.execute(
+        f"SELECT {_COLUMNS} FROM ledger.node WHERE id = %s AND person_id = %s FOR NO KEY UPDATE",  # noqa: S608
+        [id_, person],
+    )
+    row = await cursor.fetchone()
+    node = Node(*row) if row else None
+    if node is None or (node.state == "deregistered" and not is_deregistered_fine):
+        raise NotFound("Node", id_)
+    return node
+
+
+async def set_state(connection: Connection, id_: str, state: State) -> None:
+    """Set a node's state; the caller has locked it and tells of it."""
+    await connection.execute("UPDATE ledger.node SET state = %s, changed_at = clock_timestamp() WHERE id = %s", [state, id_])
+
+
+async def revoke(connection: Connection, person: uuid.UUID, id_: str) -> None:
+    """Cut a node's agent until it enrolls again, in the caller's transaction; a ban or a deregistration is left as it is."""
+    cursor = await connection.execute(
+        "UPDATE ledger.node SET state = 'revoked', changed_at = clock_timestamp() "
+        "WHERE id = %s AND person_id = %s AND state IN ('active', 'paused')",
+        [id_, person],
+    )
+    if cursor.rowcount:
+        await tell_node(connection, id_)
 
 
 class NodeOwners:
@@ -17,7 +155,7 @@ class NodeOwners:
         self._known: dict[str, tuple[float, uuid.UUID]] = {}
 
     async def owner(self, node: str) -> uuid.UUID:
-        """Tell who earns with a node.
+        """Tell who earns with a node. One that was revoked or deregistered since is still paid for what it did before.
 
         Raises:
             NotFound: The node is unknown or banned; nobody is to be paid.

@@ -46,10 +46,11 @@ async def _newest(connection: Connection) -> dict[str | None, PriceRow]:
 
 
 async def set_default_price(connection: Connection, flat: int, prompt_per_million: int, completion_per_million: int) -> None:
-    """Make these the default price, as a new version, unless they are it already."""
+    """Make these the default price, as a new version that the feed tells of, unless they are it already."""
     await connection.execute(
-        "INSERT INTO ledger.price (flat, prompt_per_million, completion_per_million) SELECT n.* FROM (VALUES (%s::bigint, %s::bigint, %s::bigint)) AS n "
+        "WITH made AS (INSERT INTO ledger.price (flat, prompt_per_million, completion_per_million) SELECT n.* FROM (VALUES (%s::bigint, %s::bigint, %s::bigint)) AS n "
         "WHERE (n.*) IS DISTINCT FROM (SELECT (flat, prompt_per_million, completion_per_million) FROM ledger.price WHERE model IS NULL "
-        "ORDER BY version DESC LIMIT 1)",
+        "ORDER BY version DESC LIMIT 1) RETURNING *) SELECT ledger.tell('price', '', jsonb_build_object('version', version, 'flat', flat, "
+        "'prompt_per_million', prompt_per_million, 'completion_per_million', completion_per_million)) FROM made",
         [flat, prompt_per_million, completion_per_million],
     )

@@ -127,7 +127,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.throttle, ledger.bucket TO gfe_le
 GRANT SELECT, INSERT, DELETE ON ledger.answered TO gfe_ledger;
 GRANT UPDATE (name, state, public_key, agent_version, platform, tier, last_seen_at, changed_at) ON ledger.node TO gfe_ledger;
 GRANT SELECT, INSERT, UPDATE (node_id, used_at, last_used_at, revoked_at) ON ledger.enrollment TO gfe_ledger;
-GRANT SELECT ON ledger.feed TO gfe_ledger;
+GRANT SELECT, DELETE ON ledger.feed TO gfe_ledger;
 GRANT EXECUTE ON FUNCTION ledger.tell(text, text, jsonb) TO gfe_ledger;
 GRANT SELECT, INSERT ON ledger.audit_log, ledger.audit_seal TO gfe_ledger;
 GRANT SELECT, INSERT, UPDATE (gateway_id, checkout_url, status, reason, ended_at) ON ledger.payment TO gfe_ledger;
