@@ -20,8 +20,8 @@ START_POLL_S = 0.15
 WATCH_POLL_S = 2.0
 SETTLED_S = 60.0  # a part that ran so long starts its back-off anew
 LEFTOVERS_POLITE_S = 1.5
-LEFTOVERS_LIMIT_S = 5.0
-STOP_LIMIT_S = 13.0
+LEFTOVERS_LIMIT_S = 4.0
+STOP_LIMIT_S = 9.0
 
 
 class PartFailed(Exception):

@@ -102,7 +102,7 @@ def test_no_secret_stands_in_an_environment_or_on_a_command_line(green):
 def test_logs_show_each_part(green):
     done = green.gfe("logs", "ledger")
     assert done.returncode == 0
-    assert "ledger_started" in done.stdout
+    assert "ledger_starting" in done.stdout
     unknown = green.gfe("logs", "nothing")
     assert unknown.returncode == 1
     assert "hint: known:" in unknown.stderr
