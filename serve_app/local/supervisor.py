@@ -22,6 +22,7 @@ SETTLED_S = 60.0  # a part that ran so long starts its back-off anew
 LEFTOVERS_POLITE_S = 1.5
 LEFTOVERS_LIMIT_S = 4.0
 STOP_LIMIT_S = 9.0
+CANCEL_AGAIN_S = 0.5
 
 
 class PartFailed(Exception):
@@ -74,9 +75,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop everything in reverse order, within `STOP_LIMIT_S`."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_LIMIT_S):
                 for level in reversed(self._levels):
@@ -95,6 +94,15 @@ class Supervisor:
         self._record(self.status())
         if progress is not None:
             self._tell(progress)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: in Python 3.11 `wait_for` swallows a cancellation that arrives together with its result."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 class _Keeper:
