@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import agents, feed, operations, pages, people
+from ledger.api import accounts, agents, feed, keys, operations, pages, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -28,7 +28,10 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     """Build the app that people call."""
     app = FastAPI(title="GPU-For-Everyone: accounts and money", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.context = context
-    app.include_router(people.router)
+    app.include_router(accounts.router)
+    app.include_router(accounts.well_known)
+    app.include_router(keys.router)
+    app.include_router(wallet.router)
     app.include_router(agents.router)
     app.include_router(pages.router)
     app.add_exception_handler(LedgerError, _on_error)

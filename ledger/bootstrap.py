@@ -1,19 +1,19 @@
 """The first start: prices, the operator's account with this machine as a node, the first consumer with a key. Idempotent."""
 
 import os
-import re
+import time
 from dataclasses import dataclass
 
 from ledger.amounts import micros_of
 from ledger.db import Connection, connect
-from ledger.identity.api_keys import ALL_SCOPES, insert_key, new_key
-from ledger.identity.people import Person, find_person, register
+from ledger.identity.api_keys import insert_key, new_key
+from ledger.identity.people import ALL_SCOPES, USERNAME, Person, find_person, register
+from ledger.identity.signing_keys import FOLDER, make_key
 from ledger.money.prices import set_default_price
 from ledger.settings import LedgerSettings
 
 OPERATOR = "operator"
 KEY_FILE = "first_api_key"
-USERNAME = re.compile(r"[\w.@+-]{1,150}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ async def bootstrap(settings: LedgerSettings, username: str) -> Bootstrapped:
     try:
         await connection.execute("SELECT pg_advisory_lock(hashtext('ledger bootstrap'))")  # until this connection ends
         await set_default_price(connection, *settings.price_micros)
+        _first_signing_key(settings)
         await _operator_with_node(connection, settings)
         person = await find_person(connection, username)
         made = person is None
@@ -59,6 +60,12 @@ async def _operator_with_node(connection: Connection, settings: LedgerSettings) 
             "INSERT INTO ledger.node (id, person_id, name, kind) VALUES (%s, %s, 'this machine', 'trusted') ON CONFLICT (id) DO NOTHING",
             [settings.node_id, operator.id],
         )
+
+
+def _first_signing_key(settings: LedgerSettings) -> None:
+    """Make the key that tokens are signed with, unless there is one."""
+    if not list((settings.secrets_dir / FOLDER).glob("*.pem")):
+        make_key(settings.secrets_dir, time.time())
 
 
 async def _first_key(connection: Connection, settings: LedgerSettings, person: Person) -> bool:

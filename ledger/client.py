@@ -15,6 +15,8 @@ from yarl import URL
 
 from ledger.amounts import credits_text, micros_of
 from ledger.errors import (
+    BudgetExceeded,
+    CredentialExpired,
     CredentialMistyped,
     CredentialRevoked,
     CredentialUnknown,
@@ -24,6 +26,7 @@ from ledger.errors import (
     InvalidRequest,
     LedgerError,
     LedgerUnavailable,
+    ModelNotAllowed,
     NotAuthenticated,
     NotFound,
     NotPermitted,
@@ -58,8 +61,10 @@ from ledger.wire import (
 )
 
 __all__ = [
+    "BudgetExceeded",
     "Caller",
     "Capture",
+    "CredentialExpired",
     "CredentialMistyped",
     "CredentialRevoked",
     "CredentialUnknown",
@@ -74,6 +79,7 @@ __all__ = [
     "LedgerError",
     "LedgerOperations",
     "LedgerUnavailable",
+    "ModelNotAllowed",
     "NotAuthenticated",
     "NotFound",
     "NotPermitted",
@@ -102,8 +108,8 @@ FEED_URL = URL("http://ledger/internal/v1/feed")
 _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
     for error in (
-        NotAuthenticated, CredentialMistyped, CredentialRevoked, CredentialUnknown, NotPermitted, InsufficientFunds, RateLimited, NotFound,
-        InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable,
+        NotAuthenticated, CredentialExpired, CredentialMistyped, CredentialRevoked, CredentialUnknown, NotPermitted, ModelNotAllowed,
+        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable,
     )
 }  # fmt: skip
 

@@ -1,15 +1,23 @@
 """What the ledger's handlers work with: made once when the service starts, faked or narrowed in tests."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from ledger.amounts import micros_of
 from ledger.db import Database
-from ledger.errors import LedgerUnavailable
 from ledger.identity.api_keys import KeyRing
-from ledger.identity.enrollment import AgentTokens, Enrollment, TokenSigner, origin_text
+from ledger.identity.credentials import Credentials
+from ledger.identity.enrollment import AgentTokens, Enrollment, origin_text
 from ledger.identity.feed import Feed
+from ledger.identity.limits import Limits
+from ledger.identity.mail import FileMailer, Mailer, SmtpMailer
 from ledger.identity.nodes import NodeOwners, Nodes
+from ledger.identity.outbox import Outbox
+from ledger.identity.passwords import Passwords
 from ledger.identity.services import ServiceVerifier
+from ledger.identity.sessions import Sessions
+from ledger.identity.sign_in import Gifts, SignIn
+from ledger.identity.signing_keys import SigningKeys
+from ledger.identity.totp import TotpBox
 from ledger.money.accounts import AccountIds
 from ledger.money.holds import Holds
 from ledger.money.posting import Writer
@@ -17,21 +25,9 @@ from ledger.money.prices import PriceBook
 from ledger.money.settling import Settling
 from ledger.settings import LedgerSettings
 
+REGISTERS, REGISTERS_IN_PRODUCTION = 100, 5  # per address and hour
+PASSWORD_COST = (19_456, 2)  # KiB, passes (OWASP's second choice: 40 ms of one core)
 READERS = 6  # connections for reads; the writer has one of its own
-
-
-class NoSigningKeys:
-    """Stands where the key ring belongs: signs nothing."""
-
-    kid = ""
-
-    def sign(self, claims: dict[str, Any]) -> str:
-        """Refuse.
-
-        Raises:
-            LedgerUnavailable: Always.
-        """
-        raise LedgerUnavailable
 
 
 @dataclass(slots=True)
@@ -43,7 +39,12 @@ class LedgerContext:
     writer: Writer
     keys: KeyRing
     services: ServiceVerifier
-    signing_keys: TokenSigner
+    signing_keys: SigningKeys
+    sessions: Sessions
+    credentials: Credentials
+    limits: Limits
+    outbox: Outbox
+    sign_in: SignIn
     enrollment: Enrollment
     agent_tokens: AgentTokens
     nodes: Nodes
@@ -58,13 +59,32 @@ class LedgerContext:
         writer = Writer(settings.database_url)
         ids = AccountIds(database)
         pepper = bytes.fromhex(settings.secret("api_key_pepper"))
+        keys, signing_keys, limits = KeyRing(database, pepper), SigningKeys(settings.secrets_dir, settings.public_url), Limits(database)
+        sessions, outbox = Sessions(database, signing_keys), Outbox(mailer_of(settings), settings.public_url)
+        gifts = Gifts(
+            welcome=micros_of(settings.welcome_credits), open_jobs=settings.open_jobs, is_welcome_delayed=settings.welcome_after_email
+        )
         return cls(
             settings=settings,
             database=database,
             writer=writer,
-            keys=KeyRing(database, pepper),
+            keys=keys,
             services=ServiceVerifier.of_folder(settings.secrets_dir),
-            signing_keys=NoSigningKeys(),  # the key ring: SigningKeys(settings.secrets_dir, settings.public_url)
+            signing_keys=signing_keys,
+            sessions=sessions,
+            credentials=Credentials(database, keys, signing_keys),
+            limits=limits,
+            outbox=outbox,
+            sign_in=SignIn(
+                database,
+                Passwords(PASSWORD_COST),
+                sessions,
+                limits,
+                outbox,
+                TotpBox(pepper),
+                gifts,
+                registers_per_hour=settings.registers_per_hour or (REGISTERS_IN_PRODUCTION if settings.is_production else REGISTERS),
+            ),
             enrollment=Enrollment(database, pepper, max_agents=settings.max_agents),
             agent_tokens=AgentTokens(database, origin_text(settings.public_url)),
             nodes=Nodes(database),
@@ -73,7 +93,24 @@ class LedgerContext:
             settling=Settling(database, writer, ids, NodeOwners(database).owner, fee_percent=settings.platform_fee_percent),
         )
 
+    def sign_in_providers(self) -> list[str]:
+        """Name the other services that people can sign in with."""
+        return []
+
+    def payment_gateways(self) -> list[str]:
+        """Name the ways to pay."""
+        return []
+
     async def aclose(self) -> None:
         """Stop writing, close connections."""
+        await self.outbox.aclose()
         await self.writer.aclose()
         await self.database.close()
+
+
+def mailer_of(settings: LedgerSettings) -> Mailer:
+    """Choose how mail leaves: by a server where one is set, else into files."""
+    if settings.smtp_host is None:
+        return FileMailer(settings.secrets_dir.parent / "mail", settings.mail_from)
+    password = settings.secret("smtp_password") if settings.smtp_user else None
+    return SmtpMailer(settings.smtp_host, settings.smtp_port, settings.smtp_user, password, settings.mail_from)

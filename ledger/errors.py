@@ -5,15 +5,24 @@ LedgerError
 │   ├── CredentialUnknown      401 token_not_valid: one that is not ours
 │   ├── CredentialMistyped     401 key_mistyped: the checksum of an API key does not fit
 │   ├── CredentialRevoked      401 key_revoked
+│   ├── CredentialExpired      401 key_expired
+│   ├── TokenInvalid           401 token_not_valid: a refresh token or a code from a mail
+│   ├── SignInRefused          401 sign_in_refused: no such account, or another password
+│   ├── TotpRequired           401 totp_required, totp_wrong
 │   ├── EnrollCodeInvalid      401 enroll_code_invalid: unknown, used or expired, one answer for all
 │   ├── AgentRevoked           401 agent_revoked
 │   └── BadSignature           401 bad_signature: an agent's proof does not fit its key, its nonce or this platform
 ├── NotPermitted               403 not_permitted: the credential lacks a scope
+│   ├── ModelNotAllowed        403 model_not_allowed: the key is for other models
+│   ├── OriginRefused          403 origin_refused: a cookie came from a page that is not ours
+│   └── NotFresh               403 not_fresh: what moves money out needs the second factor again
 ├── InsufficientFunds          402 insufficient_funds
+├── BudgetExceeded             402 budget_exceeded: of the key, for the day, the month or in all
 ├── RateLimited                429 rate_limited, open_jobs
 ├── NotFound                   404 not_found
 │   └── NoSuchAgentToken       404 not_found, with the seed's text
 ├── InvalidRequest             400 invalid_request
+│   ├── InvalidFields          400 invalid_request: several fields
 │   └── TooManyAgents          400 too_many_agents
 ├── KeyInUse                   409 key_in_use: an agent's key belongs to a node already
 ├── IdempotencyConflict        422 idempotency_conflict: same key, other content
@@ -71,6 +80,46 @@ class CredentialRevoked(NotAuthenticated):
         return "This API key has been revoked. Use another key, or make one with `gfe keys create`."
 
 
+class CredentialExpired(NotAuthenticated):
+    """The API key was valid until a time that has passed."""
+
+    code = "key_expired"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This API key has expired. Use another key, or make one with `gfe keys create`."
+
+
+class TokenInvalid(NotAuthenticated):
+    """A refresh token or a code from a mail is unknown, used or expired; which of them is nobody's business."""
+
+    code = "token_not_valid"
+
+    def __str__(self) -> str:
+        """In the seed's words."""
+        return "Token is invalid"
+
+
+class SignInRefused(NotAuthenticated):
+    """There is no such account, or its password is another."""
+
+    code = "sign_in_refused"
+
+    def __str__(self) -> str:
+        """In the seed's words; the same for both."""
+        return "No active account found with the given credentials"
+
+
+class TotpRequired(NotAuthenticated):
+    """The account has a second factor: its six digits are missing, wrong or used."""
+
+    code = "totp_required"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "Send the current six digits of your authenticator as `code`."
+
+
 class EnrollCodeInvalid(NotAuthenticated):
     """The enrollment code is unknown, used, revoked or expired; which of them is nobody's business."""
 
@@ -124,6 +173,66 @@ class NotPermitted(LedgerError):
     def __str__(self) -> str:
         """Say what to do."""
         return f"This credential lacks the scope `{self.scope}`."
+
+
+class ModelNotAllowed(NotPermitted):
+    """The key is for other models."""
+
+    code = "model_not_allowed"
+
+    def __init__(self, model: str) -> None:
+        """Name the model."""
+        LedgerError.__init__(self, model)
+        self.model = model
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"This key is not for the model `{self.model}`. Use another key, or change its models."
+
+
+class OriginRefused(NotPermitted):
+    """A request with a cookie came from a page that is not ours, or without its header."""
+
+    code = "origin_refused"
+
+    def __init__(self) -> None:
+        """Nothing to name."""
+        LedgerError.__init__(self)
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "Send the header `X-GFE-CSRF: 1` from an origin that is listed in GFE_CONSOLE_ORIGINS."
+
+
+class NotFresh(NotPermitted):
+    """What moves money out needs the second factor, given within the last minutes."""
+
+    code = "not_fresh"
+
+    def __init__(self) -> None:
+        """Nothing to name."""
+        LedgerError.__init__(self)
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "Confirm with your authenticator first: POST /api/core/totp/fresh/ with its six digits, then send this again."
+
+
+class BudgetExceeded(LedgerError):
+    """The key may not spend that much any more."""
+
+    code = "budget_exceeded"
+
+    def __init__(self, period: str, left_micros: int, required_micros: int) -> None:
+        """Name the period (`day`, `month` or `total`) and keep both figures, in micro-credits."""
+        super().__init__(period, left_micros, required_micros)
+        self.period = period
+        self.left_micros = left_micros
+        self.required_micros = required_micros
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"The budget of this API key ({self.period}) does not cover this request. Raise it, or use another key."
 
 
 class InsufficientFunds(LedgerError):
@@ -202,6 +311,17 @@ class InvalidRequest(LedgerError):
     def __str__(self) -> str:
         """Say what to do."""
         return self.detail
+
+
+class InvalidFields(InvalidRequest):
+    """Several fields of the request are wrong."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        """Keep the texts by field."""
+        LedgerError.__init__(self, errors)
+        self.errors = errors
+        self.param, texts = next(iter(errors.items()))
+        self.detail = texts[0]
 
 
 class TooManyAgents(InvalidRequest):

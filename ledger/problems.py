@@ -7,9 +7,11 @@ from starlette.responses import JSONResponse
 from ledger.amounts import credits_text
 from ledger.db import DatabaseUnavailable
 from ledger.errors import (
+    BudgetExceeded,
     HoldNotOpen,
     IdempotencyConflict,
     InsufficientFunds,
+    InvalidFields,
     InvalidRequest,
     KeyInUse,
     LedgerError,
@@ -23,6 +25,7 @@ from ledger.errors import (
 STATUS: dict[type[LedgerError], tuple[int, str]] = {
     NotAuthenticated: (401, "Not authenticated"),
     InsufficientFunds: (402, "Insufficient funds"),
+    BudgetExceeded: (402, "Budget exceeded"),
     NotPermitted: (403, "Not permitted"),
     NotFound: (404, "Not found"),
     HoldNotOpen: (409, "Hold not open"),
@@ -70,6 +73,10 @@ def problem_of(error: LedgerError | DatabaseUnavailable) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, InsufficientFunds):
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
+    elif isinstance(error, BudgetExceeded):
+        more = {"period": error.period, "available": credits_text(error.left_micros), "required": credits_text(error.required_micros)}
+    elif isinstance(error, InvalidFields):
+        more = {"errors": error.errors}
     elif isinstance(error, InvalidRequest) and error.param:
         more = {"errors": {error.param: [error.detail]}}
     elif isinstance(error, RateLimited | LedgerUnavailable):

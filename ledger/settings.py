@@ -3,6 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,11 +37,37 @@ class LedgerSettings(BaseSettings):
     max_agents: int = Field(20, ge=1, le=10_000, description="How many agents and open enrollment codes an account may have at once.")
     agent_url: str = Field("ws://127.0.0.1:8090/ws/computing/", description="Where agents connect; told to them when they enroll.")
     min_agent_version: str = Field("0.1.0", description="The oldest version of the agent that may connect.")
+    console_origins: str = Field(
+        "", description="Origins of pages that may sign in with a cookie, joined by commas; empty: the public URL's own."
+    )
+    registers_per_hour: int | None = Field(None, ge=1, description="New accounts per address and hour; unset: 5 in production, else 100.")
+    submits_per_minute: int = Field(600, ge=1, le=1_000_000, description="Jobs that an account may submit per minute.")
+    welcome_after_email: bool = Field(False, description="Give the welcome credits when the e-mail address is proven, not at once.")
+    smtp_host: str | None = Field(None, description="Mail server; unset: mail is written into files (`gfe dev mail`).")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; 465 is TLS from the start.")
+    smtp_user: str | None = Field(None, description="Login there; its password is the secret `smtp_password`.")
+    mail_from: str = Field("GPU-For-Everyone <no-reply@localhost>", description="Sender of mail.")
+    payout_delay_hours: int | None = Field(
+        None, ge=0, description="How long earnings wait before they can be withdrawn; unset: 336 in production, else 0."
+    )
+    correction_second_approval: str = Field("100.00", pattern=AMOUNT, description="Corrections above this need two operators.")
     open_jobs: int = Field(100, ge=1, le=100_000, description="How many jobs an account may have open at once.")
 
     def secret(self, name: str) -> str:
         """Read a secret's file."""
         return (self.secrets_dir / name).read_text().strip()
+
+    @cached_property
+    def origins(self) -> frozenset[str]:
+        """The pages that may use the cookie."""
+        named = [origin.strip().rstrip("/") for origin in self.console_origins.split(",") if origin.strip()]
+        split = urlsplit(self.public_url)
+        return frozenset(named or [f"{split.scheme}://{split.netloc}"])
+
+    @property
+    def is_production(self) -> bool:
+        """Whether real people's money is at stake."""
+        return self.env == "production"
 
     @cached_property
     def database_url(self) -> str:

@@ -16,6 +16,7 @@ from cluster.errors import (
     RuntimeRefused,
 )
 from ledger.client import (
+    BudgetExceeded,
     HoldNotOpen,
     IdempotencyConflict,
     InsufficientFunds,
@@ -35,6 +36,7 @@ Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
 TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     NotAuthenticated: (401, None, "invalid_request_error"),
     InsufficientFunds: (402, None, "insufficient_quota"),
+    BudgetExceeded: (402, None, "insufficient_quota"),
     NotPermitted: (403, None, "invalid_request_error"),
     NotYourJob: (403, "not_permitted", "invalid_request_error"),
     UnknownJob: (404, "not_found", "not_found_error"),
@@ -92,7 +94,9 @@ def problem_of(error: Exception) -> Problem:
         return Problem(500, "internal_error", "api_error", "Something went wrong on our side.", None, {})
     status, code, openai_type = row
     more: dict[str, Any] = {}
-    if isinstance(error, InsufficientFunds):
+    if isinstance(error, BudgetExceeded):
+        more = {"period": error.period, "available": credits_text(error.left_micros), "required": credits_text(error.required_micros)}
+    elif isinstance(error, InsufficientFunds):
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)
     if retry_after_s is not None:

@@ -4,11 +4,16 @@ import base64
 import json
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Query
 
 from ledger.errors import InvalidRequest
 from ledger.money.statements import START, Position
 
+MAX_PAGE = 100
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Rows per page.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Mark = tuple[datetime, str]
 
 

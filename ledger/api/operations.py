@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -12,8 +13,9 @@ from starlette.responses import Response
 from ledger import wire
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
-from ledger.errors import InvalidRequest, LedgerError, LedgerUnavailable, NotAuthenticated, NotPermitted
-from ledger.identity.api_keys import KeyRow
+from ledger.errors import InvalidRequest, LedgerError, LedgerUnavailable, ModelNotAllowed, NotAuthenticated, NotPermitted, RateLimited
+from ledger.identity.credentials import Principal
+from ledger.identity.limits import Bucket
 from ledger.money.requests import CaptureRequest, Done, HoldRequest, OpenHold, Placed, VoidRequest
 from ledger.problems import problem, problem_of
 
@@ -77,14 +79,14 @@ def _parsed_one(found: object) -> Parsed:
 async def answer_all(context: LedgerContext, service: str, batch: Sequence[Parsed]) -> list[Answered]:
     """Do a batch: credentials in one look, then holds in one go, captures and voids in another."""
     answers: dict[int, Answered] = {}
-    keys = await context.keys.verify_all({op.credential for op in batch if isinstance(op, wire.PlaceHold | wire.Introspect)})
-    places: list[tuple[int, wire.PlaceHold, KeyRow]] = []
+    principals = await context.credentials.verify_all({op.credential for op in batch if isinstance(op, wire.PlaceHold | wire.Introspect)})
+    places: list[tuple[int, wire.PlaceHold, Principal]] = []
     resolves: list[tuple[int, CaptureRequest | VoidRequest]] = []
     for n, op in enumerate(batch):
         if isinstance(op, LedgerError):
             answers[n] = op
         elif isinstance(op, wire.PlaceHold | wire.Introspect):
-            known = keys[op.credential]
+            known = principals[op.credential]
             if isinstance(known, LedgerError):
                 answers[n] = known
             elif isinstance(op, wire.Introspect):
@@ -107,30 +109,64 @@ async def answer_all(context: LedgerContext, service: str, batch: Sequence[Parse
     return [answers[n] for n in range(len(batch))]
 
 
-async def _place(context: LedgerContext, service: str, places: list[tuple[int, wire.PlaceHold, KeyRow]]) -> dict[int, Answered]:
+async def _place(context: LedgerContext, service: str, places: list[tuple[int, wire.PlaceHold, Principal]]) -> dict[int, Answered]:
     if not places:
         return {}
-    requests = [
-        HoldRequest(
-            id=op.id, person=key.person, key=key.id, service=service, model=op.model, prompt_tokens=op.prompt_tokens,
-            max_tokens=op.max_tokens, ttl_s=op.ttl_s, idempotency_key=op.idempotency_key or None, digest=op.request_digest,
-        )
-        for _, op, key in places
-    ]  # fmt: skip
     try:
-        placed = await context.holds.place(requests)
+        answers = await _refused_by_limits(context, places)
+        admitted = [place for place in places if place[0] not in answers]
+        now = datetime.now(UTC)
+        placed = await context.holds.place([_request_of(op, caller, service, now) for _, op, caller in admitted])
     except DatabaseUnavailable:
         return {n: LedgerUnavailable() for n, _, _ in places}
-    return {n: _placed(result, key) if isinstance(result, Placed) else result for (n, _, key), result in zip(places, placed, strict=True)}
+    for (n, _, caller), result in zip(admitted, placed, strict=True):
+        answers[n] = _placed(result, caller) if isinstance(result, Placed) else result
+    return answers
 
 
-def _placed(placed: Placed, key: KeyRow) -> wire.HoldPlaced:
+async def _refused_by_limits(context: LedgerContext, places: list[tuple[int, wire.PlaceHold, Principal]]) -> dict[int, Answered]:
+    """Refuse models that a key is not for, then what is beyond a limit per minute: one statement for the whole batch."""
+    answers: dict[int, Answered] = {}
+    wanted: dict[Bucket, int] = {}
+    asked: list[tuple[int, tuple[Bucket, ...]]] = []
+    for n, op, caller in places:
+        if caller.key is not None and (models := caller.key.limits.get("models")) is not None and op.model not in models:
+            answers[n] = ModelNotAllowed(op.model)
+            continue
+        buckets = _buckets(caller, context.settings.submits_per_minute)
+        asked.append((n, buckets))
+        for bucket in buckets:
+            wanted[bucket] = wanted.get(bucket, 0) + 1
+    granted = {subject: found.count for subject, found in (await context.limits.take(wanted)).items()}
+    for n, buckets in asked:
+        if empty := [bucket for bucket in buckets if granted[bucket.subject] < 1]:
+            answers[n] = RateLimited("jobs per minute", max(bucket.wait_s for bucket in empty))
+        for bucket in buckets:
+            granted[bucket.subject] -= 1
+    return answers
+
+
+def _buckets(caller: Principal, per_minute: int) -> tuple[Bucket, ...]:
+    of_person = Bucket(f"submit:{caller.person}", per_minute)
+    own = caller.key.limits.get("per_minute") if caller.key else None
+    return (of_person,) if own is None else (of_person, Bucket(f"key:{caller.id}", own))
+
+
+def _request_of(op: wire.PlaceHold, caller: Principal, service: str, now: datetime) -> HoldRequest:
+    return HoldRequest(
+        id=op.id, person=caller.person, key=caller.id, service=service, model=op.model, prompt_tokens=op.prompt_tokens,
+        max_tokens=op.max_tokens, ttl_s=op.ttl_s, idempotency_key=op.idempotency_key or None, digest=op.request_digest,
+        budgets=caller.key.budgets(now) if caller.key else (),
+    )  # fmt: skip
+
+
+def _placed(placed: Placed, caller: Principal) -> wire.HoldPlaced:
     price = wire.Price.model_construct(
         version=placed.price.version, flat=placed.price.flat, prompt_per_million=placed.price.prompt_per_million,
         completion_per_million=placed.price.completion_per_million,
     )  # fmt: skip
     return wire.HoldPlaced.model_construct(
-        status="exists" if placed.existed else "ok", id=placed.id, caller=key.caller, price=price, held=placed.held
+        status="exists" if placed.existed else "ok", id=placed.id, caller=caller.caller, price=price, held=placed.held
     )
 
 

@@ -10,7 +10,8 @@ import aiohttp
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse
 
-from ledger.api.people import Context, health
+from ledger.api.callers import Context
+from ledger.api.wallet import health
 
 LOOK_LIMIT_S = 1.0
 CACHE_S = 2.0

@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.identity.api_keys import ALL_SCOPES
-
 Credits = Annotated[str, Field(pattern=r"^-?\d+\.\d{2,6}$", examples=["99.00"], description="Credits, 2 to 6 decimals.")]
 Moment = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-11-24T10:00:00+00:00"])]
 Kind = Literal["welcome", "deposit", "job_charge", "job_earning", "fee", "withdrawal", "withdrawal_returned", "refund", "adjustment"]
@@ -56,42 +54,6 @@ class WalletAnswer(Answer):
     holds: list[HeldCredits]
     logs: list[LogRow]
     next: str | None
-
-
-class NewKey(BaseModel):
-    """What a new key is to be."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$")
-    scopes: list[str] | None = Field(None, min_length=1, max_length=len(ALL_SCOPES), description="Left out: all that the calling key has.")
-
-
-class KeyRowAnswer(Answer):
-    """A key without its secret."""
-
-    id: str
-    name: str
-    scopes: list[str]
-    created_at: Moment
-    last_used_at: Moment | None
-    revoked_at: Moment | None
-
-
-class Keys(Answer):
-    """One page of keys, newest first."""
-
-    results: list[KeyRowAnswer]
-    next: str | None
-
-
-class MadeKey(Answer):
-    """A new key; `key` is shown this once."""
-
-    id: str
-    key: str
-    name: str
-    scopes: list[str]
-    user: str
 
 
 class Problem(Answer):

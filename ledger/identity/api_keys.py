@@ -7,18 +7,44 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, Literal, LiteralString, TypedDict, cast
 
+from ledger.audit_log import Origin, note
 from ledger.db import Connection, Database, DatabaseUnavailable
-from ledger.errors import CredentialRevoked, CredentialUnknown, LedgerError, LedgerUnavailable, NotFound
+from ledger.errors import CredentialExpired, CredentialRevoked, CredentialUnknown, LedgerError, LedgerUnavailable, NotFound
 from ledger.identity.feed import tell
 from ledger.ids import text_of
 from ledger.key_format import ID_LENGTH, PREFIX, SECRET_LENGTH, base62, checksum, key_id
+from ledger.money import budgets
+from ledger.money.budgets import Budget, Period
 from ledger.wire import Caller
 
 CACHE_S = 2.0  # how long a revocation made in another process may go unnoticed
 CACHE_ENTRIES = 10_000
-ALL_SCOPES = ("jobs:read", "jobs:write", "wallet:read", "keys:write", "nodes:read", "nodes:write")
+
+
+class Limits(TypedDict, total=False):
+    """What a key is limited to; as columns of its row. Budgets in micro-credits; what is absent or None is not limited."""
+
+    budget_day: int | None
+    budget_month: int | None
+    budget_total: int | None
+    per_minute: int | None
+    models: list[str] | None
+    expires_at: datetime | None
+    privacy: Literal["community", "trusted"]
+
+
+LIMITS = ("budget_day", "budget_month", "budget_total", "per_minute", "models", "expires_at", "privacy")
+_BUDGETS: dict[Period, Literal["budget_day", "budget_month", "budget_total"]] = {
+    "day": "budget_day", "month": "budget_month", "total": "budget_total",
+}  # fmt: skip
+
+
+def budget_amounts(limits: Limits) -> dict[Period, int | None]:
+    """Tell the budgets that limits name, by period."""
+    return {period: limits[column] for period, column in _BUDGETS.items() if column in limits}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +56,11 @@ class KeyRow:
     mac: bytes
     is_revoked: bool
     caller: Caller
+    limits: Limits
+
+    def budgets(self, now: datetime) -> tuple[Budget, ...]:
+        """List the budgets that bind it now."""
+        return budgets.budgets_of(self.id, budget_amounts(self.limits), now)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -47,6 +78,7 @@ class KeySummary:
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    limits: Limits
 
 
 def new_key() -> str:
@@ -105,6 +137,9 @@ class KeyRing:
             return CredentialUnknown()
         if row.is_revoked or row.id in self._revoked:
             return CredentialRevoked()
+        expires_at = row.limits.get("expires_at")
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            return CredentialExpired()
         self._used.add(row.id)
         return row
 
@@ -124,21 +159,21 @@ class KeyRing:
     async def _load(self, ids: set[str]) -> dict[str, KeyRow]:
         async def query(connection: Connection) -> list[KeyRow]:
             cursor = await connection.execute(
-                "SELECT k.id, k.person_id, p.username, k.mac, k.scopes, k.revoked_at IS NOT NULL FROM ledger.api_key k "
-                "JOIN ledger.person p ON p.id = k.person_id WHERE k.id = ANY (%s)",
+                f"SELECT k.id, k.person_id, p.username, k.mac, k.scopes, k.revoked_at IS NOT NULL OR p.blocked_at IS NOT NULL, {_COLUMNS} "  # noqa: S608
+                "FROM ledger.api_key k JOIN ledger.person p ON p.id = k.person_id WHERE k.id = ANY (%s)",
                 [list(ids)],
             )
             return [
                 KeyRow(
-                    id=id_, person=person, mac=bytes(mac), is_revoked=revoked,
+                    id=id_, person=person, mac=bytes(mac), is_revoked=revoked, limits=_limits(rest),
                     caller=Caller(user=text_of("user", person), username=username, key=id_, scopes=tuple(scopes)),
                 )
-                for id_, person, username, mac, scopes, revoked in await cursor.fetchall()
+                for id_, person, username, mac, scopes, revoked, *rest in await cursor.fetchall()
             ]  # fmt: skip
 
         return {row.id: row for row in await self._database.run(query)}
 
-    async def create(self, person: uuid.UUID, name: str, scopes: tuple[str, ...]) -> str:
+    async def create(self, person: uuid.UUID, name: str, scopes: tuple[str, ...], limits: Limits, origin: Origin) -> str:
         """Make a key for a person and answer it; it is never shown again.
 
         Raises:
@@ -148,12 +183,40 @@ class KeyRing:
             key = new_key()
 
             async def insert(connection: Connection, key: str = key) -> bool:
-                return await insert_key(connection, key, self._pepper, person, name, scopes)
+                if not await insert_key(connection, key, self._pepper, person, name, scopes, limits):
+                    return False
+                await note(connection, origin, "key.created", f"key_{key_id(key)}", scopes=list(scopes))
+                return True
 
-            if await self._database.run(insert):
+            if await self._database.transact(insert):
                 return key
 
-    async def revoke(self, person: uuid.UUID, id_: str) -> None:
+    async def change(self, person: uuid.UUID, id_: str, name: str | None, limits: Limits, origin: Origin) -> KeySummary:
+        """Change a key's name and limits; what `limits` does not name stays.
+
+        Raises:
+            NotFound: The person has no such key.
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def work(connection: Connection) -> KeySummary | None:
+            cursor = await connection.execute("SELECT 1 FROM ledger.api_key WHERE id = %s AND person_id = %s FOR UPDATE", [id_, person])
+            if await cursor.fetchone() is None:
+                return None
+            values: dict[str, Any] = {**({} if name is None else {"name": name}), **limits}
+            for column, value in values.items():
+                await connection.execute(f"UPDATE ledger.api_key SET {column} = %s WHERE id = %s", [value, id_])  # noqa: S608
+            await budgets.change(connection, id_, budget_amounts(limits), datetime.now(UTC))
+            await note(connection, origin, "key.changed", f"key_{id_}", fields=sorted(values))
+            return (await _summaries(connection, "id = %(id)s", {"person": person, "id": id_, "limit": 1}))[0]
+
+        found = await self._database.transact(work)
+        if found is None:
+            raise NotFound("Key", id_)
+        self._rows.pop(id_, None)
+        return found
+
+    async def revoke(self, person: uuid.UUID, id_: str, origin: Origin) -> None:
         """Revoke a person's own key; revoking twice is fine.
 
         Raises:
@@ -169,6 +232,7 @@ class KeyRing:
                     [id_, person],
                 )
                 if cut.rowcount:
+                    await note(connection, origin, "key.revoked", f"key_{id_}")
                     await tell(connection, "key_revoked", id_)
                 return mine.rowcount
 
@@ -185,16 +249,8 @@ class KeyRing:
 
         async def query(connection: Connection) -> list[KeySummary]:
             at, id_ = before or (None, None)
-            cursor = await connection.execute(
-                "SELECT id, name, scopes, created_at, last_used_at, revoked_at FROM ledger.api_key WHERE person_id = %(person)s "
-                "AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s::timestamptz, %(id)s::text)) "
-                "ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
-                {"person": person, "at": at, "id": id_, "limit": limit},
-            )
-            return [
-                KeySummary(id=row[0], name=row[1], scopes=tuple(row[2]), created_at=row[3], last_used_at=row[4], revoked_at=row[5])
-                for row in await cursor.fetchall()
-            ]
+            condition = "(%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s::timestamptz, %(id)s::text))"
+            return await _summaries(connection, condition, {"person": person, "at": at, "id": id_, "limit": limit})
 
         return await self._database.run(query)
 
@@ -216,11 +272,42 @@ class KeyRing:
             raise
 
 
-async def insert_key(connection: Connection, key: str, pepper: bytes, person: uuid.UUID, name: str, scopes: tuple[str, ...]) -> bool:
-    """Store a key's id and HMAC; the same key again changes nothing. False: another key has this id."""
+_COLUMNS = ", ".join(LIMITS)
+
+
+def _limits(values: list[Any]) -> Limits:
+    return cast("Limits", dict(zip(LIMITS, values, strict=True)))
+
+
+async def _summaries(connection: Connection, condition: LiteralString, values: dict[str, Any]) -> list[KeySummary]:
     cursor = await connection.execute(
-        "INSERT INTO ledger.api_key (id, person_id, mac, name, scopes) VALUES (%s, %s, %s, %s, %s) "
+        f"SELECT id, name, scopes, created_at, last_used_at, revoked_at, {_COLUMNS} FROM ledger.api_key "  # noqa: S608
+        f"WHERE person_id = %(person)s AND {condition} ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+        values,
+    )
+    return [
+        KeySummary(
+            id=row[0],
+            name=row[1],
+            scopes=tuple(row[2]),
+            created_at=row[3],
+            last_used_at=row[4],
+            revoked_at=row[5],
+            limits=_limits(list(row[6:])),
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+async def insert_key(
+    connection: Connection, key: str, pepper: bytes, person: uuid.UUID, name: str, scopes: tuple[str, ...], limits: Limits | None = None
+) -> bool:
+    """Store a key's id and HMAC; the same key again changes nothing. False: another key has this id."""
+    given: dict[str, Any] = dict(limits or {})
+    columns = "".join(f", {column}" for column in given)
+    cursor = await connection.execute(
+        f"INSERT INTO ledger.api_key (id, person_id, mac, name, scopes{columns}) VALUES (%s, %s, %s, %s, %s{', %s' * len(given)}) "  # noqa: S608
         "ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE api_key.mac = excluded.mac",
-        [key_id(key), person, mac_of(pepper, key), name, list(scopes)],
+        [key_id(key), person, mac_of(pepper, key), name, list(scopes), *given.values()],
     )
     return cursor.rowcount == 1

@@ -77,7 +77,8 @@ class Feed:
             entries = tuple(FeedEntry(*row[2:]) for row in rows if row[2] is not None)
             return FeedPage(entries[-1].seq if entries else after, False, entries)
 
-        return await self._database.run(query) or await self._database.run(_state)
+        page = await self._database.run(query)
+        return page if page is not None else await self._database.run(_state)
 
     async def clean(self) -> int:
         """Forget entries older than `KEPT_DAYS`; the last one stays, for it holds the number. Answer how many went.

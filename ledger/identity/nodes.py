@@ -77,8 +77,8 @@ class Nodes:
             if state is not None and node.state not in ("active", "paused"):
                 raise InvalidRequest("state", f"This node is {node.state}; it can be neither paused nor resumed.")
             cursor = await connection.execute(
-                "UPDATE ledger.node SET name = coalesce(%s, name), state = coalesce(%s, state), changed_at = clock_timestamp() "
-                f"WHERE id = %s AND person_id = %s RETURNING {_COLUMNS}",  # noqa: S608
+                "UPDATE ledger.node SET name = coalesce(%s, name), state = coalesce(%s, state), changed_at = clock_timestamp() "  # noqa: S608
+                f"WHERE id = %s AND person_id = %s RETURNING {_COLUMNS}",
                 [name, state, id_, person],
             )
             row = await cursor.fetchone()

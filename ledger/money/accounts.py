@@ -12,6 +12,7 @@ PROMOTIONS = "platform:promotions"
 FEES = "platform:fees"
 GOODWILL = "platform:goodwill"
 SLOT_ISSUER = "issuer:slots"
+ALLOWANCES = "issuer:allowances"
 
 _SHARED = re.compile(r"^(platform|world|issuer|clearing):")
 _BOTTOMLESS = re.compile(r"^(world:.*|issuer:.*|platform:promotions|platform:goodwill)$")
@@ -44,7 +45,7 @@ def slots(user: uuid.UUID) -> str:
 
 def unit_of(address: str) -> int:
     """Tell what an account counts."""
-    if address.startswith("budget:") or address == "issuer:allowances":
+    if address.startswith("budget:") or address == ALLOWANCES:
         return ALLOWANCE
     if address.startswith("slots:") or address == SLOT_ISSUER:
         return OPEN_JOB

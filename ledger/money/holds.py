@@ -7,9 +7,10 @@ from typing import Any
 
 from ledger import pricing
 from ledger.db import Connection, Database, DatabaseUnavailable
-from ledger.errors import HoldNotOpen, IdempotencyConflict, InsufficientFunds, LedgerError, LedgerUnavailable, RateLimited
+from ledger.errors import BudgetExceeded, HoldNotOpen, IdempotencyConflict, InsufficientFunds, LedgerError, LedgerUnavailable, RateLimited
 from ledger.money import accounts
 from ledger.money.accounts import AccountIds
+from ledger.money.budgets import Budget, Budgets
 from ledger.money.idempotency import IdempotencyKeys, Use
 from ledger.money.posting import POCKET, Hold, Kind, Status, Writer
 from ledger.money.prices import PriceBook
@@ -42,9 +43,10 @@ class Holds:
         self._ids = ids
         self._prices = prices
         self._keys = IdempotencyKeys(database)
+        self._budgets = Budgets(database)
 
     async def place(self, requests: Sequence[HoldRequest]) -> list[Answered]:
-        """Reserve the most each job can cost, over the person's pockets and one place of their open jobs.
+        """Reserve the most each job can cost, over the person's pockets, the budgets of the key and one place of the open jobs.
 
         Raises:
             DatabaseUnavailable: Nothing was sent, or its outcome is unknown.
@@ -66,7 +68,8 @@ class Holds:
 
     async def _try(self, requests: Sequence[HoldRequest]) -> list[Answered | _Freed]:
         uses = await self._keys.uses_of([(one.person, one.idempotency_key) for one in requests if one.idempotency_key])
-        ids = await self._ids.of(address for one in requests for address in _addresses(one.person))
+        await self._budgets.fill(budget for one in requests for budget in one.budgets)
+        ids = await self._ids.of(address for one in requests for address in _addresses(one))
         prices = await self._prices.prices([one.model for one in requests])
         holds = [
             _hold_of(one, price, ids, uses.get((one.person, one.idempotency_key)))
@@ -76,6 +79,7 @@ class Holds:
         told = [next(statuses) if hold.amount <= MAX_AMOUNT else Status.FUNDS for hold in holds]
         poor = [one.person for one, status in zip(requests, told, strict=True) if status is Status.FUNDS]
         available = await self.available(poor)
+        left = await self._left([one for one, status in zip(requests, told, strict=True) if status is Status.LIMIT])
         repeated = [hold.id for hold, status in zip(holds, told, strict=True) if status is Status.EXISTS]
         earlier = await self._earlier(repeated)
         answers: list[Answered | _Freed] = []
@@ -87,6 +91,8 @@ class Holds:
                 answers.append(_as_before(request, hold.id, earlier.get(hold.id), use))
             elif status is Status.FUNDS:
                 answers.append(InsufficientFunds(available.get(request.person, 0), hold.amount))
+            elif status is Status.LIMIT:
+                answers.append(_limit_of(request.budgets, hold.amount, left))
             else:
                 answers.append(_refusal_of(status))
         return answers
@@ -105,6 +111,13 @@ class Holds:
         try:
             return await self._database.run(query) if owners else {}
         except DatabaseUnavailable:  # the others of the batch have their answers: they must not be lost for this figure
+            return {}
+
+    async def _left(self, requests: Sequence[HoldRequest]) -> Mapping[str, int]:
+        """Tell what is left of the budgets that bind requests; empty when the database does not say."""
+        try:
+            return await self._budgets.left([budget for one in requests for budget in one.budgets])
+        except DatabaseUnavailable:
             return {}
 
     async def _earlier(self, ids: list[uuid.UUID]) -> dict[uuid.UUID, OpenHold | tuple[Kind, dict[str, Any]]]:
@@ -146,8 +159,10 @@ async def find_resolved(connection: Connection, ids: Iterable[uuid.UUID]) -> dic
     return {row[0]: (Kind(row[1]), row[2]) for row in await cursor.fetchall()}
 
 
-def _addresses(person: uuid.UUID) -> tuple[str, str, str]:
-    return accounts.promo(person), accounts.paid(person), accounts.slots(person)
+def _addresses(request: HoldRequest) -> tuple[str, ...]:
+    """List the accounts of a hold, in the order of its lines: pockets, budgets, open jobs."""
+    budgets = (budget.address for budget in request.budgets)
+    return accounts.promo(request.person), accounts.paid(request.person), *budgets, accounts.slots(request.person)
 
 
 def _hold_of(request: HoldRequest, price: PriceRow, ids: Mapping[str, int], use: Use | None) -> Hold:
@@ -156,8 +171,8 @@ def _hold_of(request: HoldRequest, price: PriceRow, ids: Mapping[str, int], use:
         "user": str(request.person), "key": request.key, "service": request.service, "model": request.model,
         "price": [price.version, price.flat, price.prompt_per_million, price.completion_per_million],
     }  # fmt: skip
-    promo, paid, slots = (ids[address] for address in _addresses(request.person))
-    lines = ((promo, POCKET), (paid, POCKET), (slots, 1))
+    promo, paid, *budgets, slots = (ids[address] for address in _addresses(request))
+    lines = ((promo, POCKET), (paid, POCKET), *((budget, amount) for budget in budgets), (slots, 1))
     ttl_s = request.ttl_s + SETTLEMENT_GRACE_S
     if use is None:
         return Hold(id=request.id, amount=amount, ttl_s=ttl_s, lines=lines, meta=meta)
@@ -183,9 +198,15 @@ def _as_before(
     return Placed(id=id_, price=PriceRow(*meta["price"]), held=meta["held"], existed=True)
 
 
+def _limit_of(budgets: Sequence[Budget], amount: int, left: Mapping[str, int]) -> LedgerError:
+    """Tell which limit a hold met: the first budget that does not cover it, or else the open jobs."""
+    for budget in budgets:
+        if left.get(budget.address, amount) < amount:
+            return BudgetExceeded(budget.period, max(0, left[budget.address]), amount)
+    return RateLimited("open jobs", OPEN_JOBS_RETRY_S)
+
+
 def _refusal_of(status: Status | LedgerError) -> LedgerError:
     if isinstance(status, LedgerError):
         return status
-    if status is Status.LIMIT:
-        return RateLimited("open jobs", OPEN_JOBS_RETRY_S)
     return IdempotencyConflict() if status is Status.CONFLICT else LedgerUnavailable()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.ids import text_of
+from ledger.money.budgets import Budget
 from ledger.pricing import Outcome, PriceRow
 
 POCKETS = 2  # the first lines of a hold: promotional credits, then deposited ones
@@ -25,6 +26,7 @@ class HoldRequest:
     ttl_s: int
     idempotency_key: str | None = None
     digest: str | None = None
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,11 @@ class OpenHold:
     def pockets(self) -> tuple[tuple[int, int], ...]:
         """What is held in which pocket, in the order of spending."""
         return tuple(zip(self.accounts[:POCKETS], self.amounts[:POCKETS], strict=True))
+
+    @property
+    def budgets(self) -> Sequence[int]:
+        """The accounts of the budgets that it reserves of: what stands between the pockets and the open jobs."""
+        return self.accounts[POCKETS:-1]
 
     @property
     def held(self) -> int:

@@ -103,11 +103,13 @@ class Settling:
         cost = pricing.cost(held.price, held.held, request.outcome, request.prompt_tokens, request.completion_tokens)
         owner = await self._owner_of(request.node)
         provider_promo, pending = accounts.promo(owner), accounts.pending(owner)
-        ids = await self._ids.of((provider_promo, pending, accounts.FEES))
+        ids = await self._ids.of((provider_promo, pending, accounts.FEES, accounts.ALLOWANCES))
         legs = pricing.capture_legs(
             held.pockets, cost, promo_account=held.accounts[0], provider_promo=ids[provider_promo], provider_pending=ids[pending],
             fees=ids[accounts.FEES], fee_percent=self._fee_percent,
         )  # fmt: skip
+        if cost and held.budgets:
+            legs = (*legs, *((budget, -cost) for budget in held.budgets), (ids[accounts.ALLOWANCES], cost * len(held.budgets)))
         meta = _kept(held) | {
             "cost": cost, "node": request.node, "attempt": request.attempt, "outcome": request.outcome, "counted_by": request.counted_by,
             "prompt_tokens": request.prompt_tokens, "completion_tokens": request.completion_tokens,

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster.service_tokens import ServiceTokens
+from ledger.audit_log import Origin
 from ledger.bootstrap import bootstrap
 from ledger.client import Capture, HoldNotOpen, LedgerClient, LedgerUnavailable, PlaceHold, Void, new_hold_id
 from ledger.errors import CredentialUnknown, NotAuthenticated
@@ -292,7 +293,7 @@ async def test_the_expiry_loop_releases_what_is_over_and_says_expired_afterwards
 async def test_a_revocation_cuts_a_look_up_that_is_on_its_way(ledger):
     keys = ledger.context.keys
     person = (await keys.verify(ledger.key)).person
-    spare = await keys.create(person, "spare", ("jobs:read",))
+    spare = await keys.create(person, "spare", ("jobs:read",), {}, Origin("test"))
     real, going = keys._load, asyncio.Event()
 
     async def slow(ids):
@@ -304,7 +305,7 @@ async def test_a_revocation_cuts_a_look_up_that_is_on_its_way(ledger):
     keys._load = slow
     looking = asyncio.create_task(keys.verify_all([spare]))
     await going.wait()
-    await keys.revoke(person, spare.split("_")[2])
+    await keys.revoke(person, spare.split("_")[2], Origin("test"))
     assert type((await looking)[spare]).__name__ == "CredentialRevoked"
 
 

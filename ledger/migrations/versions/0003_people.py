@@ -41,7 +41,7 @@ LIMITS = """
 CREATE UNLOGGED TABLE ledger.throttle (     -- failures in a row; each doubles the wait. Forgotten by a crash, which is no harm
   subject text PRIMARY KEY, failures int NOT NULL, at timestamptz NOT NULL, blocked_until timestamptz NOT NULL);
 CREATE UNLOGGED TABLE ledger.bucket (       -- token buckets
-  subject text PRIMARY KEY, tokens double precision NOT NULL, at timestamptz NOT NULL, was_taken boolean NOT NULL) WITH (fillfactor = 50);
+  subject text PRIMARY KEY, tokens double precision NOT NULL, at timestamptz NOT NULL, granted int NOT NULL) WITH (fillfactor = 50);
 ALTER TABLE ledger.api_key ADD COLUMN budget_day bigint CHECK (budget_day >= 0), ADD COLUMN budget_month bigint CHECK (budget_month >= 0),
   ADD COLUMN budget_total bigint CHECK (budget_total >= 0), ADD COLUMN per_minute int CHECK (per_minute > 0), ADD COLUMN models text[],
   ADD COLUMN expires_at timestamptz, ADD COLUMN privacy text NOT NULL DEFAULT 'community' CHECK (privacy IN ('community', 'trusted'));
