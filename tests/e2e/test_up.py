@@ -7,6 +7,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 
 import openai
 import pytest
@@ -194,7 +195,9 @@ def test_sigkill_of_the_supervisor_leaves_nothing_and_the_second_start_is_quick(
 def test_two_installations_answer_side_by_side_and_ctrl_c_ends_the_one_in_the_foreground(green, new_installation):
     other = new_installation(24000)  # the same wish: it gets other ports
     command = [str(GFE), "up", "--json", "--port-base", str(other.port_base)]
-    foreground = subprocess.Popen(command, env=other.environment, stdout=subprocess.PIPE, text=True, cwd="/")
+    # As in a terminal: whoever is started in the background ignores Ctrl-C, and hands that on.
+    as_in_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    foreground = subprocess.Popen(command, env=other.environment, stdout=subprocess.PIPE, text=True, cwd="/", preexec_fn=as_in_a_terminal)
     try:
         other.report = json.loads(foreground.stdout.readline())
         assert other.report["api_url"] != green.report["api_url"]
