@@ -11,6 +11,7 @@ from ledger.money.holds import Holds
 from ledger.money.posting import Writer
 from ledger.money.prices import PriceBook
 from ledger.money.settling import Settling
+from ledger.payments.payments import Payments
 from ledger.settings import LedgerSettings
 
 READERS = 6  # connections for reads; the writer has one of its own
@@ -27,6 +28,7 @@ class LedgerContext:
     services: ServiceVerifier
     holds: Holds
     settling: Settling
+    payments: Payments
 
     @classmethod
     def of_settings(cls, settings: LedgerSettings) -> "LedgerContext":
@@ -42,6 +44,7 @@ class LedgerContext:
             services=ServiceVerifier.of_folder(settings.secrets_dir),
             holds=Holds(database, writer, ids, PriceBook(database)),
             settling=Settling(database, writer, ids, NodeOwners(database).owner, fee_percent=settings.platform_fee_percent),
+            payments=Payments.of_settings(settings, database, ids),
         )
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 from ledger.amounts import credits_text
 from ledger.db import DatabaseUnavailable
 from ledger.errors import (
+    GatewayUnavailable,
     HoldNotOpen,
     IdempotencyConflict,
     InsufficientFunds,
@@ -16,6 +17,7 @@ from ledger.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    PaymentEnded,
     RateLimited,
 )
 
@@ -25,9 +27,11 @@ STATUS: dict[type[LedgerError], tuple[int, str]] = {
     NotPermitted: (403, "Not permitted"),
     NotFound: (404, "Not found"),
     HoldNotOpen: (409, "Hold not open"),
+    PaymentEnded: (409, "Transaction ended"),
     IdempotencyConflict: (422, "Idempotency conflict"),
     InvalidRequest: (400, "Invalid request"),
     RateLimited: (429, "Too many requests"),
+    GatewayUnavailable: (503, "Payment gateway unavailable"),
     LedgerUnavailable: (503, "Ledger unavailable"),
 }
 
@@ -70,6 +74,6 @@ def problem_of(error: LedgerError | DatabaseUnavailable) -> JSONResponse:
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
     elif isinstance(error, InvalidRequest) and error.param:
         more = {"errors": {error.param: [error.detail]}}
-    elif isinstance(error, RateLimited | LedgerUnavailable):
+    elif isinstance(error, RateLimited | LedgerUnavailable | GatewayUnavailable):
         more = {"retry_after_s": error.retry_after_s}
     return problem(status, title, str(error), code_of(error), **more)

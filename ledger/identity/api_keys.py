@@ -17,7 +17,7 @@ from ledger.wire import Caller
 
 CACHE_S = 2.0  # how long a revocation made in another process may go unnoticed
 CACHE_ENTRIES = 10_000
-ALL_SCOPES = ("jobs:read", "jobs:write", "wallet:read", "keys:write")
+ALL_SCOPES = ("jobs:read", "jobs:write", "wallet:read", "keys:write", "payments:write")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
