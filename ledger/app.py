@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import operations, pages, people
+from ledger.api import mock_pay, operations, pages, payments, people
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -29,6 +29,10 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app = FastAPI(title="GPU-For-Everyone: accounts and money", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.context = context
     app.include_router(people.router)
+    app.include_router(payments.router)
+    if context.payments.mock is not None:
+        app.include_router(payments.mock_router)
+        app.include_router(mock_pay.router)
     app.include_router(pages.router)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(DatabaseUnavailable, _on_error)

@@ -31,9 +31,7 @@ async def register(connection: Connection, username: str, *, role: str, welcome:
     """
     person = Person(new_uuid7(), username)
     async with connection.transaction():
-        await connection.execute(
-            "INSERT INTO ledger.person (id, username, name_key, role) VALUES (%s, %s, lower(%s), %s)", [person.id, username, username, role]
-        )
+        await connection.execute("INSERT INTO ledger.person (id, username, name_key, role) VALUES (%s, %s, lower(%s), %s)", [person.id, username, username, role])
         ids = await accounts.open_accounts(
             connection,
             [

@@ -45,6 +45,7 @@ async def receive(
         if payment is None or payment.kind != "DEPOSIT" or payment.gateway != gateway.name:
             raise BadEvent(UNKNOWN)
         if (event.amount, event.currency) != (payment.amount, payment.currency):
+            log.error("payment_event_differs", gateway=gateway.name, id=event.id, payment=payment.text_id, amount=event.amount)
             raise BadEvent("Amount or currency differ from the deposit's.")
         await connection.execute(
             "INSERT INTO ledger.payment_event (gateway, id, body) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
@@ -117,8 +118,6 @@ async def work(payments: Payments, gateway: str, event: Event) -> None:
     await _open_accounts(payments, event.payment)
 
     async def write(connection: Connection) -> None:
-        # First, so that the books' accounts are locked last. Who comes second waits here and finds the deposit settled.
-        await rows.locked(connection, event.payment, "DEPOSIT")
         outcome = await settle(connection, payments, event.payment, event.gateway_id, looked, Origin(f"gateway:{gateway}"))
         await _close(connection, gateway, event.id, outcome)
 

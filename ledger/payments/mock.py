@@ -22,7 +22,7 @@ from ledger.payments.gateway import BadEvent, Checkout, Event, Looked, ReportRow
 from ledger.payments.rows import Payment, find_payment
 from ledger.settings import LedgerSettings
 
-SECRET_FILE = "mock_webhook_secret"
+SECRET_FILE = "mock_webhook_secret"  # noqa: S105 - its name, not what is in it
 Outcome = Literal["succeeded", "failed"]
 
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import stripe
@@ -123,7 +124,7 @@ class StripeGateway:
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": PAGE}
         rows: list[ReportRow] = []
         while True:
-            page = await self._call(lambda: self._client.v1.checkout.sessions.list(params))
+            page = await self._call(partial(self._client.v1.checkout.sessions.list, params))
             for session in page.data:
                 payment = _payment_of({"client_reference_id": session.client_reference_id})
                 if payment is not None and session.payment_status == "paid":
