@@ -16,6 +16,7 @@ from ledger.errors import InvalidRequest, LedgerError
 from ledger.guard import Guard
 from ledger.problems import problem, problem_of
 
+PLAIN = ("Health", "Refused")  # answers with their own form, also when they say no
 TEXTS = {
     "extra_forbidden": "Unknown field.",
     "missing": "This field is required.",
@@ -58,7 +59,7 @@ def _describe_400(app: FastAPI) -> None:
         for operation in methods.values():
             operation["responses"].pop("422", None)
             for status, answer in operation["responses"].items():
-                if int(status) >= 400 and "application/json" in answer.get("content", {}) and "Health" not in str(answer["content"]):
+                if int(status) >= 400 and "application/json" in answer.get("content", {}) and not any(name in str(answer["content"]) for name in PLAIN):
                     answer["content"]["application/problem+json"] = answer["content"].pop("application/json")
     for name in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(name, None)
