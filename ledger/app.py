@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, agents, feed, keys, operations, pages, wallet
+from ledger.api import accounts, agents, feed, keys, mock_pay, operations, pages, payments, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
 from ledger.guard import Guard
 from ledger.problems import problem, problem_of
 
+PLAIN = ("Health", "Refused")  # answers with their own form, also when they say no
 TEXTS = {
     "extra_forbidden": "Unknown field.",
     "missing": "This field is required.",
@@ -33,6 +34,10 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app.include_router(keys.router)
     app.include_router(wallet.router)
     app.include_router(agents.router)
+    app.include_router(payments.router)
+    if context.payments.mock is not None:
+        app.include_router(payments.mock_router)
+        app.include_router(mock_pay.router)
     app.include_router(pages.router)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(DatabaseUnavailable, _on_error)
@@ -63,7 +68,11 @@ def _describe_400(app: FastAPI) -> None:
         for operation in methods.values():
             operation["responses"].pop("422", None)
             for status, answer in operation["responses"].items():
-                if int(status) >= 400 and "application/json" in answer.get("content", {}) and "Health" not in str(answer["content"]):
+                if (
+                    int(status) >= 400
+                    and "application/json" in answer.get("content", {})
+                    and not any(name in str(answer["content"]) for name in PLAIN)
+                ):
                     answer["content"]["application/problem+json"] = answer["content"].pop("application/json")
     for name in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(name, None)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from ledger.payments.reconcile import Difference
     from ledger.settings import LedgerSettings
 
 NEEDED_SECRETS = ("ledger_database_url", "api_key_pepper")
+STRIPE_SECRETS = ("stripe_api_key", "stripe_webhook_secret")
 app = typer.Typer(help="The ledger: run it, prove its books.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -80,6 +82,51 @@ def audit(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) 
         sys.exit(1)
 
 
+@app.command()
+def reconcile(
+    gateway: str = typer.Option("", help="Name of the gateway; left out: the default one."),
+    days: int = typer.Option(30, min=1, max=3650, help="How far back to look."),
+    *,
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Compare a gateway's report with the books; exit 1 when they differ. Nothing is posted."""
+    from ledger.amounts import credits_text
+    from ledger.db import DatabaseUnavailable
+    from ledger.errors import LedgerError
+
+    settings = _settings()
+    try:
+        found = asyncio.run(_reconciled(settings, gateway, days))
+    except (LedgerError, DatabaseUnavailable) as failed:
+        _fail(str(failed), f"gateways here: {', '.join(settings.gateway_names) or 'none'}; `gfe status` tells whether PostgreSQL runs")
+    if as_json:
+        lines = [
+            {"what": one.what, "subject": one.subject, "at_gateway": credits_text(one.at_gateway), "in_books": credits_text(one.in_books)}
+            for one in found
+        ]
+        typer.echo(json.dumps(lines))
+    else:
+        for one in found:
+            typer.echo(f"{one.what:15} {one.subject}  gateway {credits_text(one.at_gateway)}  books {credits_text(one.in_books)}")
+        if not found:
+            typer.echo("no differences")
+    if found:
+        sys.exit(1)
+
+
+async def _reconciled(settings: "LedgerSettings", gateway: str, days: int) -> "list[Difference]":
+    from datetime import UTC, datetime, timedelta
+
+    from ledger.context import LedgerContext
+    from ledger.payments.reconcile import reconcile as run
+
+    context = LedgerContext.of_settings(settings)
+    try:
+        return await run(context.payments, gateway or context.payments.default_gateway, datetime.now(UTC) - timedelta(days=days))
+    finally:
+        await context.aclose()
+
+
 def _database_url() -> str:
     """The ledger's login: by GFE_SECRETS_DIR, or that of the installation in GFE_HOME."""
     import os
@@ -101,7 +148,8 @@ def _settings() -> "LedgerSettings":
 
     try:
         settings = LedgerSettings()
-        for name in NEEDED_SECRETS:
+        of_gateways = STRIPE_SECRETS if "stripe" in settings.gateway_names else ()
+        for name in (*NEEDED_SECRETS, *of_gateways):
             settings.secret(name)
     except OSError as missing:
         _fail(f"{missing.filename}: {missing.strerror}", "GFE_SECRETS_DIR names the folder of secrets; `gfe up` makes them")

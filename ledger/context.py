@@ -23,6 +23,7 @@ from ledger.money.holds import Holds
 from ledger.money.posting import Writer
 from ledger.money.prices import PriceBook
 from ledger.money.settling import Settling
+from ledger.payments.payments import Payments
 from ledger.settings import LedgerSettings
 
 REGISTERS, REGISTERS_IN_PRODUCTION = 100, 5  # per address and hour
@@ -51,6 +52,7 @@ class LedgerContext:
     feed: Feed
     holds: Holds
     settling: Settling
+    payments: Payments
 
     @classmethod
     def of_settings(cls, settings: LedgerSettings) -> "LedgerContext":
@@ -91,6 +93,7 @@ class LedgerContext:
             feed=Feed(database),
             holds=Holds(database, writer, ids, PriceBook(database)),
             settling=Settling(database, writer, ids, NodeOwners(database).owner, fee_percent=settings.platform_fee_percent),
+            payments=Payments.of_settings(settings, database, ids),
         )
 
     def sign_in_providers(self) -> list[str]:
@@ -99,7 +102,7 @@ class LedgerContext:
 
     def payment_gateways(self) -> list[str]:
         """Name the ways to pay."""
-        return []
+        return list(self.payments.gateways)
 
     async def aclose(self) -> None:
         """Stop writing, close connections."""

@@ -27,6 +27,8 @@ LedgerError
 ├── KeyInUse                   409 key_in_use: an agent's key belongs to a node already
 ├── IdempotencyConflict        422 idempotency_conflict: same key, other content
 ├── HoldNotOpen                409 hold_captured, hold_voided, hold_expired
+├── PaymentEnded               409 payment_ended: paid, refused or failed already
+├── GatewayUnavailable         503 gateway_unavailable: the payment gateway does not answer
 └── LedgerUnavailable          503 ledger_unavailable: outcome unknown, repeat with the same id
 
 Each class has its wire code; `ledger.client` turns a code back into its class. All fields go to the base class, so that an error
@@ -360,6 +362,37 @@ class HoldNotOpen(LedgerError):
     def __str__(self) -> str:
         """Say what happened."""
         return f"The hold is not open: {self.state}"
+
+
+class PaymentEnded(LedgerError):
+    """The deposit or withdrawal has ended; it cannot end in another way."""
+
+    code = "payment_ended"
+
+    def __init__(self, status: str) -> None:
+        """Say how: `SUCCESS` or `FAILED`."""
+        super().__init__(status)
+        self.status = status
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return f"This transaction has ended: {self.status}"
+
+
+class GatewayUnavailable(LedgerError):
+    """The payment gateway does not answer or refuses; send the same request again."""
+
+    code = "gateway_unavailable"
+
+    def __init__(self, gateway: str, retry_after_s: int = 5) -> None:
+        """Name the gateway and say when to come back."""
+        super().__init__(gateway, retry_after_s)
+        self.gateway = gateway
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"The payment gateway does not answer now. Send the same request again in {self.retry_after_s} s."
 
 
 class LedgerUnavailable(LedgerError):

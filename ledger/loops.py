@@ -9,12 +9,16 @@ from ledger.context import LedgerContext
 from ledger.db import Connection, DatabaseUnavailable
 from ledger.money.prices import set_default_price
 from ledger.money.settling import EXPIRY_BATCH
+from ledger.payments.deposits import expire
+from ledger.payments.inbox import work_inbox
 
 EXPIRY_EVERY_S = 5.0
 USES_EVERY_S = 30.0
 NONCES_EVERY_S = 60.0
 FEED_EVERY_S = 3600.0
 PRICE_EVERY_S = 1.0
+INBOX_EVERY_S = 1.0
+DEPOSITS_EVERY_S = 30.0
 log = structlog.get_logger()
 
 
@@ -25,6 +29,8 @@ def loops(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(context.keys.note_uses, USES_EVERY_S),
         repeat(context.agent_tokens.clean, NONCES_EVERY_S),
         repeat(context.feed.clean, FEED_EVERY_S),
+        repeat(lambda: work_inbox(context.payments), INBOX_EVERY_S),
+        repeat(lambda: expire_deposits(context), DEPOSITS_EVERY_S),
         keep_price(context),
     ]
 
@@ -47,6 +53,12 @@ async def expire_holds(context: LedgerContext) -> None:
         log.info("holds_expired", count=expired)
         if expired < EXPIRY_BATCH:
             break
+
+
+async def expire_deposits(context: LedgerContext) -> None:
+    """Give up deposits that nobody confirmed in time."""
+    if ended := await expire(context.payments):
+        log.info("deposits_expired", count=ended)
 
 
 async def keep_price(context: LedgerContext) -> None:

@@ -8,6 +8,7 @@ from ledger.amounts import credits_text
 from ledger.db import DatabaseUnavailable
 from ledger.errors import (
     BudgetExceeded,
+    GatewayUnavailable,
     HoldNotOpen,
     IdempotencyConflict,
     InsufficientFunds,
@@ -19,6 +20,7 @@ from ledger.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    PaymentEnded,
     RateLimited,
 )
 
@@ -30,9 +32,11 @@ STATUS: dict[type[LedgerError], tuple[int, str]] = {
     NotFound: (404, "Not found"),
     HoldNotOpen: (409, "Hold not open"),
     KeyInUse: (409, "Key in use"),
+    PaymentEnded: (409, "Transaction ended"),
     IdempotencyConflict: (422, "Idempotency conflict"),
     InvalidRequest: (400, "Invalid request"),
     RateLimited: (429, "Too many requests"),
+    GatewayUnavailable: (503, "Payment gateway unavailable"),
     LedgerUnavailable: (503, "Ledger unavailable"),
 }
 
@@ -79,6 +83,6 @@ def problem_of(error: LedgerError | DatabaseUnavailable) -> JSONResponse:
         more = {"errors": error.errors}
     elif isinstance(error, InvalidRequest) and error.param:
         more = {"errors": {error.param: [error.detail]}}
-    elif isinstance(error, RateLimited | LedgerUnavailable):
+    elif isinstance(error, RateLimited | LedgerUnavailable | GatewayUnavailable):
         more = {"retry_after_s": error.retry_after_s}
     return problem(status, title, str(error), code_of(error), **more)

@@ -2,10 +2,10 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.amounts import micros_of
@@ -51,7 +51,37 @@ class LedgerSettings(BaseSettings):
         None, ge=0, description="How long earnings wait before they can be withdrawn; unset: 336 in production, else 0."
     )
     correction_second_approval: str = Field("100.00", pattern=AMOUNT, description="Corrections above this need two operators.")
+    payment_gateways: str | None = Field(
+        None,
+        pattern=r"^((mock|stripe)(,(mock|stripe))*)?$",
+        description="Payment gateways, the default one first: `stripe`, and `mock` outside production. Unset: `mock`; in production none.",
+    )
+    deposit_min: str = Field("1.00", pattern=AMOUNT, description="The least that one deposit may be, in credits.")
+    deposit_max: str = Field("10000.00", pattern=AMOUNT, description="The most that one deposit may be, in credits.")
+    deposit_expiry_hours: int = Field(24, ge=1, le=24 * 30, description="Hours after which a deposit that nobody confirmed is given up.")
+    withdrawal_min: str = Field("1.00", pattern=AMOUNT, description="The least that one withdrawal may be, in credits.")
+    withdrawal_second_approval: str = Field("1000.00", pattern=AMOUNT, description="Withdrawals above this need two operators.")
+    stripe_api_base: str | None = Field(None, description="Where Stripe's API is; unset: at Stripe. For tests.")
     open_jobs: int = Field(100, ge=1, le=100_000, description="How many jobs an account may have open at once.")
+
+    @model_validator(mode="after")
+    def _no_toys_in_production(self) -> Self:
+        """Refuse a gateway that anybody could pay with."""
+        if self.env == "production" and "mock" in self.gateway_names:
+            raise ValueError("the gateway `mock` is for development: it credits without money")
+        return self
+
+    @property
+    def gateway_names(self) -> tuple[str, ...]:
+        """Names of the payment gateways, the default one first."""
+        if self.payment_gateways is None:
+            return () if self.env == "production" else ("mock",)
+        return tuple(dict.fromkeys(name for name in self.payment_gateways.split(",") if name))
+
+    @property
+    def site_url(self) -> str:
+        """Where people reach the public app, without a slash at the end."""
+        return self.public_url.rstrip("/")
 
     def secret(self, name: str) -> str:
         """Read a secret's file."""

@@ -8,7 +8,7 @@ import psycopg
 
 from ledger.audit_log import Origin, note
 from ledger.db import Connection, Database
-from ledger.errors import InvalidFields, InvalidRequest, SignInRefused, TotpRequired
+from ledger.errors import InvalidFields, InvalidRequest, NotFresh, SignInRefused, TotpRequired
 from ledger.identity import mail_codes, totp
 from ledger.identity.limits import Bucket, Limits
 from ledger.identity.outbox import Outbox
@@ -18,6 +18,7 @@ from ledger.identity.sessions import Sessions, Tokens, close_all
 from ledger.ids import text_of
 
 HOUR_S = 3600.0
+FRESH_S = 300
 MAILS_PER_HOUR = 5
 
 
@@ -383,6 +384,26 @@ class SignIn:
         except TotpRequired:
             await self._limits.note_failure(subject)
             raise
+
+    async def require_fresh(self, person: uuid.UUID, session: uuid.UUID | None) -> None:
+        """Refuse what moves money out when the account has a second factor and it was not given within `FRESH_S` in this sign-in.
+
+        Raises:
+            NotFresh: It was not, or the caller is a key.
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def query(connection: Connection) -> bool:
+            cursor = await connection.execute(
+                "SELECT p.totp_confirmed_at IS NULL OR EXISTS (SELECT FROM ledger.session s WHERE s.id = %s AND s.person_id = p.id "
+                "AND s.fresh_at > clock_timestamp() - make_interval(secs => %s)) FROM ledger.person p WHERE p.id = %s",
+                [session, FRESH_S, person],
+            )
+            row = await cursor.fetchone()
+            return bool(row and row[0])
+
+        if not await self._database.run(query):
+            raise NotFresh
 
     async def _use_totp(self, connection: Connection, person: uuid.UUID, code: str | None) -> None:
         """Use six digits up; under the person's row, so that they are good once."""

@@ -61,6 +61,8 @@ class Kind(IntEnum):
     TRANSFER = 9
     ALLOWANCE = 10
     VOID_RETRYABLE = 11
+    WITHDRAWAL_RETURNED = 14
+    WITHDRAWAL_PAID = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ WORDS = {
     Kind.WELCOME: "welcome",
     Kind.DEPOSIT: "deposit",
     Kind.WITHDRAWAL: "withdrawal",
+    Kind.WITHDRAWAL_RETURNED: "withdrawal_returned",
     Kind.REFUND: "refund",
     Kind.ADJUSTMENT: "adjustment",
     Kind.TRANSFER: "adjustment",
@@ -237,4 +238,12 @@ def _described(txn: uuid.UUID, kind: Kind, amount: int, meta: dict[str, Any]) ->
         word, what = ("job_earning", "Earnings") if amount > 0 else ("job_charge", "Payment")
         return word, f"{what} for job {job} ({meta.get('model')})", job
     word = WORDS.get(kind, "adjustment")
-    return word, "Welcome credits" if kind is Kind.WELCOME else word.capitalize(), None
+    return word, _sentence(kind, word, meta), None
+
+
+def _sentence(kind: Kind, word: str, meta: dict[str, Any]) -> str:
+    if kind is Kind.WELCOME:
+        return "Welcome credits"
+    if kind is Kind.DEPOSIT and "gateway" in meta:
+        return f"Deposit via {meta['gateway']}"
+    return word.replace("_", " ").capitalize()

@@ -104,6 +104,7 @@ def _settings(setup: Setup) -> dict[str, str]:
         "GFE_LEDGER_HOST": LOOPBACK,
         "GFE_LEDGER_PORT": str(ports.console),
         "GFE_LEDGER_URL": setup.console_url,
+        "GFE_PUBLIC_URL": setup.environment.get("GFE_PUBLIC_URL") or setup.console_url,
         "GFE_LEDGER_SOCKET": str(home.ledger_socket),
         "GFE_API_URL": setup.api_url,
         "GFE_API_HOST": LOOPBACK,

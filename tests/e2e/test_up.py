@@ -197,7 +197,7 @@ def test_two_installations_answer_side_by_side_and_ctrl_c_ends_the_one_in_the_fo
     command = [str(GFE), "up", "--json", "--port-base", str(other.port_base)]
     # As in a terminal: whoever is started in the background ignores Ctrl-C, and hands that on.
     as_in_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    foreground = subprocess.Popen(command, env=other.environment, stdout=subprocess.PIPE, text=True, cwd="/", preexec_fn=as_in_a_terminal)
+    foreground = subprocess.Popen(command, env=other.environment, stdout=subprocess.PIPE, text=True, cwd="/", preexec_fn=as_in_a_terminal)  # noqa: PLW1509
     try:
         other.report = json.loads(foreground.stdout.readline())
         assert other.report["api_url"] != green.report["api_url"]

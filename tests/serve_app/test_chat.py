@@ -223,8 +223,8 @@ async def test_repeating_a_request_with_its_key_answers_the_stored_job(platform)
 
 async def test_somebody_elses_job_is_403_an_unknown_one_404_an_anonymous_call_401(platform):
     from ledger.db import connect
-    from ledger.identity.api_keys import ALL_SCOPES, insert_key, new_key
-    from ledger.identity.people import register
+    from ledger.identity.api_keys import insert_key, new_key
+    from ledger.identity.people import ALL_SCOPES, register
 
     name = (await platform.chat()).headers["x-gfe-job"]
     connection = await connect(platform.ledger.context.settings.database_url, name="test")
