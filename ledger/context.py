@@ -114,6 +114,6 @@ class LedgerContext:
 def mailer_of(settings: LedgerSettings) -> Mailer:
     """Choose how mail leaves: by a server where one is set, else into files."""
     if settings.smtp_host is None:
-        return FileMailer(settings.secrets_dir.parent / "mail", settings.mail_from)
+        return FileMailer(settings.mail_dir or settings.secrets_dir.parent / "mail", settings.mail_from)
     password = settings.secret("smtp_password") if settings.smtp_user else None
     return SmtpMailer(settings.smtp_host, settings.smtp_port, settings.smtp_user, password, settings.mail_from)

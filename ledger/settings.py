@@ -44,6 +44,7 @@ class LedgerSettings(BaseSettings):
     submits_per_minute: int = Field(600, ge=1, le=1_000_000, description="Jobs that an account may submit per minute.")
     welcome_after_email: bool = Field(False, description="Give the welcome credits when the e-mail address is proven, not at once.")
     smtp_host: str | None = Field(None, description="Mail server; unset: mail is written into files (`gfe dev mail`).")
+    mail_dir: Path | None = Field(None, description="Folder of those files; unset: `mail` beside the secrets' folder.")
     smtp_port: int = Field(587, ge=1, le=65535, description="Its port; 465 is TLS from the start.")
     smtp_user: str | None = Field(None, description="Login there; its password is the secret `smtp_password`.")
     mail_from: str = Field("GPU-For-Everyone <no-reply@localhost>", description="Sender of mail.")
