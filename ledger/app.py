@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, agents, feed, keys, mock_pay, operations, pages, payments, wallet
+from ledger.api import accounts, admin, agents, feed, keys, mock_pay, money, operations, pages, payments, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -34,6 +34,8 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app.include_router(keys.router)
     app.include_router(wallet.router)
     app.include_router(agents.router)
+    app.include_router(money.router)
+    app.include_router(admin.router)
     app.include_router(payments.router)
     if context.payments.mock is not None:
         app.include_router(payments.mock_router)
@@ -95,6 +97,8 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _text_of(error: Any) -> str:
+    if error["type"] == "value_error":  # raised by us, in our words
+        return str(error["ctx"]["error"])
     return TEXTS.get(error["type"], str(error["msg"]))
 
 

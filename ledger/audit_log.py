@@ -81,6 +81,15 @@ async def seal(connection: Connection) -> int:
     return len(lines)
 
 
+async def read(connection: Connection, limit: int, before: int | None) -> list[LogLine]:
+    """Read lines, newest first."""
+    cursor = await connection.execute(
+        f"SELECT {_COLUMNS} FROM ledger.audit_log WHERE %(before)s::bigint IS NULL OR seq < %(before)s ORDER BY seq DESC LIMIT %(limit)s",  # noqa: S608
+        {"before": before, "limit": limit},
+    )
+    return [LogLine(*row) for row in await cursor.fetchall()]
+
+
 async def _last_seal(connection: Connection) -> tuple[int, bytes]:
     cursor = await connection.execute("SELECT last_seq, hash FROM ledger.audit_seal ORDER BY last_seq DESC LIMIT 1")
     row = await cursor.fetchone()

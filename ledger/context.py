@@ -1,6 +1,7 @@
 """What the ledger's handlers work with: made once when the service starts, faked or narrowed in tests."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from ledger.amounts import micros_of
 from ledger.db import Database
@@ -19,10 +20,12 @@ from ledger.identity.sign_in import Gifts, SignIn
 from ledger.identity.signing_keys import SigningKeys
 from ledger.identity.totp import TotpBox
 from ledger.money.accounts import AccountIds
+from ledger.money.earnings import Earnings
 from ledger.money.holds import Holds
 from ledger.money.posting import Writer
 from ledger.money.prices import PriceBook
 from ledger.money.settling import Settling
+from ledger.operators.corrections import Corrections
 from ledger.payments.payments import Payments
 from ledger.settings import LedgerSettings
 
@@ -52,6 +55,9 @@ class LedgerContext:
     feed: Feed
     holds: Holds
     settling: Settling
+    prices: PriceBook
+    earnings: Earnings
+    corrections: Corrections
     payments: Payments
 
     @classmethod
@@ -62,6 +68,7 @@ class LedgerContext:
         ids = AccountIds(database)
         pepper = bytes.fromhex(settings.secret("api_key_pepper"))
         keys, signing_keys, limits = KeyRing(database, pepper), SigningKeys(settings.secrets_dir, settings.public_url), Limits(database)
+        prices = PriceBook(database)
         sessions, outbox = Sessions(database, signing_keys), Outbox(mailer_of(settings), settings.public_url)
         gifts = Gifts(
             welcome=micros_of(settings.welcome_credits), open_jobs=settings.open_jobs, is_welcome_delayed=settings.welcome_after_email
@@ -91,8 +98,11 @@ class LedgerContext:
             agent_tokens=AgentTokens(database, origin_text(settings.public_url)),
             nodes=Nodes(database),
             feed=Feed(database),
-            holds=Holds(database, writer, ids, PriceBook(database)),
+            holds=Holds(database, writer, ids, prices),
             settling=Settling(database, writer, ids, NodeOwners(database).owner, fee_percent=settings.platform_fee_percent),
+            prices=prices,
+            earnings=Earnings(database, delay=timedelta(hours=settings.delay_hours)),
+            corrections=Corrections(database, alone_up_to=micros_of(settings.correction_second_approval)),
             payments=Payments.of_settings(settings, database, ids),
         )
 

@@ -17,6 +17,7 @@ USES_EVERY_S = 30.0
 NONCES_EVERY_S = 60.0
 FEED_EVERY_S = 3600.0
 PRICE_EVERY_S = 1.0
+RELEASE_EVERY_S = 10.0
 INBOX_EVERY_S = 1.0
 DEPOSITS_EVERY_S = 30.0
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ def loops(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(context.feed.clean, FEED_EVERY_S),
         repeat(lambda: work_inbox(context.payments), INBOX_EVERY_S),
         repeat(lambda: expire_deposits(context), DEPOSITS_EVERY_S),
+        repeat(context.earnings.release, RELEASE_EVERY_S),
         keep_price(context),
     ]
 

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.amounts import micros_of
 
+PRODUCTION_DELAY_HOURS = 14 * 24
 AMOUNT = r"^\d{1,12}(\.\d{1,6})?$"
 
 
@@ -94,6 +95,13 @@ class LedgerSettings(BaseSettings):
         named = [origin.strip().rstrip("/") for origin in self.console_origins.split(",") if origin.strip()]
         split = urlsplit(self.public_url)
         return frozenset(named or [f"{split.scheme}://{split.netloc}"])
+
+    @property
+    def delay_hours(self) -> int:
+        """How long earnings wait."""
+        if self.payout_delay_hours is not None:
+            return self.payout_delay_hours
+        return PRODUCTION_DELAY_HOURS if self.is_production else 0
 
     @property
     def is_production(self) -> bool:

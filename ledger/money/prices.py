@@ -26,6 +26,15 @@ class PriceBook:
         Raises:
             DatabaseUnavailable: The database does not answer, or no default price was ever set.
         """
+        default, own = await self.all()
+        return [own.get(model, default) for model in models]
+
+    async def all(self) -> tuple[PriceRow, dict[str, PriceRow]]:
+        """Tell the default price, and the prices of models that have their own.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer, or no default price was ever set.
+        """
         if time.monotonic() - self._loaded_at > CACHE_S:
             self._rows = await self._database.run(_newest)
             self._loaded_at = time.monotonic()
@@ -34,7 +43,11 @@ class PriceBook:
             self._loaded_at = float("-inf")
             log.error("no_price_is_set", hint="run `gfe ledger bootstrap`")
             raise DatabaseUnavailable(0)
-        return [self._rows.get(model, default) for model in models]
+        return default, {model: row for model, row in self._rows.items() if model is not None}
+
+    def forget(self) -> None:
+        """Look again at the next call: a price was changed through this process."""
+        self._loaded_at = float("-inf")
 
 
 async def _newest(connection: Connection) -> dict[str | None, PriceRow]:
@@ -54,3 +67,20 @@ async def set_default_price(connection: Connection, flat: int, prompt_per_millio
         "'prompt_per_million', prompt_per_million, 'completion_per_million', completion_per_million)) FROM made",
         [flat, prompt_per_million, completion_per_million],
     )
+
+
+async def set_price(connection: Connection, model: str | None, flat: int, prompt_per_million: int, completion_per_million: int) -> PriceRow:
+    """Write a new version of a model's price (None: of the default), in the caller's transaction; the feed tells of it."""
+    cursor = await connection.execute(
+        "INSERT INTO ledger.price (model, flat, prompt_per_million, completion_per_million) VALUES (%s, %s, %s, %s) "
+        "RETURNING version, flat, prompt_per_million, completion_per_million",
+        [model, flat, prompt_per_million, completion_per_million],
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    await connection.execute(
+        "SELECT ledger.tell('price', %s, jsonb_build_object('version', %s::int, 'flat', %s::bigint, 'prompt_per_million', %s::bigint, "
+        "'completion_per_million', %s::bigint))",
+        [model or "", *row],
+    )
+    return PriceRow(*row)

@@ -125,6 +125,27 @@ async def wallet(database: Database, person: uuid.UUID, *, limit: int, before: P
     return await database.run(query)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the log, newest first; `next_before` continues it."""
+
+    log: tuple[LogEntry, ...]
+    next_before: Position | None
+
+
+async def log_page(database: Database, person: uuid.UUID, *, limit: int, before: Position = START, kind: str | None = None) -> Page:
+    """Read one page of the log alone.
+
+    Raises:
+        DatabaseUnavailable: The database does not answer.
+    """
+
+    async def query(connection: Connection) -> Page:
+        return Page(*await _log(connection, person, limit, before, kind))
+
+    return await database.run(query)
+
+
 async def _balance(connection: Connection, person: uuid.UUID) -> Balance:
     cursor = await connection.execute("SELECT address, posted, held FROM ledger.account WHERE address = ANY (%s)", [_own(person)])
     found = {address: (posted, held) for address, posted, held in await cursor.fetchall()}
@@ -191,7 +212,7 @@ def _page_of(
             running[group] -= sum(part.amount for part in parts if part.account in group)
         if before.after is not None and at == rows[0].at and txn >= before.after:
             continue
-        if kind is None or entry.kind == kind:
+        if entry.amount and (kind is None or entry.kind == kind):  # what only moves inside, as a release of earnings, is no line
             if len(page) == limit:
                 return tuple(page), _position_after(rows, seen)
             page.append(entry)

@@ -1,0 +1,151 @@
+"""Earnings: released for withdrawal after the pay-out delay, and summed by day and model for their owner."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from ledger.db import Connection, Database
+from ledger.money import accounts
+from ledger.money.posting import Kind, Post, Status, apply
+
+ACCOUNTS_PER_ROUND = 200
+ENTRIES_PER_RELEASE = 5000
+_NAMESPACE = uuid.UUID("0d7a2f0e-54c9-5b6e-8a51-4a6c2f7e9b02")
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What was earned in micro-credits, by how many jobs."""
+
+    earned: int = 0
+    jobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A provider's earnings: ever, in the period asked for, by day (every day of it) and by model."""
+
+    total: Sum
+    period: Sum
+    by_day: tuple[tuple[date, Sum], ...]
+    by_model: tuple[tuple[str, Sum], ...]
+
+
+class Earnings:
+    """Releases and sums. `delay`: how long earnings wait, so that a payment that turns out wrong can still be taken back."""
+
+    def __init__(self, database: Database, *, delay: timedelta) -> None:
+        self._database = database
+        self._delay = delay
+
+    async def release(self) -> int:
+        """Move what has waited long enough from `pending` to `earned`; answer how many providers got something.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer; what was not done, the next round does.
+        """
+
+        async def waiting(connection: Connection) -> list[tuple[int, str]]:
+            cursor = await connection.execute(
+                "SELECT a.id, a.address FROM ledger.account a LEFT JOIN ledger.release_mark m ON m.account_id = a.id "
+                "WHERE a.address LIKE 'provider:%%:pending' AND a.posted > 0 AND a.seq > coalesce(m.seq, 0) ORDER BY a.id LIMIT %s",
+                [ACCOUNTS_PER_ROUND],
+            )
+            return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+        done = 0
+        for account, address in await self._database.run(waiting):
+
+            async def work(connection: Connection, account: int = account, address: str = address) -> bool:
+                async with connection.transaction():
+                    return await self._release_one(connection, account, address.replace(":pending", ":earned"))
+
+            done += await self._database.run(work)
+        return done
+
+    async def _release_one(self, connection: Connection, account: int, target: str) -> bool:
+        """Release the oldest entries of one account. What was taken back meanwhile and is too young itself holds them all up."""
+        await connection.execute("INSERT INTO ledger.release_mark (account_id, seq) VALUES (%s, 0) ON CONFLICT DO NOTHING", [account])
+        cursor = await connection.execute("SELECT seq FROM ledger.release_mark WHERE account_id = %s FOR UPDATE", [account])
+        mark = await cursor.fetchone()
+        assert mark is not None
+        cursor = await connection.execute(
+            "SELECT max(r.seq), coalesce(sum(r.amount) FILTER (WHERE r.kind <> %s), 0), (SELECT posted - held FROM ledger.account WHERE id = %s) FROM ("
+            "SELECT e.seq, e.amount, t.kind FROM ledger.entry e JOIN ledger.txn t ON t.id = e.txn_id WHERE e.account_id = %s AND e.seq > %s "
+            "AND t.at <= clock_timestamp() - %s::interval ORDER BY e.seq LIMIT %s) r",
+            [int(Kind.EARNINGS_RELEASE), account, account, mark[0], self._delay, ENTRIES_PER_RELEASE],
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        last, due, free = row
+        if last is None or due < 0 or due > free:
+            return False
+        if due:
+            ids = await accounts.open_accounts(connection, [target])
+            post = Post(
+                id=uuid.uuid5(_NAMESPACE, f"{account}:{last}"), kind=Kind.EARNINGS_RELEASE,
+                legs=((account, -int(due)), (ids[target], int(due))), meta={"up_to": last},
+            )  # fmt: skip
+            if await apply(connection, [post]) != [Status.OK]:
+                return False
+        await connection.execute("UPDATE ledger.release_mark SET seq = %s WHERE account_id = %s", [last, account])
+        return bool(due)
+
+    async def report(self, person: uuid.UUID, days: int, now: datetime) -> Report:
+        """Tell a provider what was earned: ever, and in the last `days` days, today included (days are UTC's).
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+        first = now.astimezone(UTC).date() - timedelta(days=days - 1)
+
+        async def work(connection: Connection) -> Report:
+            async with connection.transaction():
+                await _sum_up(connection, person)
+                cursor = await connection.execute(
+                    "SELECT coalesce(sum(earned), 0), coalesce(sum(jobs), 0) FROM ledger.earnings_day WHERE person_id = %s", [person]
+                )
+                total = await cursor.fetchone()
+                cursor = await connection.execute(
+                    "SELECT day, model, earned, jobs FROM ledger.earnings_day WHERE person_id = %s AND day >= %s", [person, first]
+                )
+                rows = await cursor.fetchall()
+            assert total is not None
+            return _report(Sum(int(total[0]), int(total[1])), rows, first, days)
+
+        return await self._database.run(work)
+
+
+def _report(total: Sum, rows: list[tuple[date, str, int, int]], first: date, days: int) -> Report:
+    """Lay rows of (day, model, earned, jobs) out."""
+    by_day = {first + timedelta(days=n): Sum() for n in range(days)}
+    by_model: dict[str, Sum] = {}
+    for day, model, earned, jobs in rows:
+        by_day[day] = _plus(by_day.get(day, Sum()), earned, jobs)
+        by_model[model] = _plus(by_model.get(model, Sum()), earned, jobs)
+    period = Sum(sum(one.earned for one in by_day.values()), sum(one.jobs for one in by_day.values()))
+    models = sorted(by_model.items(), key=lambda item: (-item[1].earned, item[0]))
+    return Report(total, period, tuple(sorted(by_day.items())), tuple(models))
+
+
+def _plus(one: Sum, earned: int, jobs: int) -> Sum:
+    return Sum(one.earned + earned, one.jobs + jobs)
+
+
+async def _sum_up(connection: Connection, person: uuid.UUID) -> None:
+    """Add the entries since the last time to the summary, in the caller's transaction; one at a time per person."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [str(person)])
+    addresses = [accounts.pending(person), accounts.promo(person)]
+    await connection.execute(
+        "WITH own AS (SELECT a.id, a.seq AS last, coalesce(m.seq, 0) AS mark FROM ledger.account a LEFT JOIN ledger.earnings_mark m ON m.account_id = a.id "
+        "WHERE a.address = ANY (%(addresses)s)), fresh AS ("
+        "SELECT (t.at AT TIME ZONE 'UTC')::date AS day, coalesce(t.meta->>'model', '') AS model, e.amount, t.id, t.kind FROM own "
+        "JOIN ledger.entry e ON e.account_id = own.id AND e.seq > own.mark AND e.seq <= own.last JOIN ledger.txn t ON t.id = e.txn_id "
+        "WHERE (t.kind = %(capture)s AND e.amount > 0) OR (t.kind = %(refund)s AND e.amount < 0)), "
+        "marked AS (INSERT INTO ledger.earnings_mark (account_id, seq) SELECT id, last FROM own "
+        "ON CONFLICT (account_id) DO UPDATE SET seq = excluded.seq) "
+        "INSERT INTO ledger.earnings_day AS d (person_id, day, model, earned, jobs) SELECT %(person)s, day, model, sum(amount), "
+        "count(DISTINCT id) FILTER (WHERE kind = %(capture)s) - count(DISTINCT id) FILTER (WHERE kind = %(refund)s) FROM fresh GROUP BY day, model "
+        "ON CONFLICT (person_id, day, model) DO UPDATE SET earned = d.earned + excluded.earned, jobs = d.jobs + excluded.jobs",
+        {"addresses": addresses, "person": person, "capture": int(Kind.CAPTURE), "refund": int(Kind.REFUND)},
+    )
