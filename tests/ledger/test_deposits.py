@@ -72,7 +72,7 @@ async def test_other_wrong_fields_are_named(ledger, more, field, text):
     assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
 
 
-@pytest.mark.parametrize("amount", ["1", "1.0", "1.00", "10000.00", "00025.50", 1, 10000])
+@pytest.mark.parametrize("amount", ["1", "1.0", "1.00", "10000.00", "00025.50", 1, 10000], ids=repr)
 async def test_amounts_at_the_bounds_are_taken(ledger, amount):
     answer = await deposit(ledger, amount)
     assert (answer.status_code, float(answer.json()["amount"])) == (201, float(amount))

@@ -26,7 +26,9 @@ async def refused(ledger, database, answer):
 
 
 @pytest.mark.parametrize(
-    "how", [{"secret": OTHER_SECRET}, {"age": timedelta(minutes=6)}, {"age": timedelta(minutes=-6)}], ids=["other secret", "old", "from the future"]
+    "how",
+    [{"secret": OTHER_SECRET}, {"age": timedelta(minutes=6)}, {"age": timedelta(minutes=-6)}],
+    ids=["other secret", "old", "from the future"],
 )
 async def test_an_event_that_is_not_signed_right_is_refused(ledger, database, how):
     made = (await deposit(ledger)).json()
@@ -185,7 +187,9 @@ async def test_no_transaction_is_open_while_the_gateway_is_asked(ledger, databas
     seen = []
 
     async def look(gateway_id, event):
-        seen.append(rows_of(database, "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"))
+        seen.append(
+            rows_of(database, "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%%'")
+        )
         raise GatewayUnavailable("mock")
 
     monkeypatch.setattr(ledger.context.payments.gateways["mock"], "look_up", look)
