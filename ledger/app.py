@@ -59,7 +59,11 @@ def _describe_400(app: FastAPI) -> None:
         for operation in methods.values():
             operation["responses"].pop("422", None)
             for status, answer in operation["responses"].items():
-                if int(status) >= 400 and "application/json" in answer.get("content", {}) and not any(name in str(answer["content"]) for name in PLAIN):
+                if (
+                    int(status) >= 400
+                    and "application/json" in answer.get("content", {})
+                    and not any(name in str(answer["content"]) for name in PLAIN)
+                ):
                     answer["content"]["application/problem+json"] = answer["content"].pop("application/json")
     for name in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(name, None)

@@ -111,7 +111,7 @@ class Transactions(Answer):
 
 
 class Processed(Answer):
-    """The event is kept (a real gateway's) or worked (the mock's); also when it was before."""
+    """The event is kept, to be worked soon, or worked already; also when it was before."""
 
     status: Literal["Transaction Processed", "Received", "Ignored"]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,13 +32,15 @@ async def test_a_confirmed_deposit_is_in_the_wallet_with_its_sentence(ledger):
     assert (await send(ledger, made)).json() == {"status": "Transaction Processed"}
     found = await wallet(ledger)
     assert (found["balance"], found["withdrawable"]) == ("30.00", "0.00")
-    assert (found["logs"][0]["kind"], found["logs"][0]["description"], found["logs"][0]["amount"]) == ("deposit", "Deposit via mock", "25.00")
+    assert (found["logs"][0]["kind"], found["logs"][0]["description"], found["logs"][0]["amount"]) == (
+        "deposit",
+        "Deposit via mock",
+        "25.00",
+    )
     assert (await transaction(ledger, made["id"]))["status"] == "SUCCESS"
 
 
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
+WRONG_AMOUNTS = [
         (b"{}", REQUIRED), (b'{"amount": null}', REQUIRED), (b'{"amount": ""}', NO_NUMBER), (b'{"amount": "x"}', NO_NUMBER),
         (b'{"amount": true}', NO_NUMBER), (b'{"amount": NaN}', NO_NUMBER), (b'{"amount": 1e999}', NO_NUMBER), (b'{"amount": "NaN"}', NO_NUMBER),
         (b'{"amount": "1e3"}', NO_NUMBER), (b'{"amount": "1_000"}', NO_NUMBER), (b'{"amount": "25,00"}', NO_NUMBER), (b'{"amount": []}', NO_NUMBER),
@@ -47,35 +48,40 @@ async def test_a_confirmed_deposit_is_in_the_wallet_with_its_sentence(ledger):
         (b'{"amount": "25.001"}', DECIMALS), (b'{"amount": "0.99"}', TOO_LITTLE), (b'{"amount": 0}', TOO_LITTLE), (b'{"amount": -25}', TOO_LITTLE),
         (b'{"amount": "-25.00"}', TOO_LITTLE), (b'{"amount": "10000.01"}', TOO_MUCH), (b'{"amount": 100000000000000000000000}', TOO_MUCH),
         (b'{"amount": "' + b"9" * 5000 + b'"}', TOO_MUCH),
-    ],
-)  # fmt: skip
-async def test_each_wrong_amount_has_its_sentence_and_leaves_nothing(ledger, database, body, text):
-    answer = await ledger.http.post(
-        "/api/payments/deposit", content=body, headers=bearer(ledger.key) | {"Content-Type": "application/json"}
-    )
-    assert (answer.status_code, answer.json()["errors"]) == (400, {"amount": [text]})
-    assert rows_of(database, "SELECT count(*) FROM ledger.payment") == [(0,)]
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("more", "field", "text"),
-    [
-        ({"bribe": 1}, "bribe", "Unknown field."),
-        ({"type": "WITHDRAWAL"}, "type", "Send withdrawals to `/api/payments/withdraw/`."),
-        ({"type": "GIFT"}, "type", '"GIFT" is not a valid choice.'),
-        ({"gateway_id": "paypal"}, "gateway_id", '"paypal" is not a valid choice.'),
-        ({"currency": "EUR"}, "currency", '"EUR" is not a valid choice.'),
-    ],
-)
-async def test_other_wrong_fields_are_named(ledger, more, field, text):
-    answer = await deposit(ledger, **more)
-    assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
+async def test_each_wrong_amount_has_its_sentence_and_leaves_nothing(ledger, database):
+    for body, text in WRONG_AMOUNTS:
+        answer = await ledger.http.post(
+            "/api/payments/deposit", content=body, headers=bearer(ledger.key) | {"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["errors"]) == (400, {"amount": [text]})
+        assert rows_of(database, "SELECT count(*) FROM ledger.payment") == [(0,)]
 
 
-@pytest.mark.parametrize("amount", ["1", "1.0", "1.00", "10000.00", "00025.50", 1, 10000], ids=repr)
-async def test_amounts_at_the_bounds_are_taken(ledger, amount):
-    answer = await deposit(ledger, amount)
-    assert (answer.status_code, float(answer.json()["amount"])) == (201, float(amount))
+WRONG_FIELDS = [
+    ({"bribe": 1}, "bribe", "Unknown field."),
+    ({"type": "WITHDRAWAL"}, "type", "Send withdrawals to `/api/payments/withdraw/`."),
+    ({"type": "GIFT"}, "type", '"GIFT" is not a valid choice.'),
+    ({"gateway_id": "paypal"}, "gateway_id", '"paypal" is not a valid choice.'),
+    ({"currency": "EUR"}, "currency", '"EUR" is not a valid choice.'),
+]
+
+
+async def test_other_wrong_fields_are_named(ledger):
+    for more, field, text in WRONG_FIELDS:
+        answer = await deposit(ledger, **more)
+        assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
+
+
+AT_THE_BOUNDS = ["1", "1.0", "1.00", "10000.00", "00025.50", 1, 10000]
+
+
+async def test_amounts_at_the_bounds_are_taken(ledger):
+    for amount in AT_THE_BOUNDS:
+        answer = await deposit(ledger, amount)
+        assert (answer.status_code, float(answer.json()["amount"])) == (201, float(amount))
 
 
 async def test_whatever_is_sent_as_an_amount_is_refused_or_within_the_bounds(ledger, database):
@@ -150,7 +156,9 @@ async def test_no_transaction_is_open_while_the_checkout_opens(ledger, database,
     seen = []
 
     async def look(payment):
-        seen.extend(rows_of(database, "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%%'"))
+        seen.extend(
+            rows_of(database, "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%%'")
+        )
         raise GatewayUnavailable("mock")
 
     monkeypatch.setattr(ledger.context.payments.gateways["mock"], "open_checkout", look)
@@ -185,7 +193,10 @@ async def test_a_key_needs_the_scope_to_pay(ledger):
 
 async def test_what_nobody_confirms_expires_and_money_that_comes_later_is_credited(ledger, database):
     old, young = (await deposit(ledger)).json(), (await deposit(ledger)).json()
-    rows_of(database, "UPDATE ledger.payment SET created_at = created_at - interval '25 hours' WHERE id = (SELECT min(id::text)::uuid FROM ledger.payment)")
+    rows_of(
+        database,
+        "UPDATE ledger.payment SET created_at = created_at - interval '25 hours' WHERE id = (SELECT min(id::text)::uuid FROM ledger.payment)",
+    )
     assert await expire(ledger.context.payments) == 1
     assert [(await transaction(ledger, one["id"]))["status"] for one in (old, young)] == ["FAILED", "PENDING"]
     assert (await send(ledger, old)).status_code == 200
@@ -214,7 +225,9 @@ async def test_a_deposit_is_not_given_up_while_its_gateway_has_the_money_or_is_s
 async def test_every_step_is_in_the_audit_log(ledger, database):
     made = (await deposit(ledger)).json()
     await send(ledger, made)
-    assert rows_of(database, "SELECT action, split_part(actor, '_', 1) FROM ledger.audit_log WHERE target = %s ORDER BY seq", made["id"]) == [
+    assert rows_of(
+        database, "SELECT action, split_part(actor, '_', 1) FROM ledger.audit_log WHERE target = %s ORDER BY seq", made["id"]
+    ) == [
         ("deposit_requested", "user"),
         ("deposit_succeeded", "gateway:mock"),
     ]

@@ -148,19 +148,25 @@ async def test_what_an_event_claims_is_not_believed(paid_by_stripe, server):
     assert ((await wallet(ledger))["balance"], (await transaction(ledger, made["id"]))["status"]) == ("30.00", "SUCCESS")
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"secret": "whsec_other"}, {"at": -301}, {"at": 302}, {"signature": "t=1"}, {"signature": "nothing"}, {"signature": "t=1,v1=00"}],
-    ids=["other secret", "old", "from the future", "without signature", "no signature", "wrong signature"],
-)
-async def test_an_event_that_stripe_did_not_sign_now_is_refused(paid_by_stripe, server, database, how):
-    await deposit(paid_by_stripe)
-    server.pay("cs_test_0")
-    if "at" in how:
-        how = {"at": int(time.time()) + how["at"]}
-    answer = await tell(paid_by_stripe, server.sessions["cs_test_0"], **how)
-    assert (answer.status_code, answer.json()["status"]) == (400, "Failed")
-    assert rows_of(database, "SELECT count(*) FROM ledger.payment_event") == [(0,)]
+SIGNED_WRONG = [
+    {"secret": "whsec_other"},
+    {"at": -301},
+    {"at": 302},
+    {"signature": "t=1"},
+    {"signature": "nothing"},
+    {"signature": "t=1,v1=00"},
+]
+
+
+async def test_an_event_that_stripe_did_not_sign_now_is_refused(paid_by_stripe, server, database):
+    for how in SIGNED_WRONG:
+        await deposit(paid_by_stripe)
+        server.pay("cs_test_0")
+        if "at" in how:
+            how = {"at": int(time.time()) + how["at"]}
+        answer = await tell(paid_by_stripe, server.sessions["cs_test_0"], **how)
+        assert (answer.status_code, answer.json()["status"]) == (400, "Failed")
+        assert rows_of(database, "SELECT count(*) FROM ledger.payment_event") == [(0,)]
 
 
 async def test_an_event_without_a_signature_is_refused(paid_by_stripe):
