@@ -162,9 +162,8 @@ async def test_an_event_that_stripe_did_not_sign_now_is_refused(paid_by_stripe, 
     for how in SIGNED_WRONG:
         await deposit(paid_by_stripe)
         server.pay("cs_test_0")
-        if "at" in how:
-            how = {"at": int(time.time()) + how["at"]}
-        answer = await tell(paid_by_stripe, server.sessions["cs_test_0"], **how)
+        at = {"at": int(time.time()) + how["at"]} if "at" in how else {}
+        answer = await tell(paid_by_stripe, server.sessions["cs_test_0"], **how | at)
         assert (answer.status_code, answer.json()["status"]) == (400, "Failed")
         assert rows_of(database, "SELECT count(*) FROM ledger.payment_event") == [(0,)]
 

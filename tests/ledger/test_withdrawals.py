@@ -105,7 +105,7 @@ async def test_a_paid_one_is_gone_and_cannot_be_paid_or_refused_again(ledger, da
 
 
 async def test_a_refused_one_comes_back_with_its_reason(ledger, database):
-    person, text, id_ = await asked(ledger, database)
+    _, text, id_ = await asked(ledger, database)
     operator = await make_person(ledger, database, "op")
     assert (await refuse(ledger.context.payments, id_, operator, "no such account", CLI)).status == "FAILED"
     found = await wallet(ledger)
@@ -122,7 +122,7 @@ async def test_a_refused_one_comes_back_with_its_reason(ledger, database):
 
 
 async def test_paid_and_refused_at_once_end_in_one_way(ledger, database):
-    _, text, id_ = await asked(ledger, database)
+    _, _, id_ = await asked(ledger, database)
     operator = await make_person(ledger, database, "op")
     payments = ledger.context.payments
     ends = [mark_paid(payments, id_, operator, CLI) if n % 2 else refuse(payments, id_, operator, "no", CLI) for n in range(6)]
