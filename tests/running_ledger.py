@@ -32,7 +32,9 @@ async def start_ledger(database, folder, **settings):
     """Start a ledger with these settings; answers it and what stops it."""
     made.make_all(folder)
     made.overwrite(folder / "ledger_database_url", database.ledger_url)
-    chosen = LedgerSettings(secrets_dir=folder, ledger_socket=folder / "s" / "internal.sock", node_id="node_local", mail_dir=folder / "mail", **settings)
+    chosen = LedgerSettings(
+        secrets_dir=folder, ledger_socket=folder / "s" / "internal.sock", node_id="node_local", mail_dir=folder / "mail", **settings
+    )
     await bootstrap(chosen, "first")
     context = LedgerContext.of_settings(chosen)
     context.writer.start()

@@ -14,7 +14,7 @@ Model = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r
 
 
 def _budget(given: Any) -> Any:
-    return None if given is None else micros_asked(given, most=MAX_BUDGET)
+    return None if given is None else micros_asked(given, least=0, most=MAX_BUDGET)
 
 
 Budget = Annotated[

@@ -1,66 +1,38 @@
 """What payment routes take and answer, as pydantic models."""
 
-import math
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
+from ledger.api.asked_amounts import micros_asked, wrong
 from ledger.api.shapes import Answer, Credits, Moment
 from ledger.payments.rows import CURRENCY
 
-NO_NUMBER = "A valid number is required."
-NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?")
-MOST_CENTS = 10**17  # whatever is larger is refused as too large, without ever being computed with
 TO_WITHDRAW = "Send withdrawals to `/api/payments/withdraw/`."
 
 
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("payment_field", "{text}", {"text": text})
-
-
-def cents_of(value: object) -> int:
-    """Read an amount as cents.
-
-    Raises:
-        PydanticCustomError: It is no number, a JSON number with a fraction, or has more than two decimals.
-    """
-    if value is None:
-        raise _wrong("This field is required.")
-    if isinstance(value, float) and math.isfinite(value):
-        raise _wrong('Send amounts as decimal strings, e.g. "25.00".')
-    if isinstance(value, int) and not isinstance(value, bool):
-        return max(-MOST_CENTS, min(value * 100, MOST_CENTS))
-    found = NUMBER.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise _wrong(NO_NUMBER)
-    sign, whole, decimals = found.groups(default="")
-    if len(decimals) > 2:
-        raise _wrong("Ensure that there are no more than 2 decimal places.")
-    digits = whole.lstrip("0")
-    cents = MOST_CENTS if len(digits) > 15 else int(digits or "0") * 100 + int(decimals.ljust(2, "0"))
-    return -cents if sign else cents
+def _to_the_cent(value: object) -> int:
+    return micros_asked(value, decimals=2)
 
 
 def _currency(value: object) -> object:
     if value != CURRENCY:
-        raise _wrong(f'"{str(value)[:20]}" is not a valid choice.')
+        raise wrong(f'"{str(value)[:20]}" is not a valid choice.')
     return value
 
 
 def _type(value: object) -> object:
     if value == "WITHDRAWAL":
-        raise _wrong(TO_WITHDRAW)
+        raise wrong(TO_WITHDRAW)
     if value != "DEPOSIT":
-        raise _wrong(f'"{str(value)[:20]}" is not a valid choice.')
+        raise wrong(f'"{str(value)[:20]}" is not a valid choice.')
     return value
 
 
 AMOUNT_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^\d+(\.\d{1,2})?$"}, {"type": "integer"}], "examples": ["25.00"]}
-Cents = Annotated[
+MoneyAsked = Annotated[
     Any,
-    BeforeValidator(cents_of),
+    BeforeValidator(_to_the_cent),
     WithJsonSchema(AMOUNT_SCHEMA),
     Field(description="A decimal string with at most 2 decimals, or a whole number."),
 ]
@@ -71,7 +43,7 @@ class NewDeposit(BaseModel):
     """What is to be deposited."""
 
     model_config = ConfigDict(extra="forbid")
-    amount: Cents
+    amount: MoneyAsked
     currency: Annotated[str, BeforeValidator(_currency), WithJsonSchema({"const": CURRENCY, "type": "string"})] = CURRENCY
     gateway_id: Text | None = Field(None, description="Name of the gateway to pay with; left out: the default one.")
     type: Annotated[str, BeforeValidator(_type), WithJsonSchema({"const": "DEPOSIT", "type": "string"})] = "DEPOSIT"
@@ -81,7 +53,7 @@ class NewWithdrawal(BaseModel):
     """What is to be withdrawn, and where to."""
 
     model_config = ConfigDict(extra="forbid")
-    amount: Cents
+    amount: MoneyAsked
     destination: Text | None = Field(None, description="Where the operator is to send it, e.g. an IBAN.")
 
 
@@ -111,7 +83,7 @@ class Transactions(Answer):
 
 
 class Processed(Answer):
-    """The event is kept (a real gateway's) or worked at once (that of development); also when it was before."""
+    """The event is kept, to be worked soon, or worked already; also when it was before."""
 
     status: Literal["Transaction Processed", "Received", "Ignored"]
 

@@ -20,7 +20,6 @@ from ledger.payments.gateway import BadEvent, Gateway
 from ledger.payments.mock import MockGateway
 from ledger.payments.rows import Payment
 
-MICROS_PER_CENT = 10_000
 Payer = Annotated[Principal, caller_with("payments:write")]
 Reader = Annotated[Principal, caller_with("wallet:read")]
 Key = Annotated[
@@ -119,13 +118,12 @@ def _refused(detail: str) -> JSONResponse:
     return JSONResponse(Refused(detail=detail, error=detail).model_dump(), 400)
 
 
-def _within(cents: int, least: str, most: str | None) -> int:
-    """Answer micro-credits that are within the bounds.
+def _within(amount: int, least: str, most: str | None) -> int:
+    """Answer an amount that is within the bounds.
 
     Raises:
         InvalidRequest: They are not.
     """
-    amount = cents * MICROS_PER_CENT
     if amount < micros_of(least):
         raise InvalidRequest("amount", f"Ensure this value is greater than or equal to {credits_text(micros_of(least))}.")
     if most is not None and amount > micros_of(most):

@@ -2,11 +2,10 @@
 
 import asyncio
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger.api.payment_shapes import cents_of
+from ledger.api.asked_amounts import micros_asked
 from ledger.errors import GatewayUnavailable
 from ledger.payments.deposits import expire
 from ledger.payments.gateway import Looked
@@ -41,9 +40,7 @@ async def test_a_confirmed_deposit_is_in_the_wallet_with_its_sentence(ledger):
     assert (await transaction(ledger, made["id"]))["status"] == "SUCCESS"
 
 
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
+WRONG_AMOUNTS = [
         (b"{}", REQUIRED), (b'{"amount": null}', REQUIRED), (b'{"amount": ""}', NO_NUMBER), (b'{"amount": "x"}', NO_NUMBER),
         (b'{"amount": true}', NO_NUMBER), (b'{"amount": NaN}', NO_NUMBER), (b'{"amount": 1e999}', NO_NUMBER), (b'{"amount": "NaN"}', NO_NUMBER),
         (b'{"amount": "1e3"}', NO_NUMBER), (b'{"amount": "1_000"}', NO_NUMBER), (b'{"amount": "25,00"}', NO_NUMBER), (b'{"amount": []}', NO_NUMBER),
@@ -51,35 +48,40 @@ async def test_a_confirmed_deposit_is_in_the_wallet_with_its_sentence(ledger):
         (b'{"amount": "25.001"}', DECIMALS), (b'{"amount": "0.99"}', TOO_LITTLE), (b'{"amount": 0}', TOO_LITTLE), (b'{"amount": -25}', TOO_LITTLE),
         (b'{"amount": "-25.00"}', TOO_LITTLE), (b'{"amount": "10000.01"}', TOO_MUCH), (b'{"amount": 100000000000000000000000}', TOO_MUCH),
         (b'{"amount": "' + b"9" * 5000 + b'"}', TOO_MUCH),
-    ],
-)  # fmt: skip
-async def test_each_wrong_amount_has_its_sentence_and_leaves_nothing(ledger, database, body, text):
-    answer = await ledger.http.post(
-        "/api/payments/deposit", content=body, headers=bearer(ledger.key) | {"Content-Type": "application/json"}
-    )
-    assert (answer.status_code, answer.json()["errors"]) == (400, {"amount": [text]})
-    assert rows_of(database, "SELECT count(*) FROM ledger.payment") == [(0,)]
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("more", "field", "text"),
-    [
-        ({"bribe": 1}, "bribe", "Unknown field."),
-        ({"type": "WITHDRAWAL"}, "type", "Send withdrawals to `/api/payments/withdraw/`."),
-        ({"type": "GIFT"}, "type", '"GIFT" is not a valid choice.'),
-        ({"gateway_id": "paypal"}, "gateway_id", '"paypal" is not a valid choice.'),
-        ({"currency": "EUR"}, "currency", '"EUR" is not a valid choice.'),
-    ],
-)
-async def test_other_wrong_fields_are_named(ledger, more, field, text):
-    answer = await deposit(ledger, **more)
-    assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
+async def test_each_wrong_amount_has_its_sentence_and_leaves_nothing(ledger, database):
+    for body, text in WRONG_AMOUNTS:
+        answer = await ledger.http.post(
+            "/api/payments/deposit", content=body, headers=bearer(ledger.key) | {"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["errors"]) == (400, {"amount": [text]})
+        assert rows_of(database, "SELECT count(*) FROM ledger.payment") == [(0,)]
 
 
-@pytest.mark.parametrize("amount", ["1", "1.0", "1.00", "10000.00", "00025.50", 1, 10000], ids=repr)
-async def test_amounts_at_the_bounds_are_taken(ledger, amount):
-    answer = await deposit(ledger, amount)
-    assert (answer.status_code, float(answer.json()["amount"])) == (201, float(amount))
+WRONG_FIELDS = [
+    ({"bribe": 1}, "bribe", "Unknown field."),
+    ({"type": "WITHDRAWAL"}, "type", "Send withdrawals to `/api/payments/withdraw/`."),
+    ({"type": "GIFT"}, "type", '"GIFT" is not a valid choice.'),
+    ({"gateway_id": "paypal"}, "gateway_id", '"paypal" is not a valid choice.'),
+    ({"currency": "EUR"}, "currency", '"EUR" is not a valid choice.'),
+]
+
+
+async def test_other_wrong_fields_are_named(ledger):
+    for more, field, text in WRONG_FIELDS:
+        answer = await deposit(ledger, **more)
+        assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
+
+
+AT_THE_BOUNDS = ["1", "1.0", "1.00", "10000.00", "00025.50", 1, 10000]
+
+
+async def test_amounts_at_the_bounds_are_taken(ledger):
+    for amount in AT_THE_BOUNDS:
+        answer = await deposit(ledger, amount)
+        assert (answer.status_code, float(answer.json()["amount"])) == (201, float(amount))
 
 
 async def test_whatever_is_sent_as_an_amount_is_refused_or_within_the_bounds(ledger, database):
@@ -114,7 +116,7 @@ async def test_whatever_is_sent_as_an_amount_is_refused_or_within_the_bounds(led
 @given(st.integers(-(10**12), 10**12))
 def test_cents_are_read_exactly(cents):
     sign = "-" if cents < 0 else ""
-    assert cents_of(f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}") == cents
+    assert micros_asked(f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}", decimals=2) == cents * 10_000
 
 
 async def test_a_repeat_with_the_same_key_answers_the_same_and_makes_nothing(ledger, idempotency_key):

@@ -25,29 +25,28 @@ async def refused(ledger, database, answer):
     return True
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"secret": OTHER_SECRET}, {"age": timedelta(minutes=6)}, {"age": timedelta(minutes=-6)}],
-    ids=["other secret", "old", "from the future"],
-)
-async def test_an_event_that_is_not_signed_right_is_refused(ledger, database, how):
-    made = (await deposit(ledger)).json()
-    assert await refused(ledger, database, await send(ledger, made, **how))
+SIGNED_WRONG = [{"secret": OTHER_SECRET}, {"age": timedelta(minutes=6)}, {"age": timedelta(minutes=-6)}]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+async def test_an_event_that_is_not_signed_right_is_refused(ledger, database):
+    for how in SIGNED_WRONG:
+        made = (await deposit(ledger)).json()
+        assert await refused(ledger, database, await send(ledger, made, **how))
+
+
+WRONG_HEADERS = [
         {"webhook-signature": None}, {"webhook-id": None}, {"webhook-timestamp": None}, {"webhook-id": "msg_other"}, {"webhook-timestamp": "soon"},
         {"webhook-timestamp": "nan"}, {"webhook-signature": "v1"}, {"webhook-signature": "v1,!"}, {"webhook-signature": "v1,YQ"}, {"webhook-signature": "v2,YQ=="},
-    ],
-)  # fmt: skip
-async def test_headers_that_do_not_fit_are_refused(ledger, database, changes):
-    made = (await deposit(ledger)).json()
-    headers, text = signed(ledger, event_of(made))
-    headers = {name: value for name, value in (headers | changes).items() if value is not None}
-    answer = await ledger.http.post(f"/api/payments/webhook/mock/{made['id']}/", content=text, headers=headers)
-    assert await refused(ledger, database, answer)
+    ]  # fmt: skip
+
+
+async def test_headers_that_do_not_fit_are_refused(ledger, database):
+    for changes in WRONG_HEADERS:
+        made = (await deposit(ledger)).json()
+        headers, text = signed(ledger, event_of(made))
+        headers = {name: value for name, value in (headers | changes).items() if value is not None}
+        answer = await ledger.http.post(f"/api/payments/webhook/mock/{made['id']}/", content=text, headers=headers)
+        assert await refused(ledger, database, answer)
 
 
 async def test_a_changed_body_is_refused(ledger, database):
@@ -58,16 +57,16 @@ async def test_a_changed_body_is_refused(ledger, database):
         assert await refused(ledger, database, answer)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+WRONG_EVENTS = [
         {"amount": "25.01"}, {"amount": "-25.00"}, {"amount": "x"}, {"amount": 25}, {"currency": "EUR"}, {"type": "deposit.doubled"}, {"deposit_id": "dep_x"},
         {"deposit_id": text_of("dep", new_uuid7())}, {"bribe": 1},
-    ],
-)  # fmt: skip
-async def test_a_signed_event_that_does_not_fit_its_deposit_is_refused(ledger, database, changes):
-    made = (await deposit(ledger)).json()
-    assert await refused(ledger, database, await send(ledger, made, changes=changes))
+    ]  # fmt: skip
+
+
+async def test_a_signed_event_that_does_not_fit_its_deposit_is_refused(ledger, database):
+    for changes in WRONG_EVENTS:
+        made = (await deposit(ledger)).json()
+        assert await refused(ledger, database, await send(ledger, made, changes=changes))
 
 
 async def test_an_event_at_another_deposits_address_is_refused(ledger, database):
@@ -188,7 +187,7 @@ async def test_no_transaction_is_open_while_the_gateway_is_asked(ledger, databas
 
     async def look(gateway_id, event):
         seen.append(
-            rows_of(database, "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state ~ '^idle in transaction'")
+            rows_of(database, "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%%'")
         )
         raise GatewayUnavailable("mock")
 

@@ -41,26 +41,29 @@ async def test_neither_welcome_nor_deposited_credits_can_be_withdrawn(ledger, da
     assert (await withdraw(ledger, 2)).status_code == 201
 
 
-@pytest.mark.parametrize("amount", ["999999999999999", 10**30])
-async def test_more_than_anybody_has_is_no_defect(ledger, amount):
-    assert (await withdraw(ledger, amount)).status_code == 402
+HUGE = ["999999999999999", 10**30]
 
 
-@pytest.mark.parametrize(
-    ("body", "field", "text"),
-    [
-        ({}, "amount", "This field is required."),
-        ({"amount": "0.99"}, "amount", "Ensure this value is greater than or equal to 1.00."),
-        ({"amount": "-5"}, "amount", "Ensure this value is greater than or equal to 1.00."),
-        ({"amount": 1.5}, "amount", 'Send amounts as decimal strings, e.g. "25.00".'),
-        ({"amount": "5", "gateway_id": "mock"}, "gateway_id", "Unknown field."),
-    ],
-)
-async def test_wrong_withdrawals_are_400(ledger, body, field, text):
-    from tests.ledger.paying import bearer
+async def test_more_than_anybody_has_is_no_defect(ledger):
+    for amount in HUGE:
+        assert (await withdraw(ledger, amount)).status_code == 402
 
-    answer = await ledger.http.post("/api/payments/withdraw", json=body, headers=bearer(ledger.key))
-    assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
+
+WRONG_WITHDRAWALS = [
+    ({}, "amount", "This field is required."),
+    ({"amount": "0.99"}, "amount", "Ensure this value is greater than or equal to 1.00."),
+    ({"amount": "-5"}, "amount", "Ensure this value is greater than or equal to 1.00."),
+    ({"amount": 1.5}, "amount", 'Send amounts as decimal strings, e.g. "25.00".'),
+    ({"amount": "5", "gateway_id": "mock"}, "gateway_id", "Unknown field."),
+]
+
+
+async def test_wrong_withdrawals_are_400(ledger):
+    for body, field, text in WRONG_WITHDRAWALS:
+        from tests.ledger.paying import bearer
+
+        answer = await ledger.http.post("/api/payments/withdraw", json=body, headers=bearer(ledger.key))
+        assert (answer.status_code, answer.json()["errors"]) == (400, {field: [text]})
 
 
 async def test_twenty_at_once_over_one_balance_take_what_there_is(ledger, database):
@@ -102,7 +105,7 @@ async def test_a_paid_one_is_gone_and_cannot_be_paid_or_refused_again(ledger, da
 
 
 async def test_a_refused_one_comes_back_with_its_reason(ledger, database):
-    _person, text, id_ = await asked(ledger, database)
+    _, text, id_ = await asked(ledger, database)
     operator = await make_person(ledger, database, "op")
     assert (await refuse(ledger.context.payments, id_, operator, "no such account", CLI)).status == "FAILED"
     found = await wallet(ledger)
@@ -119,7 +122,7 @@ async def test_a_refused_one_comes_back_with_its_reason(ledger, database):
 
 
 async def test_paid_and_refused_at_once_end_in_one_way(ledger, database):
-    _, _text, id_ = await asked(ledger, database)
+    _, _, id_ = await asked(ledger, database)
     operator = await make_person(ledger, database, "op")
     payments = ledger.context.payments
     ends = [mark_paid(payments, id_, operator, CLI) if n % 2 else refuse(payments, id_, operator, "no", CLI) for n in range(6)]
