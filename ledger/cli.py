@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -22,9 +24,14 @@ def serve() -> None:
     import uvloop
 
     from ledger.logs import configure
+    from ledger.production import problems_of
     from ledger.serve import serve as run
 
-    settings = _settings()
+    settings = _read_settings()
+    if found := problems_of(settings):
+        lines = "".join(f"\n- {one}" for one in found)
+        _fail(f"GFE_ENV is production, and this is not fit for it:{lines}", "set each for real people, or leave GFE_ENV at `dev`")
+    _require_secrets(settings)
     configure("ledger")
     uvloop.run(run(settings))
 
@@ -39,7 +46,7 @@ def bootstrap(
     from ledger.bootstrap import bootstrap as run
     from ledger.db import DatabaseUnavailable
 
-    settings = _settings()
+    settings = settings_here()
     try:
         done = asyncio.run(run(settings, username))
     except DatabaseUnavailable as failed:
@@ -94,7 +101,7 @@ def reconcile(
     from ledger.db import DatabaseUnavailable
     from ledger.errors import LedgerError
 
-    settings = _settings()
+    settings = settings_here()
     try:
         found = asyncio.run(_reconciled(settings, gateway, days))
     except (LedgerError, DatabaseUnavailable) as failed:
@@ -127,36 +134,48 @@ async def _reconciled(settings: "LedgerSettings", gateway: str, days: int) -> "l
         await context.aclose()
 
 
+def _home() -> Path:
+    return Path(os.environ.get("GFE_HOME") or Path.home() / ".local" / "share" / "gfe").expanduser()
+
+
 def _database_url() -> str:
     """The ledger's login: by GFE_SECRETS_DIR, or that of the installation in GFE_HOME."""
-    import os
-    from pathlib import Path
-
-    home = Path(os.environ.get("GFE_HOME") or Path.home() / ".local" / "share" / "gfe").expanduser()
-    folder = Path(os.environ.get("GFE_SECRETS_DIR") or home / "secrets")
+    folder = Path(os.environ.get("GFE_SECRETS_DIR") or _home() / "secrets")
     try:
         return (folder / "ledger_database_url").read_text().strip()
     except OSError:
         _fail(f"there is no ledger below {folder}", "`gfe up` starts one; GFE_HOME names another installation")
 
 
-def _settings() -> "LedgerSettings":
-    """Read the settings; a wrong one is a line, not a traceback."""
+def settings_here() -> "LedgerSettings":
+    """Read the settings of the environment, or else of the installation in GFE_HOME; a wrong one is a line, not a traceback."""
+    settings = _read_settings()
+    _require_secrets(settings)
+    return settings
+
+
+def _read_settings() -> "LedgerSettings":
     from pydantic import ValidationError
 
     from ledger.settings import LedgerSettings
 
+    os.environ.setdefault("GFE_SECRETS_DIR", str(_home() / "secrets"))
+    os.environ.setdefault("GFE_LEDGER_SOCKET", str(_home() / "run" / "ledger" / "internal.sock"))
     try:
-        settings = LedgerSettings()
-        of_gateways = STRIPE_SECRETS if "stripe" in settings.gateway_names else ()
+        return LedgerSettings()
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False, include_input=False)[0]
+        name = f"GFE_{str(first['loc'][0]).upper()}: " if first["loc"] else ""
+        _fail(f"{name}{first['msg']}", "docs/reference/settings.md tells what each setting means")
+
+
+def _require_secrets(settings: "LedgerSettings") -> None:
+    of_gateways = STRIPE_SECRETS if "stripe" in settings.gateway_names else ()
+    try:
         for name in (*NEEDED_SECRETS, *of_gateways):
             settings.secret(name)
     except OSError as missing:
         _fail(f"{missing.filename}: {missing.strerror}", "GFE_SECRETS_DIR names the folder of secrets; `gfe up` makes them")
-    except ValidationError as wrong:
-        first = wrong.errors(include_url=False, include_input=False)[0]
-        _fail(f"GFE_{str(first['loc'][0]).upper()}: {first['msg']}", "`gfe up` sets what the ledger needs")
-    return settings
 
 
 def _fail(what: str, hint: str) -> NoReturn:

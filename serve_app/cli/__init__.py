@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("serve_app.cli.doctor:doctor", "Check this machine, with what mends each finding."),
     "db": ("serve_app.cli.db:app", "Bring the database to the newest shape."),
     "ledger": ("ledger.cli:app", "Run the ledger, prove its books."),
+    "admin": ("ledger.admin_cli:app", "For operators: people, money, prices, keys of tokens."),
     "dev": ("serve_app.cli.dev:app", "For development: mail, payments without money."),
 }
 

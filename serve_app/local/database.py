@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -147,6 +147,14 @@ def _create_roles(admin: psycopg.Connection, logins: dict[str, str]) -> None:
         admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}, {}").format(database, sql.Identifier(login), sql.Identifier(owner)))
         admin.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(sql.Identifier(schema), sql.Identifier(owner)))
         admin.execute(sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").format(sql.Identifier(owner)))
+
+
+def create_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
+    """Create the roles and the rights of a new database, before something is restored into it. The schemas come with what is restored."""
+    with _locked(admin_url) as admin:
+        _create_roles(admin, {login: passwords[login] for _, _, login in SCHEMAS})
+        for schema, _, _ in SCHEMAS:
+            admin.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
 
 
 def _scram(admin: psycopg.Connection, login: str, password: str) -> str:
