@@ -82,6 +82,8 @@ def _describe_400(app: FastAPI) -> None:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LedgerError | DatabaseUnavailable)
+    context: LedgerContext = request.app.state.context
+    context.metrics.refusals.labels(error.code if isinstance(error, LedgerError) else "database_unavailable").inc()
     return problem_of(error)
 
 

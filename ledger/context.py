@@ -19,6 +19,7 @@ from ledger.identity.sessions import Sessions
 from ledger.identity.sign_in import Gifts, SignIn
 from ledger.identity.signing_keys import SigningKeys
 from ledger.identity.totp import TotpBox
+from ledger.metrics import Metrics
 from ledger.money.accounts import AccountIds
 from ledger.money.earnings import Earnings
 from ledger.money.holds import Holds
@@ -41,6 +42,7 @@ class LedgerContext:
     settings: LedgerSettings
     database: Database
     writer: Writer
+    metrics: Metrics
     keys: KeyRing
     services: ServiceVerifier
     signing_keys: SigningKeys
@@ -64,7 +66,8 @@ class LedgerContext:
     def of_settings(cls, settings: LedgerSettings) -> "LedgerContext":
         """Build the context; nothing connects yet."""
         database = Database(settings.database_url, name="gfe_ledger", size=READERS)
-        writer = Writer(settings.database_url)
+        metrics = Metrics()
+        writer = Writer(settings.database_url, observe=metrics.batch.observe)
         ids = AccountIds(database)
         pepper = bytes.fromhex(settings.secret("api_key_pepper"))
         keys, signing_keys, limits = KeyRing(database, pepper), SigningKeys(settings.secrets_dir, settings.public_url), Limits(database)
@@ -77,6 +80,7 @@ class LedgerContext:
             settings=settings,
             database=database,
             writer=writer,
+            metrics=metrics,
             keys=keys,
             services=ServiceVerifier.of_folder(settings.secrets_dir),
             signing_keys=signing_keys,

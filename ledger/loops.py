@@ -1,12 +1,17 @@
 """What the ledger does by itself: expire holds, note which keys were used, forget old nonces and old news, make the settings' price the default one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from ledger import audit_log, metrics, replies
 from ledger.context import LedgerContext
 from ledger.db import Connection, DatabaseUnavailable
+from ledger.identity import limits, mail_codes, sessions
+from ledger.identity.limits import take_turn
+from ledger.money.audit import Finding, audit_at
+from ledger.money.incremental_audit import audit_new
 from ledger.money.prices import set_default_price
 from ledger.money.settling import EXPIRY_BATCH
 from ledger.payments.deposits import expire
@@ -18,6 +23,11 @@ NONCES_EVERY_S = 60.0
 FEED_EVERY_S = 3600.0
 PRICE_EVERY_S = 1.0
 RELEASE_EVERY_S = 10.0
+AUDIT_EVERY_S = 60.0
+FULL_AUDIT_LOOK_S = 600.0
+FULL_AUDIT_EVERY_S = 24 * 3600.0
+LOOK_EVERY_S = 5.0
+CLEAN_UP_EVERY_S = 3600.0
 INBOX_EVERY_S = 1.0
 DEPOSITS_EVERY_S = 30.0
 log = structlog.get_logger()
@@ -33,6 +43,10 @@ def loops(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(lambda: work_inbox(context.payments), INBOX_EVERY_S),
         repeat(lambda: expire_deposits(context), DEPOSITS_EVERY_S),
         repeat(context.earnings.release, RELEASE_EVERY_S),
+        repeat(lambda: audit_new_entries(context), AUDIT_EVERY_S),
+        repeat(lambda: audit_everything(context), FULL_AUDIT_LOOK_S),
+        repeat(lambda: look(context), LOOK_EVERY_S),
+        repeat(lambda: clean_up(context), CLEAN_UP_EVERY_S),
         keep_price(context),
     ]
 
@@ -75,3 +89,40 @@ async def keep_price(context: LedgerContext) -> None:
             return
         except DatabaseUnavailable:
             await asyncio.sleep(PRICE_EVERY_S)
+
+
+async def audit_new_entries(context: LedgerContext) -> None:
+    """Check what was posted since the last time; one process at a time."""
+    findings = await context.database.run(audit_new)
+    if findings is not None:
+        _note(context, "incremental", findings)
+
+
+async def audit_everything(context: LedgerContext) -> None:
+    """Check every rule from the first entry on, once a day, by whichever process gets the day's turn."""
+    if await context.database.run(lambda connection: take_turn(connection, "full audit", FULL_AUDIT_EVERY_S)):
+        _note(context, "full", await asyncio.to_thread(audit_at, context.settings.database_url))
+
+
+def _note(context: LedgerContext, name: str, findings: Sequence[Finding]) -> None:
+    broken = [found for found in findings if not found.is_held]
+    context.metrics.note_audit(name, len(broken))
+    for found in broken:
+        log.error("books_violated", audit=name, rule=found.rule, rows=[list(map(str, row)) for row in found.violations[:3]])
+
+
+async def look(context: LedgerContext) -> None:
+    """Look up what the metrics show."""
+    context.metrics.note_look(await context.database.run(metrics.look))
+
+
+async def clean_up(context: LedgerContext) -> None:
+    """Forget what has expired, and seal the audit log."""
+
+    async def work(connection: Connection) -> None:
+        for forget in (sessions.clean_up, mail_codes.clean_up, limits.clean_up, replies.clean_up):
+            await forget(connection)
+        while await audit_log.seal(connection) == audit_log.BLOCK:
+            pass
+
+    await context.database.run(work)

@@ -64,3 +64,8 @@ async def keep(connection: Connection, request: Request, reply: Reply) -> None:
         "INSERT INTO ledger.answered (person_id, route, key, digest, status, body) VALUES (%s, %s, %s, %s, %s, %s)",
         [request.person, request.route, request.key, request.digest, reply.status, Jsonb(reply.body)],
     )
+
+
+async def clean_up(connection: Connection) -> None:
+    """Forget answers that are older than `KEPT_DAYS`."""
+    await connection.execute("DELETE FROM ledger.answered WHERE created_at < clock_timestamp() - make_interval(days => %s)", [KEPT_DAYS])

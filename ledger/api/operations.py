@@ -36,6 +36,9 @@ async def operations(request: Request) -> Response:
     except InvalidRequest as refused:
         return problem(413 if refused.param == "body" else 400, "Invalid request", str(refused), refused.code)
     answers = await answer_all(context, service, batch)
+    for answer in answers:
+        if isinstance(answer, LedgerError):
+            context.metrics.refusals.labels(answer.code).inc()
     body = wire.Answers.model_construct(answers=tuple(map(_as_answer, answers))).model_dump_json()
     return Response(body, media_type="application/json")
 

@@ -8,13 +8,16 @@ from typing import Annotated
 
 import aiohttp
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import HTMLResponse, Response
 
-from ledger.api.callers import Context
+from ledger.api.callers import Context, address_of
 from ledger.api.wallet import health
+from ledger.errors import NotFound
 
 LOOK_LIMIT_S = 1.0
 CACHE_S = 2.0
+LOCAL = frozenset({"127.0.0.1", "::1/128", "::/64"})
 STYLE = (
     "body{font:16px/1.6 system-ui,sans-serif;background:#0b0a16;color:#f3f1fb;max-width:44rem;margin:3rem auto;padding:0 1rem}"
     "a{color:#a094ff}h1{color:#f3cf70}code{background:#1e1b36;padding:.15em .4em;border-radius:4px}.ok{color:#45d98a}.bad{color:#ff8080}"
@@ -73,6 +76,14 @@ async def root(context: Context, job_apis: Annotated[JobApis, Depends(_job_apis)
         f'<li>Cluster: <a href="{dashboard}">Ray dashboard</a></li></ul>'
         "<p>On this machine <code>gfe status</code> tells the state of every part, <code>gfe wallet</code> your balance.</p>",
     )
+
+
+@router.get("/metrics")
+async def metrics(request: Request, context: Context) -> Response:
+    """Metrics for Prometheus; answered to this machine alone, and not through a proxy."""
+    if address_of(request) not in LOCAL or "x-forwarded-for" in request.headers:
+        raise NotFound("Page", "/metrics")
+    return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/reference")

@@ -137,3 +137,15 @@ class Limits:
             await connection.execute("DELETE FROM ledger.throttle WHERE subject = ANY (%s)", [list(subjects)])
 
         await self._database.run(work)
+
+
+async def take_turn(connection: Connection, name: str, every_s: float) -> bool:
+    """Tell whether it is this caller's turn to do what happens once in so many seconds over all processes."""
+    granted = await take(connection, {Bucket(f"turn:{name}", 1, every_s): 1})
+    return granted[f"turn:{name}"].count == 1
+
+
+async def clean_up(connection: Connection) -> None:
+    """Forget buckets that are full again and throttles that are over."""
+    await connection.execute("DELETE FROM ledger.bucket WHERE at < clock_timestamp() - interval '2 days'")
+    await connection.execute("DELETE FROM ledger.throttle WHERE at < clock_timestamp() - interval '1 day'")

@@ -11,7 +11,7 @@ import re
 import uuid
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -251,9 +251,10 @@ class _Waiting:
 class _Lane:
     """One connection with one batch in flight; what arrives meanwhile makes the next."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, observe: Callable[[float], None]) -> None:
         self._url = url
         self._name = name
+        self._observe = observe
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
@@ -323,6 +324,7 @@ class _Lane:
         else:
             self.batches += 1
             self.operations += len(batch)
+            self._observe(len(batch))
             for one, status in zip(batch, statuses, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(status)
@@ -370,9 +372,9 @@ class Writer:
     one lane's commit reaches the disk the other works, and neither waits for the other's locks for long.
     """
 
-    def __init__(self, url: str, *, name: str = "gfe_ledger_writer") -> None:
-        self._holds = _Lane(url, f"{name}_holds")
-        self._posts = _Lane(url, f"{name}_posts")
+    def __init__(self, url: str, *, name: str = "gfe_ledger_writer", observe: Callable[[float], None] = lambda _: None) -> None:
+        self._holds = _Lane(url, f"{name}_holds", observe)
+        self._posts = _Lane(url, f"{name}_posts", observe)
 
     @property
     def batches(self) -> int:

@@ -1,0 +1,70 @@
+"""What Prometheus sees of the ledger. Figures of the database are looked up by a loop, so that a scrape never waits for it."""
+
+import time
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ledger.db import Connection
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Figures of the database at one moment."""
+
+    open_holds: int
+    oldest_hold_s: float
+    waiting_events: int
+    oldest_event_s: float
+    pending_withdrawals: int
+    clearing_micros: int
+
+
+class Metrics:
+    """The service's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.refusals = Counter("gfe_ledger_refusals", "Requests and operations refused, by code.", ["code"], registry=r)
+        self.batch = Histogram("gfe_ledger_writer_batch_size", "Operations per batch of the writer.", registry=r, buckets=BUCKETS)
+        self.open_holds = Gauge("gfe_ledger_open_holds", "Holds that are open.", registry=r)
+        self.oldest_hold = Gauge("gfe_ledger_oldest_hold_seconds", "Age of the oldest open hold.", registry=r)
+        self.waiting_events = Gauge("gfe_ledger_payment_events_waiting", "Events of payment gateways that wait to be worked.", registry=r)
+        self.oldest_event = Gauge("gfe_ledger_oldest_payment_event_seconds", "Age of the oldest of them.", registry=r)
+        self.withdrawals = Gauge("gfe_ledger_withdrawals_pending", "Withdrawals that wait for an operator.", registry=r)
+        self.clearing = Gauge("gfe_ledger_clearing_micros", "Micro-credits on clearing accounts; they must return to zero.", registry=r)
+        self.violations = Gauge(
+            "gfe_ledger_audit_violations", "Rules of the books that the last audit found broken.", ["audit"], registry=r
+        )
+        self.audited_at = Gauge("gfe_ledger_audit_timestamp_seconds", "When the last audit ended.", ["audit"], registry=r)
+
+    def note_audit(self, name: str, violations: int) -> None:
+        """Note how an audit ended."""
+        self.violations.labels(name).set(violations)
+        self.audited_at.labels(name).set(time.time())
+
+    def note_look(self, looked: Looked) -> None:
+        """Note figures of the database."""
+        self.open_holds.set(looked.open_holds)
+        self.oldest_hold.set(looked.oldest_hold_s)
+        self.waiting_events.set(looked.waiting_events)
+        self.oldest_event.set(looked.oldest_event_s)
+        self.withdrawals.set(looked.pending_withdrawals)
+        self.clearing.set(looked.clearing_micros)
+
+
+async def look(connection: Connection) -> Looked:
+    """Look the figures up, in one statement."""
+    cursor = await connection.execute(
+        "SELECT (SELECT count(*) FROM ledger.hold), (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8 FROM ledger.hold), "
+        "(SELECT count(*) FROM ledger.payment_event WHERE worked_at IS NULL), "
+        "(SELECT coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float8 FROM ledger.payment_event WHERE worked_at IS NULL), "
+        "(SELECT count(*) FROM ledger.payment WHERE status = 'PENDING' AND kind = 'WITHDRAWAL'), "
+        "(SELECT coalesce(sum(posted), 0)::bigint FROM ledger.account WHERE address LIKE 'clearing:%')"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return Looked(*row)
