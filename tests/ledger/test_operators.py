@@ -126,7 +126,10 @@ async def test_a_price_counts_for_new_holds_and_open_ones_keep_theirs(ledger):
     assert (listed["default"]["job"], listed["models"]["big"]["completion_per_million"]) == ("1.00", "1000.00")
     quoted = await ledger.http.post("/api/payments/quote/", json={"model": "big", "max_tokens": 1000})
     assert quoted.json()["amount"] == "3.00"
-    assert (placed.held, (await ledger.client.place_hold(ledger.hold(key=ada.tokens["access"], model="big"))).price.flat) == (1_000_000, 2_000_000)
+    assert (placed.held, (await ledger.client.place_hold(ledger.hold(key=ada.tokens["access"], model="big"))).price.flat) == (
+        1_000_000,
+        2_000_000,
+    )
 
 
 async def test_an_open_hold_is_listed_and_voided(ledger):
@@ -140,7 +143,7 @@ async def test_an_open_hold_is_listed_and_voided(ledger):
 
 
 async def test_every_step_is_in_the_audit_log_and_its_chain_shows_a_change(ledger, database):
-    ada, olga = await somebody(ledger), await operator(ledger)
+    _ada, olga = await somebody(ledger), await operator(ledger)
     await olga.post("/api/admin/corrections/", {"user": await user_of(ledger, "ada"), "amount": "1", "reason": "our fault"})
     rows = (await olga.get("/api/admin/audit-log/", params={"limit": 100, "verify": True})).json()
     assert rows["broken_at"] is None
@@ -151,7 +154,9 @@ async def test_every_step_is_in_the_audit_log_and_its_chain_shows_a_change(ledge
     assert PASSWORD not in str(rows)
     from ledger import audit_log
 
-    rows_of(database, "ALTER TABLE ledger.audit_log DISABLE TRIGGER append_only; UPDATE ledger.audit_log SET at = at - interval '2 minutes'")
+    rows_of(
+        database, "ALTER TABLE ledger.audit_log DISABLE TRIGGER append_only; UPDATE ledger.audit_log SET at = at - interval '2 minutes'"
+    )
     assert await ledger.context.database.run(audit_log.seal) == len(rows["results"])
     assert await ledger.context.database.run(audit_log.verify) is None
     rows_of(database, "UPDATE ledger.audit_log SET detail = '{}' WHERE action = 'correction.proposed'")
@@ -166,5 +171,3 @@ async def test_the_books_can_be_proven_by_an_operator(ledger):
     found = (await olga.get("/api/admin/audit/")).json()
     assert found["held"] is True
     assert len(found["rules"]) > 8
-
-
