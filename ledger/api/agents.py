@@ -34,7 +34,9 @@ from ledger.ids import text_of
 router = APIRouter(prefix="/api/core", redirect_slashes=False)
 Reader = Annotated[Any, caller_with("nodes:read")]
 Owner = Annotated[Any, caller_with("nodes:write")]
-REFUSED = {status: REFUSALS[status] for status in (400, 401, 503)}  # of routes that agents call: no scopes there
+REFUSED: dict[int | str, dict[str, Any]] = {
+    status: REFUSALS[status] for status in (400, 401, 503)
+}  # of routes that agents call: no scopes there
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "unknown"}}
 MESSAGE = "Copy this code now: it is shown once, works once, and expires in 10 minutes."
 
