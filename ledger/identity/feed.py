@@ -31,7 +31,7 @@ _STATE: dict[Kind, str] = {
 }
 
 
-async def tell(connection: Connection, kind: Kind, subject: str, **detail: Any) -> int:
+async def tell(connection: Connection, kind: Kind, subject: str, /, **detail: Any) -> int:
     """Add an entry, last in the transaction of the change that it tells of; answer its number."""
     cursor = await connection.execute("SELECT ledger.tell(%s, %s, %s)", [kind, subject, Jsonb(detail)])
     row = await cursor.fetchone()
@@ -69,16 +69,15 @@ class Feed:
         if after is None:
             return await self._database.run(_state)
 
-        async def query(connection: Connection) -> FeedPage | None:
+        async def query(connection: Connection) -> FeedPage:
             rows = await (await connection.execute(_PAGE, [after, limit])).fetchall()
             first, last = rows[0][:2]
             if not first - 1 <= after <= last:  # cleaned up since, or from before a backup was restored
-                return None
+                return await _state(connection)
             entries = tuple(FeedEntry(*row[2:]) for row in rows if row[2] is not None)
             return FeedPage(entries[-1].seq if entries else after, False, entries)
 
-        page = await self._database.run(query)
-        return page if page is not None else await self._database.run(_state)
+        return await self._database.run(query)
 
     async def clean(self) -> int:
         """Forget entries older than `KEPT_DAYS`; the last one stays, for it holds the number. Answer how many went.

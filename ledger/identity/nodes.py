@@ -5,7 +5,7 @@ Every query of an owner names the owner: another's node is as unknown as none. W
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -71,19 +71,18 @@ class Nodes:
             InvalidRequest: The node is revoked or banned, so it can be neither paused nor resumed.
             DatabaseUnavailable: Whether it took effect is unknown.
         """
+        _check(id_)
 
         async def work(connection: Connection) -> Node:
             node = await _locked(connection, person, id_)
             if state is not None and node.state not in ("active", "paused"):
                 raise InvalidRequest("state", f"This node is {node.state}; it can be neither paused nor resumed.")
-            cursor = await connection.execute(
-                "UPDATE ledger.node SET name = coalesce(%s, name), state = coalesce(%s, state), changed_at = clock_timestamp() "  # noqa: S608
-                f"WHERE id = %s AND person_id = %s RETURNING {_COLUMNS}",
+            await connection.execute(
+                "UPDATE ledger.node SET name = coalesce(%s, name), state = coalesce(%s, state), changed_at = clock_timestamp() "
+                "WHERE id = %s AND person_id = %s",
                 [name, state, id_, person],
             )
-            row = await cursor.fetchone()
-            assert row is not None
-            after = Node(*row)
+            after = replace(node, name=name or node.name, state=state or node.state)
             if after.name != node.name:
                 await note(connection, origin, "node.rename", id_, name=after.name)
             if after.state != node.state:
@@ -101,6 +100,7 @@ class Nodes:
             InvalidRequest: The node is banned: leaving does not end a ban.
             DatabaseUnavailable: Whether it took effect is unknown.
         """
+        _check(id_)
 
         async def work(connection: Connection) -> None:
             # Codes before the node, as enrolling locks them: two who lock in one order never wait for each other.
@@ -117,6 +117,12 @@ class Nodes:
                 await tell_node(connection, id_)
 
         await self._database.transact(work)
+
+
+def _check(id_: str) -> None:
+    """Refuse what PostgreSQL could not even be asked for."""
+    if "\0" in id_:
+        raise NotFound("Node", id_)
 
 
 async def _locked(connection: Connection, person: uuid.UUID, id_: str, *, is_deregistered_fine: bool = False) -> Node:
