@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 
 LOAD_LIMIT_S = 120.0
+SETTLE_LIMIT_S = 1.0
 BATCH_TOKENS = 512
 NEEDED_CPU_FLAGS = ("avx2", "fma", "f16c", "bmi2")
 PR_SET_PDEATHSIG = 1
@@ -48,6 +49,11 @@ class Child:
     def is_alive(self) -> bool:
         """Whether the process still runs."""
         return self.process.returncode is None
+
+    async def settle(self) -> None:
+        """Wait a moment for the end of a process whose connections have told of it already."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), SETTLE_LIMIT_S)
 
     async def stop(self) -> None:
         """End the process."""

@@ -196,6 +196,7 @@ class Front:
                     raise _refusal(answer.status, said)
                 return said
         except (aiohttp.ClientError, ValueError) as broken:
+            await loaded.child.settle()  # so that the next request finds it dead, and loads it anew
             raise ChildFailed(DIED) from broken
 
     async def events(self, loaded: Loaded, path: str, body: Json) -> AsyncIterator[Json]:
@@ -216,6 +217,7 @@ class Front:
                     elif line.startswith(b"error: "):
                         raise _refusal(500, json.loads(line[7:]))
         except (aiohttp.ClientError, ValueError) as broken:
+            await loaded.child.settle()  # so that the next request finds it dead, and loads it anew
             raise ChildFailed(DIED) from broken
 
     async def count(self, loaded: Loaded, text: str, *, add_special: bool = False) -> int:
