@@ -269,32 +269,48 @@ async def measure_kernel(ground: Ground, market: Market, *, seconds: float, in_f
 
 
 @contextlib.contextmanager
-def running_ledger(ground: Ground) -> Iterator[tuple[LedgerClient, str, subprocess.Popen[bytes]]]:
-    """Run the ledger's own process over the server; answer a client of its socket, a consumer's key, the process."""
+def ledger_secrets(ground: Ground) -> Iterator[Path]:
+    """Make the secrets of a ledger over the server, and a first consumer with a key (`first_api_key`)."""
     folder = Path(tempfile.mkdtemp(prefix="gfe-bench-"))
-    secrets.make_all(folder)
-    secrets.overwrite(folder / "ledger_database_url", ground.ledger_url)
-    environment = {
-        **os.environ, "GFE_SECRETS_DIR": str(folder), "GFE_LEDGER_SOCKET": str(folder / "s" / "internal.sock"), "GFE_LEDGER_PORT": str(HTTP_PORT),
-        "GFE_NODE_ID": "node_bench", "GFE_WELCOME_CREDITS": "1000000000.00", "GFE_OPEN_JOBS": "100000",
-    }  # fmt: skip
-    subprocess.run([sys.executable, "-m", "ledger.cli", "bootstrap"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    process = subprocess.Popen([sys.executable, "-m", "ledger.cli", "serve"], env=environment, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 20
-    while not (folder / "s" / "internal.sock").exists():
-        assert time.monotonic() < until, "the ledger did not start"
-        time.sleep(0.05)
-    tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
     try:
-        yield (
-            LedgerClient(folder / "s" / "internal.sock", lambda: tokens.mint("ledger-internal")),
-            (folder / "first_api_key").read_text(),
-            process,
-        )
+        secrets.make_all(folder)
+        secrets.overwrite(folder / "ledger_database_url", ground.ledger_url)
+        subprocess.run([sys.executable, "-m", "ledger.cli", "bootstrap"], env=_settings(folder, 0), check=True, stdout=subprocess.DEVNULL)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _settings(folder: Path, number: int) -> dict[str, str]:
+    return {
+        **os.environ, "GFE_SECRETS_DIR": str(folder), "GFE_LEDGER_SOCKET": str(folder / f"s{number}" / "internal.sock"),
+        "GFE_LEDGER_PORT": str(HTTP_PORT + number), "GFE_NODE_ID": "node_bench", "GFE_WELCOME_CREDITS": "1000000000.00",
+        "GFE_OPEN_JOBS": "100000", "GFE_SUBMITS_PER_MINUTE": "1000000",
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def ledger_process(folder: Path, number: int = 0) -> Iterator[tuple[LedgerClient, subprocess.Popen[bytes]]]:
+    """Run one of the ledger's own processes; answer a client of its socket, and the process."""
+    socket = folder / f"s{number}" / "internal.sock"
+    process = subprocess.Popen([sys.executable, "-m", "ledger.cli", "serve"], env=_settings(folder, number), stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 20
+        while not socket.exists():
+            assert time.monotonic() < until, "the ledger did not start"
+            time.sleep(0.05)
+        tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
+        yield LedgerClient(socket, lambda: tokens.mint("ledger-internal")), process
     finally:
         process.terminate()
         process.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_ledger(ground: Ground) -> Iterator[tuple[LedgerClient, str, subprocess.Popen[bytes]]]:
+    """Run a ledger over the server; answer a client of its socket, a consumer's key, the process."""
+    with ledger_secrets(ground) as folder, ledger_process(folder) as (client, process):
+        yield client, (folder / "first_api_key").read_text(), process
 
 
 async def measure_http(
