@@ -113,11 +113,14 @@ async def ledger_with(database):
     """Start ledgers with settings of the test's choice."""
     stops, folders = [], []
 
-    async def start(**settings):
+    async def start(*, beside=None, **settings):
+        """Start one; `beside` another it shares that one's secrets, as processes of one installation do."""
         from tests.running_ledger import start_ledger
 
-        folders.append(Path(tempfile.mkdtemp(prefix="gfe-")))
-        running, stop = await start_ledger(database, folders[-1], **settings)
+        if beside is None:
+            folders.append(Path(tempfile.mkdtemp(prefix="gfe-")))
+        folder = beside.folder if beside else folders[-1]
+        running, stop = await start_ledger(database, folder, socket=f"s{len(stops) or ''}", **settings)
         stops.append(stop)
         return running
 

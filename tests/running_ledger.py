@@ -28,17 +28,17 @@ class RunningLedger:
         return PlaceHold(**(fields | changes))
 
 
-async def start_ledger(database, folder, **settings):
+async def start_ledger(database, folder, *, socket="s", **settings):
     """Start a ledger with these settings; answers it and what stops it."""
     made.make_all(folder)
     made.overwrite(folder / "ledger_database_url", database.ledger_url)
     chosen = LedgerSettings(
-        secrets_dir=folder, ledger_socket=folder / "s" / "internal.sock", node_id="node_local", mail_dir=folder / "mail", **settings
+        secrets_dir=folder, ledger_socket=folder / socket / "internal.sock", node_id="node_local", mail_dir=folder / "mail", **settings
     )
     await bootstrap(chosen, "first")
     context = LedgerContext.of_settings(chosen)
     context.writer.start()
-    (folder / "s").mkdir(exist_ok=True)
+    (folder / socket).mkdir(exist_ok=True)
     server = uvicorn.Server(uvicorn.Config(create_internal_app(context), uds=str(chosen.ledger_socket), log_config=None, lifespan="off"))
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server._serve())
