@@ -17,4 +17,4 @@ def test_the_kernel_and_its_model_never_differ(database):
         run_state_machine_as_test(machine_over(books), settings=settings.get_profile("ledger_proof"))
     finally:
         books.close()
-    assert books.steps > 60
+    assert books.steps > 60, books.steps
