@@ -5,6 +5,7 @@ Started by `torture.py`, killed and started again at any moment.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -129,10 +130,8 @@ class Client:
         database = self._market["database"]
         settling = Settling(database, self._writer, AccountIds(database), nobody, fee_percent=0)
         while time.time() < self._until:
-            try:
+            with contextlib.suppress(DatabaseUnavailable):
                 await settling.expire()
-            except DatabaseUnavailable:
-                pass
             await asyncio.sleep(SWEEP_EVERY_S)
 
 
