@@ -221,11 +221,14 @@ class KernelMachine(RuleBasedStateMachine):
     @rule(n=index)
     @precondition(has_sent_holds)
     def place_others_with_a_used_id(self, n):
-        """Whatever is different makes it another hold; one call each."""
-        hold = self.sent_holds[n % len(self.sent_holds)]
+        self.send_others_of_hold(self.sent_holds[n % len(self.sent_holds)])
+
+    def send_others_of_hold(self, hold: Hold) -> None:
+        """Whatever is different makes it another hold; one call each. The pockets swapped leave the column of amounts as it is."""
+        swapped = hold.lines[1::-1] + hold.lines[2:]
         fixed = tuple((account, (amount or 0) + 1) for account, amount in hold.lines)
         for other in (
-            {"amount": hold.amount + 1}, {"lines": hold.lines[::-1]}, {"lines": fixed}, {"meta": {"model": "other"}}, {"compared_by": "somebody else"},
+            {"amount": hold.amount + 1}, {"lines": swapped}, {"lines": fixed}, {"meta": {"model": "other"}}, {"compared_by": "somebody else"},
         ):  # fmt: skip
             self.do(dataclasses.replace(hold, **other))
 
@@ -268,8 +271,10 @@ class KernelMachine(RuleBasedStateMachine):
 
     @rule(n=index)
     def post_others_with_a_used_id(self, n):
+        self.send_others_of_post(self.sent_posts[n % len(self.sent_posts)])
+
+    def send_others_of_post(self, post: Post) -> None:
         """Whatever is different makes it another post; one call each."""
-        post = self.sent_posts[n % len(self.sent_posts)]
         doubled = tuple((account, 2 * amount) for account, amount in post.legs)
         swapped = tuple((other, amount) for (other, _), (_, amount) in zip(post.legs[::-1], post.legs, strict=True))
         for other in (
@@ -380,6 +385,7 @@ class KernelMachine(RuleBasedStateMachine):
         refused = self.hold(10, slots=self.room("slots") + 1), self.hold(10, budget=budget + 1), self.hold(everything + 1)
         placed = self.hold(everything, budget=budget, slots=1)
         self.do(*refused, placed, self.hold(1))
+        self.send_others_of_hold(placed)
         taken = dict(self.model.holds[placed.id].takes)[self.ids["paid"]]
         for legs in (
             self.legs(paid=-taken - 1, pending=taken + 1), self.legs(stranger=-1, pending=1), self.legs(paid=-1, pending=1, slots=1, issuer=-1),
@@ -390,7 +396,8 @@ class KernelMachine(RuleBasedStateMachine):
         captured = self.charge(placed.id, 100)
         self.do(captured)
         self.do(captured, placed)
-        self.do(dataclasses.replace(placed, amount=placed.amount + 1), dataclasses.replace(captured, legs=captured.legs[:1]))
+        self.send_others_of_hold(placed)
+        self.send_others_of_post(captured)
 
     @rule(
         promo=st.integers(1, 150),
