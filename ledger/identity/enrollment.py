@@ -1,6 +1,6 @@
 """How an edge node comes to be ours: a one-time code of its owner, a key made on the machine, then a signed nonce for each short token.
 
-Locks are taken in one order everywhere: person, enrollment, node, feed.
+Whatever changes codes or nodes locks their owner first: two changes of one account never wait for each other crosswise.
 """
 
 import secrets
@@ -86,7 +86,7 @@ class Applicant:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """A code as stored, locked."""
+    """A code as stored, its owner locked."""
 
     id: uuid.UUID
     person: uuid.UUID
@@ -147,7 +147,7 @@ class Enrollment:
 
     async def _require_room(self, connection: Connection, person: uuid.UUID) -> None:
         """Lock the person, then count: of those who ask at once each sees what the one before made."""
-        await connection.execute("SELECT 1 FROM ledger.person WHERE id = %s FOR NO KEY UPDATE", [person])
+        await nodes.lock_owner(connection, person)
         cursor = await connection.execute(
             "SELECT count(*) FROM ledger.enrollment WHERE person_id = %s AND revoked_at IS NULL "
             "AND (used_at IS NOT NULL OR expires_at > clock_timestamp())",
@@ -190,6 +190,7 @@ class Enrollment:
             raise NoSuchAgentToken(id_) from None
 
         async def work(connection: Connection) -> None:
+            await nodes.lock_owner(connection, person)
             cursor = await connection.execute(
                 "UPDATE ledger.enrollment SET revoked_at = clock_timestamp() WHERE id = %s AND person_id = %s AND revoked_at IS NULL "
                 "RETURNING node_id, used_at IS NOT NULL",
@@ -245,11 +246,16 @@ class Enrollment:
             raise KeyInUse from taken
 
     async def _locked(self, connection: Connection, code: str) -> _Code:
+        mac = proofs.code_mac(self._pepper, code)
+        found = await (await connection.execute("SELECT person_id FROM ledger.enrollment WHERE mac = %s", [mac])).fetchone()
+        if found is None:
+            raise EnrollCodeInvalid
+        await nodes.lock_owner(connection, found[0])
         cursor = await connection.execute(
             "SELECT e.id, e.person_id, e.label, e.node_id, e.used_at IS NOT NULL FROM ledger.enrollment e "
             "JOIN ledger.person p ON p.id = e.person_id AND p.blocked_at IS NULL "
-            "WHERE e.mac = %s AND e.revoked_at IS NULL AND e.expires_at > clock_timestamp() FOR UPDATE OF e",
-            [proofs.code_mac(self._pepper, code)],
+            "WHERE e.mac = %s AND e.revoked_at IS NULL AND e.expires_at > clock_timestamp()",
+            [mac],
         )
         row = await cursor.fetchone()
         if row is None:

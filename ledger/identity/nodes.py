@@ -74,7 +74,8 @@ class Nodes:
         _check(id_)
 
         async def work(connection: Connection) -> Node:
-            node = await _locked(connection, person, id_)
+            await lock_owner(connection, person)
+            node = await _read(connection, person, id_)
             if state is not None and node.state not in ("active", "paused"):
                 raise InvalidRequest("state", f"This node is {node.state}; it can be neither paused nor resumed.")
             await connection.execute(
@@ -103,12 +104,12 @@ class Nodes:
         _check(id_)
 
         async def work(connection: Connection) -> None:
-            # Codes before the node, as enrolling locks them: two who lock in one order never wait for each other.
+            await lock_owner(connection, person)
             await connection.execute(
                 "UPDATE ledger.enrollment SET revoked_at = clock_timestamp() WHERE node_id = %s AND person_id = %s AND revoked_at IS NULL",
                 [id_, person],
             )
-            node = await _locked(connection, person, id_, is_deregistered_fine=True)
+            node = await _read(connection, person, id_, is_deregistered_fine=True)
             if node.state == "banned":
                 raise InvalidRequest("state", "This node is banned; it cannot be deregistered.")
             if node.state != "deregistered":
@@ -125,9 +126,14 @@ def _check(id_: str) -> None:
         raise NotFound("Node", id_)
 
 
-async def _locked(connection: Connection, person: uuid.UUID, id_: str, *, is_deregistered_fine: bool = False) -> Node:
+async def lock_owner(connection: Connection, person: uuid.UUID) -> None:
+    """Let nobody else change this person's codes and nodes until the transaction ends."""
+    await connection.execute("SELECT 1 FROM ledger.person WHERE id = %s FOR NO KEY UPDATE", [person])
+
+
+async def _read(connection: Connection, person: uuid.UUID, id_: str, *, is_deregistered_fine: bool = False) -> Node:
     cursor = await connection.execute(
-        f"SELECT {_COLUMNS} FROM ledger.node WHERE id = %s AND person_id = %s FOR NO KEY UPDATE",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM ledger.node WHERE id = %s AND person_id = %s",  # noqa: S608
         [id_, person],
     )
     row = await cursor.fetchone()
@@ -138,12 +144,12 @@ async def _locked(connection: Connection, person: uuid.UUID, id_: str, *, is_der
 
 
 async def set_state(connection: Connection, id_: str, state: State) -> None:
-    """Set a node's state; the caller has locked it and tells of it."""
+    """Set a node's state; the caller has locked its owner and tells of it."""
     await connection.execute("UPDATE ledger.node SET state = %s, changed_at = clock_timestamp() WHERE id = %s", [state, id_])
 
 
 async def revoke(connection: Connection, person: uuid.UUID, id_: str) -> None:
-    """Cut a node's agent until it enrolls again, in the caller's transaction; a ban or a deregistration is left as it is."""
+    """Cut a node's agent until it enrolls again, in the transaction of the caller, who locked its owner; a ban or a deregistration is left as it is."""
     cursor = await connection.execute(
         "UPDATE ledger.node SET state = 'revoked', changed_at = clock_timestamp() "
         "WHERE id = %s AND person_id = %s AND state IN ('active', 'paused')",
