@@ -26,14 +26,17 @@ from ledger.api.agent_shapes import (
 from ledger.api.callers import Context, address_of, caller_with, of
 from ledger.api.cursors import Cursor, Limit, read_mark, write_mark
 from ledger.api.routes import both, moment
+from ledger.context import LedgerContext
 from ledger.identity.credentials import Principal
 from ledger.identity.enrollment import ID_PREFIX, NONCE_LIFE_S, TOKEN_LIFE_S, AgentToken, Applicant
+from ledger.identity.limits import Bucket
 from ledger.identity.nodes import Node
 from ledger.ids import text_of
 
 router = APIRouter(prefix="/api/core", redirect_slashes=False)
 Reader = Annotated[Principal, caller_with("nodes:read")]
 Owner = Annotated[Principal, caller_with("nodes:write")]
+PER_MINUTE = 240  # of each kind, per address
 MESSAGE = "Copy this code now: it is shown once, works once, and expires in 10 minutes."
 
 
@@ -72,22 +75,34 @@ async def revoke(request: Request, context: Context, caller: Owner, token_id: st
     return RevokedAgentToken(id=token_id)
 
 
+async def _require_room(request: Request, context: LedgerContext, what: str) -> None:
+    """Refuse an address that asks too often; agents behind one address share it.
+
+    Raises:
+        RateLimited: It does.
+    """
+    await context.limits.require_room(f"{what} per minute", Bucket(f"agent-{what}:{address_of(request)}", PER_MINUTE))
+
+
 @both(router, "POST", "/agent/enroll/", id="enroll_agent", status=201, refusals=(400, 401, 409, 429, 503), public=True)
 async def enroll(request: Request, context: Context, body: Enroll) -> Enrolled:
     """Make a node of an agent. The same code with the same key, while the code lives, gets the same answer."""
+    await _require_room(request, context, "enrollments")
     node = await context.enrollment.enroll(Applicant(**body.model_dump()), address_of(request))
     return Enrolled(node_id=node, ws_url=context.settings.agent_url, min_agent_version=context.settings.min_agent_version)
 
 
 @both(router, "POST", "/agent/nonce/", id="make_agent_nonce", refusals=(400, 429, 503), public=True)
-async def nonce(context: Context, body: NonceWanted) -> Nonce:
+async def nonce(request: Request, context: Context, body: NonceWanted) -> Nonce:
     """Make a nonce to be signed; it works once, for a minute."""
+    await _require_room(request, context, "nonces")
     return Nonce(nonce=await context.agent_tokens.nonce(body.node_id), expires_in_s=NONCE_LIFE_S)
 
 
 @both(router, "POST", "/agent/token/", id="make_agent_access", refusals=(400, 401, 429, 503), public=True)
-async def token(context: Context, body: SignedNonce) -> AgentAccess:
+async def token(request: Request, context: Context, body: SignedNonce) -> AgentAccess:
     """Make the short token that an agent connects with."""
+    await _require_room(request, context, "tokens")
     made = await context.agent_tokens.token(context.signing_keys, body.node_id, body.nonce, body.signature)
     return AgentAccess(access_token=made, expires_in_s=TOKEN_LIFE_S)
 

@@ -333,3 +333,9 @@ async def test_pages_of_tokens_are_the_whole_list(owner):
 @pytest.mark.parametrize("path", ["agent-token/list", "nodes"])
 async def test_both_spellings_are_served(owner, path):
     assert [(await owner.call("GET", path + slash)).status_code for slash in ("", "/")] == [200, 200]
+
+
+async def test_an_address_that_asks_for_nonces_too_often_is_told_to_wait(ledger, monkeypatch):
+    monkeypatch.setattr("ledger.api.agents.PER_MINUTE", 3)
+    statuses = [(await ledger.http.post("/api/core/agent/nonce/", json={"node_id": "node_x"})).status_code for _ in range(5)]
+    assert statuses == [200] * 3 + [429] * 2
