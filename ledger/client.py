@@ -15,6 +15,7 @@ from yarl import URL
 
 from ledger.amounts import credits_text, micros_of
 from ledger.errors import (
+    BooksUnderReview,
     BudgetExceeded,
     CredentialExpired,
     CredentialMistyped,
@@ -61,6 +62,7 @@ from ledger.wire import (
 )
 
 __all__ = [
+    "BooksUnderReview",
     "BudgetExceeded",
     "Caller",
     "Capture",
@@ -109,7 +111,7 @@ _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
     for error in (
         NotAuthenticated, CredentialExpired, CredentialMistyped, CredentialRevoked, CredentialUnknown, NotPermitted, ModelNotAllowed,
-        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable,
+        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable, BooksUnderReview,
     )
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ LedgerError
 ├── PaymentEnded               409 payment_ended: paid, refused or failed already
 ├── GatewayUnavailable         503 gateway_unavailable: the payment gateway does not answer
 └── LedgerUnavailable          503 ledger_unavailable: outcome unknown, repeat with the same id
+    └── BooksUnderReview       503 books_under_review: an audit found these accounts wrong; nothing new is held on them
 
 Each class has its wire code; `ledger.client` turns a code back into its class. All fields go to the base class, so that an error
 survives pickling.
@@ -408,3 +409,17 @@ class LedgerUnavailable(LedgerError):
     def __str__(self) -> str:
         """Say what to do."""
         return f"The ledger does not answer now. Try again in {self.retry_after_s} s."
+
+
+class BooksUnderReview(LedgerUnavailable):
+    """An audit found the books of this account wrong: until that is cleared up nothing new is held on it."""
+
+    code = "books_under_review"
+
+    def __init__(self, retry_after_s: int = 60) -> None:
+        """Say when to come back."""
+        super().__init__(retry_after_s)
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "The books of this account are under review. Your credits are safe; try again later."

@@ -107,6 +107,7 @@ async def audit_everything(context: LedgerContext) -> None:
 def _note(context: LedgerContext, name: str, findings: Sequence[Finding]) -> None:
     broken = [found for found in findings if not found.is_held]
     context.metrics.note_audit(name, len(broken))
+    context.holds.review(row[0] for found in broken for row in found.violations if isinstance(row[0], str))
     for found in broken:
         log.error("books_violated", audit=name, rule=found.rule, rows=[list(map(str, row)) for row in found.violations[:3]])
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from ledger import pricing
 from ledger.db import Connection, Database, DatabaseUnavailable
-from ledger.errors import BudgetExceeded, HoldNotOpen, IdempotencyConflict, InsufficientFunds, LedgerError, LedgerUnavailable, RateLimited
+from ledger.errors import (
+    BooksUnderReview,
+    BudgetExceeded,
+    HoldNotOpen,
+    IdempotencyConflict,
+    InsufficientFunds,
+    LedgerError,
+    LedgerUnavailable,
+    RateLimited,
+)
 from ledger.money import accounts
 from ledger.money.accounts import AccountIds
 from ledger.money.budgets import Budget, Budgets
@@ -44,6 +53,11 @@ class Holds:
         self._prices = prices
         self._keys = IdempotencyKeys(database)
         self._budgets = Budgets(database)
+        self._under_review: frozenset[str] = frozenset()
+
+    def review(self, addresses: Iterable[str]) -> None:
+        """Hold nothing new on these accounts, and again on those that are not named any more."""
+        self._under_review = frozenset(addresses)
 
     async def place(self, requests: Sequence[HoldRequest]) -> list[Answered]:
         """Reserve the most each job can cost, over the person's pockets, the budgets of the key and one place of the open jobs.
@@ -51,9 +65,9 @@ class Holds:
         Raises:
             DatabaseUnavailable: Nothing was sent, or its outcome is unknown.
         """
-        answers: list[Answered] = [LedgerUnavailable() for _ in requests]
-        waiting = list(range(len(requests)))
-        for _ in range(TRIES):
+        answers: list[Answered] = [self._refusal_before(one) for one in requests]
+        waiting = [n for n, answer in enumerate(answers) if not isinstance(answer, BooksUnderReview)]
+        for _ in range(TRIES if waiting else 0):
             freed: dict[int, Use] = {}
             for n, answer in zip(waiting, await self._try([requests[n] for n in waiting]), strict=True):
                 if isinstance(answer, _Freed):
@@ -65,6 +79,9 @@ class Holds:
             await self._keys.free(freed.values())
             waiting = list(freed)
         return answers
+
+    def _refusal_before(self, request: HoldRequest) -> LedgerUnavailable:
+        return LedgerUnavailable() if self._under_review.isdisjoint(_addresses(request)) else BooksUnderReview()
 
     async def _try(self, requests: Sequence[HoldRequest]) -> list[Answered | _Freed]:
         uses = await self._keys.uses_of([(one.person, one.idempotency_key) for one in requests if one.idempotency_key])

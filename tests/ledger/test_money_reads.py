@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from ledger.client import Capture
+from ledger.client import BooksUnderReview, Capture
 from ledger.ids import new_uuid7
 from ledger.loops import audit_everything, audit_new_entries, clean_up, look
 from ledger.money import accounts
@@ -167,3 +167,18 @@ async def test_cleaning_up_keeps_what_is_still_of_use(ledger):
     await clean_up(ledger.context)
     assert (await ada.get("/api/core/profile/")).status_code == 200
     assert (await ledger.http.post("/api/core/token/refresh/", json={"refresh": ada.tokens["refresh"]})).status_code == 200
+
+
+async def test_nothing_new_is_held_on_an_account_whose_books_are_wrong_and_everybody_else_goes_on(ledger, database):
+    ada = await somebody(ledger)
+    person = await person_of(ledger, ada.tokens["access"])
+    await audit_new_entries(ledger.context)
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute("UPDATE ledger.account SET posted = posted + 7 WHERE address = %s", [accounts.promo(person)])
+        await audit_new_entries(ledger.context)
+        with pytest.raises(BooksUnderReview):
+            await ledger.client.place_hold(ledger.hold(key=ada.tokens["access"]))
+        await ledger.client.place_hold(ledger.hold())
+        admin.execute("UPDATE ledger.account SET posted = posted - 7 WHERE address = %s", [accounts.promo(person)])
+    await audit_new_entries(ledger.context)
+    await ledger.client.place_hold(ledger.hold(key=ada.tokens["access"]))
