@@ -81,6 +81,7 @@ class Ground:
 
     admin_url: str
     ledger_url: str
+    pay_url: str
     socket_folder: Path
     pid: int
     pgbench: str
@@ -115,9 +116,10 @@ def throw_away_server(connections: int) -> Iterator[Ground]:
     admin_url = make_conninfo(user="postgres", dbname="gfe", host=str(server.socket_folder), port=postgres.PORT)
     try:
         wait_for(make_conninfo(admin_url, dbname="postgres"))
-        database.upgrade(admin_url, ledger_password=PASSWORD, serve_password=PASSWORD)
+        database.upgrade(admin_url, dict.fromkeys(database.LOGINS.values(), PASSWORD))
         yield Ground(
             admin_url=admin_url, ledger_url=make_conninfo(admin_url, user="gfe_ledger", password=PASSWORD),
+            pay_url=make_conninfo(admin_url, user="gfe_pay", password=PASSWORD),
             socket_folder=server.socket_folder, pid=process.pid, pgbench=find_pgbench(server.binaries),
         )  # fmt: skip
     finally:
@@ -216,7 +218,7 @@ class Market:
 
 async def prepare_kernel(ground: Ground) -> Market:
     """Open and fund the accounts of consumers and providers."""
-    connection = await connect(ground.ledger_url, name="bench")
+    connection = await connect(ground.pay_url, name="bench")
     fixed = [accounts.PROMOTIONS, accounts.FEES, accounts.SLOT_ISSUER, "issuer:allowances", "world:bench"]
     people = [new_uuid7() for _ in range(CONSUMERS)]
     providers = [accounts.pending(new_uuid7()) for _ in range(PROVIDERS)]
@@ -275,6 +277,7 @@ def ledger_secrets(ground: Ground) -> Iterator[Path]:
     try:
         secrets.make_all(folder)
         secrets.overwrite(folder / "ledger_database_url", ground.ledger_url)
+        secrets.overwrite(folder / "pay_database_url", ground.pay_url)
         subprocess.run([sys.executable, "-m", "ledger.cli", "bootstrap"], env=_settings(folder, 0), check=True, stdout=subprocess.DEVNULL)
         yield folder
     finally:

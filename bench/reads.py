@@ -35,7 +35,7 @@ async def account(http: httpx2.AsyncClient, name: str) -> tuple[str, dict[str, s
 
 async def fill(ground: Ground, user: str, entries: int) -> None:
     """Post so many deposits to an account."""
-    connection = await connect(ground.ledger_url, name="bench")
+    connection = await connect(ground.pay_url, name="bench")
     address = accounts.paid(uuid_of("user", user))
     ids = await accounts.open_accounts(connection, ["world:bench", address])
     legs = ((ids["world:bench"], -1_000_000), (ids[address], 1_000_000))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ledger.payments.reconcile import Difference
     from ledger.settings import LedgerSettings
 
-NEEDED_SECRETS = ("ledger_database_url", "api_key_pepper")
+NEEDED_SECRETS = ("ledger_database_url", "pay_database_url", "api_key_pepper")
 STRIPE_SECRETS = ("stripe_api_key", "stripe_webhook_secret")
 app = typer.Typer(help="The ledger: run it, prove its books.", no_args_is_help=True, pretty_exceptions_enable=False)
 

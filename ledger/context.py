@@ -122,6 +122,7 @@ class LedgerContext:
         """Stop writing, close connections."""
         await self.outbox.aclose()
         await self.writer.aclose()
+        await self.payments.pay.close()
         await self.database.close()
 
 

@@ -1,4 +1,4 @@
-"""What the ledger does by itself: expire holds, note which keys were used, forget old nonces and old news, make the settings' price the default one."""
+"""What the ledger does by itself: what each process does for itself, and what one of them, the leader, does for all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,6 +10,8 @@ from ledger.context import LedgerContext
 from ledger.db import Connection, DatabaseUnavailable
 from ledger.identity import limits, mail_codes, sessions
 from ledger.identity.limits import take_turn
+from ledger.leader import lead
+from ledger.money import reviews
 from ledger.money.audit import Finding, audit_at
 from ledger.money.incremental_audit import audit_new
 from ledger.money.prices import set_default_price
@@ -34,10 +36,19 @@ log = structlog.get_logger()
 
 
 def loops(context: LedgerContext) -> list[Awaitable[None]]:
-    """All of them, to be run side by side until they are canceled."""
+    """All of a process, to be run side by side until they are canceled."""
+    return [
+        keep_price(context),
+        repeat(context.keys.note_uses, USES_EVERY_S),
+        repeat(lambda: look(context), LOOK_EVERY_S),
+        lead(context.settings.database_url, lambda: loops_of_leader(context)),
+    ]
+
+
+def loops_of_leader(context: LedgerContext) -> list[Awaitable[None]]:
+    """What one process does for all."""
     return [
         repeat(lambda: expire_holds(context), EXPIRY_EVERY_S),
-        repeat(context.keys.note_uses, USES_EVERY_S),
         repeat(context.agent_tokens.clean, NONCES_EVERY_S),
         repeat(context.feed.clean, FEED_EVERY_S),
         repeat(lambda: work_inbox(context.payments), INBOX_EVERY_S),
@@ -45,9 +56,7 @@ def loops(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(context.earnings.release, RELEASE_EVERY_S),
         repeat(lambda: audit_new_entries(context), AUDIT_EVERY_S),
         repeat(lambda: audit_everything(context), FULL_AUDIT_LOOK_S),
-        repeat(lambda: look(context), LOOK_EVERY_S),
         repeat(lambda: clean_up(context), CLEAN_UP_EVERY_S),
-        keep_price(context),
     ]
 
 
@@ -95,26 +104,27 @@ async def audit_new_entries(context: LedgerContext) -> None:
     """Check what was posted since the last time; one process at a time."""
     findings = await context.database.run(audit_new)
     if findings is not None:
-        _note(context, "incremental", findings)
+        await _note(context, "incremental", findings)
 
 
 async def audit_everything(context: LedgerContext) -> None:
     """Check every rule from the first entry on, once a day, by whichever process gets the day's turn."""
     if await context.database.run(lambda connection: take_turn(connection, "full audit", FULL_AUDIT_EVERY_S)):
-        _note(context, "full", await asyncio.to_thread(audit_at, context.settings.database_url))
+        await _note(context, "full", await asyncio.to_thread(audit_at, context.settings.database_url))
 
 
-def _note(context: LedgerContext, name: str, findings: Sequence[Finding]) -> None:
+async def _note(context: LedgerContext, name: str, findings: Sequence[Finding]) -> None:
     broken = [found for found in findings if not found.is_held]
     context.metrics.note_audit(name, len(broken))
-    context.holds.review(row[0] for found in broken for row in found.violations if isinstance(row[0], str))
+    await context.database.run(lambda connection: reviews.note(connection, name, reviews.accounts_in(findings)))
     for found in broken:
         log.error("books_violated", audit=name, rule=found.rule, rows=[list(map(str, row)) for row in found.violations[:3]])
 
 
 async def look(context: LedgerContext) -> None:
-    """Look up what the metrics show."""
+    """Look up what the metrics show, and on which accounts nothing may be held now."""
     context.metrics.note_look(await context.database.run(metrics.look))
+    context.holds.review(await context.database.run(reviews.read))
 
 
 async def clean_up(context: LedgerContext) -> None:

@@ -113,6 +113,11 @@ class LedgerSettings(BaseSettings):
         """The service's login."""
         return self.secret("ledger_database_url")
 
+    @cached_property
+    def pay_database_url(self) -> str:
+        """The login that may move credits in from the world and out to it."""
+        return self.secret("pay_database_url")
+
     @property
     def price_micros(self) -> tuple[int, int, int]:
         """Flat price, and per million prompt and completion tokens, in micro-credits."""

@@ -28,6 +28,7 @@ class Database:
 
     admin_url: str
     ledger_url: str
+    pay_url: str
     serve_url: str
     name: str
 
@@ -81,7 +82,7 @@ def wait_until_it_answers_fixture():
 def template(server_url: str) -> str:
     """Name of the migrated template database."""
     name = f"template_{uuid.uuid4().hex[:12]}"
-    migrations.upgrade(make_conninfo(server_url, dbname=name), ledger_password=PASSWORD, serve_password=PASSWORD)
+    migrations.upgrade(make_conninfo(server_url, dbname=name), dict.fromkeys(migrations.LOGINS.values(), PASSWORD))
     return name
 
 
@@ -91,10 +92,10 @@ def database(server_url: str, template: str) -> Iterator[Database]:
     name = f"t_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
-        for role in ("gfe_ledger", "gfe_serve"):
+        for role in migrations.LOGINS.values():
             admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), sql.Identifier(role)))
     admin_url = make_conninfo(server_url, dbname=name)
-    yield Database(admin_url, login(admin_url, "gfe_ledger", name), login(admin_url, "gfe_serve", name), name)
+    yield Database(admin_url, *(login(admin_url, role, name) for role in migrations.LOGINS.values()), name)
     from ledger.money.audit import audit_at
 
     violated = [finding.rule for finding in audit_at(admin_url) if not finding.is_held]

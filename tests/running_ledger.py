@@ -32,6 +32,7 @@ async def start_ledger(database, folder, *, socket="s", **settings):
     """Start a ledger with these settings; answers it and what stops it."""
     made.make_all(folder)
     made.overwrite(folder / "ledger_database_url", database.ledger_url)
+    made.overwrite(folder / "pay_database_url", database.pay_url)
     chosen = LedgerSettings(
         secrets_dir=folder, ledger_socket=folder / socket / "internal.sock", node_id="node_local", mail_dir=folder / "mail", **settings
     )

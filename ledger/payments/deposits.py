@@ -152,4 +152,4 @@ async def _expire_one(payments: Payments, payment: Payment) -> bool:
         return True
 
     await payments.ids.of([f"world:{payment.gateway}", accounts.paid(payment.person)])
-    return await payments.database.transact(write)
+    return await payments.pay.transact(write)

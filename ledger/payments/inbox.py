@@ -121,7 +121,7 @@ async def work(payments: Payments, gateway: str, event: Event) -> None:
         outcome = await settle(connection, payments, event.payment, event.gateway_id, looked, Origin(f"gateway:{gateway}"))
         await _close(connection, gateway, event.id, outcome)
 
-    await payments.database.transact(write)
+    await payments.pay.transact(write)
 
 
 async def _open_accounts(payments: Payments, payment: uuid.UUID) -> None:

@@ -11,22 +11,28 @@ from ledger.payments.mock import MockGateway
 from ledger.payments.stripe import StripeGateway
 from ledger.settings import LedgerSettings
 
+PAYERS = 2  # connections that move money in and out
 BY_HAND = "manual"  # pays out where no gateway is set
 
 
 @dataclass(frozen=True, slots=True)
 class Payments:
-    """Settings, database, accounts, and the gateways by name; the first one is the default."""
+    """Settings, database, accounts, and the gateways by name; the first one is the default.
+
+    `pay` is a second login: it alone may move credits in from the world and out to it, and nothing else is done with it.
+    """
 
     settings: LedgerSettings
     database: Database
+    pay: Database
     ids: AccountIds
     gateways: dict[str, Gateway]
 
     @classmethod
     def of_settings(cls, settings: LedgerSettings, database: Database, ids: AccountIds) -> "Payments":
         """Build the gateways that the settings name; nothing connects yet."""
-        return cls(settings, database, ids, {name: _gateway(name, settings, database) for name in settings.gateway_names})
+        pay = Database(settings.pay_database_url, name="gfe_pay", size=PAYERS)
+        return cls(settings, database, pay, ids, {name: _gateway(name, settings, database) for name in settings.gateway_names})
 
     @property
     def default_gateway(self) -> str:

@@ -83,7 +83,7 @@ async def mark_paid(payments: Payments, id_: uuid.UUID, operator: uuid.UUID, ori
         await _post_surely(connection, _post(payment, uuid.uuid5(id_, "paid"), Kind.WITHDRAWAL_PAID, *world_of))
         return ended
 
-    return await payments.database.transact(write)
+    return await payments.pay.transact(write)
 
 
 async def refuse(payments: Payments, id_: uuid.UUID, operator: uuid.UUID, reason: str, origin: Origin) -> Payment:

@@ -26,7 +26,7 @@ def upgrade(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")
     passwords = secrets.make_all(home.secrets)
     try:
         admin_url = os.environ.get("GFE_DATABASE_URL") or (home.secrets / "admin_database_url").read_text().strip()
-        database.upgrade(admin_url, ledger_password=passwords["gfe_ledger"], serve_password=passwords["gfe_serve"])
+        database.upgrade(admin_url, passwords)
     except OSError:
         output.refuse(f"there is no database in {home.root}", "`gfe up` makes one; GFE_DATABASE_URL names another server")
     except database.DatabaseUnsuitable as refused:

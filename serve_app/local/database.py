@@ -26,15 +26,23 @@ MINIMUM_MAJOR = 15
 CONNECT_LIMIT_S = 5
 LOCK_LIMIT_S = 60  # for another upgrade to end
 LOCK = 0x67666500  # advisory lock of all upgrades of one database ("gfe")
-SCHEMAS = (("ledger", "gfe_ledger_owner", "gfe_ledger"), ("serve_app", "gfe_serve_owner", "gfe_serve"))
+SCHEMAS = (  # schema, its owner (nobody can log in as it), the logins that use it
+    ("ledger", "gfe_ledger_owner", ("gfe_ledger", "gfe_pay")),
+    ("serve_app", "gfe_serve_owner", ("gfe_serve",)),
+)
+LOGINS = {  # by the name that the files of secrets and the services know
+    "ledger": "gfe_ledger",
+    "pay": "gfe_pay",
+    "serve": "gfe_serve",
+}
 
 
 class DatabaseUnsuitable(Refused):
     """The database server cannot be used; says why and what to do."""
 
 
-def upgrade(admin_url: str, *, ledger_password: str, serve_password: str) -> None:
-    """Bring a database from whatever it is, empty included, to the newest shape. Idempotent.
+def upgrade(admin_url: str, passwords: Mapping[str, str]) -> None:
+    """Bring a database from whatever it is, empty included, to the newest shape; `passwords` by login. Idempotent.
 
     Raises:
         DatabaseUnsuitable: The server is too old or cannot be reached.
@@ -42,7 +50,7 @@ def upgrade(admin_url: str, *, ledger_password: str, serve_password: str) -> Non
     try:
         _create_database(admin_url)
         with _locked(admin_url) as admin:
-            _create_roles(admin, {"gfe_ledger": ledger_password, "gfe_serve": serve_password})
+            _create_roles(admin, passwords)
             for schema, owner, _ in SCHEMAS:
                 _migrate(admin_url, schema, owner)
     except psycopg.OperationalError as refused:
@@ -128,23 +136,24 @@ def _locked(admin_url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def _create_roles(admin: psycopg.Connection, logins: dict[str, str]) -> None:
+def _create_roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> None:
     """Create roles and schemas; set the logins' passwords to ours."""
     known = {str(row[0]) for row in admin.execute("SELECT rolname FROM pg_roles").fetchall()}
-    for _, owner, login in SCHEMAS:
+    for _, owner, logins in SCHEMAS:
         if owner not in known:
             admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(owner)))
-        if login not in known:
-            admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(login)))
-        admin.execute(
-            sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login), sql.Literal(_scram(admin, login, logins[login])))
-        )
+        for login in logins:
+            if login not in known:
+                admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(login)))
+            verifier = sql.Literal(_scram(admin, login, passwords[login]))
+            admin.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login), verifier))
         admin.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner)))
     database = sql.Identifier(admin.info.dbname)
     admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
     admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    for schema, owner, login in SCHEMAS:
-        admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}, {}").format(database, sql.Identifier(login), sql.Identifier(owner)))
+    for schema, owner, logins in SCHEMAS:
+        users = sql.SQL(", ").join(map(sql.Identifier, (owner, *logins)))
+        admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, users))
         admin.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(sql.Identifier(schema), sql.Identifier(owner)))
         admin.execute(sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").format(sql.Identifier(owner)))
 
@@ -152,7 +161,7 @@ def _create_roles(admin: psycopg.Connection, logins: dict[str, str]) -> None:
 def create_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
     """Create the roles and the rights of a new database, before something is restored into it. The schemas come with what is restored."""
     with _locked(admin_url) as admin:
-        _create_roles(admin, {login: passwords[login] for _, _, login in SCHEMAS})
+        _create_roles(admin, passwords)
         for schema, _, _ in SCHEMAS:
             admin.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
 
@@ -189,11 +198,8 @@ def upgrade_installation(secrets: Path) -> None:
     Raises:
         DatabaseUnsuitable: The server is too old or cannot be reached.
     """
-    upgrade(
-        (secrets / "admin_database_url").read_text().strip(),
-        ledger_password=(secrets / "password_gfe_ledger").read_text().strip(),
-        serve_password=(secrets / "password_gfe_serve").read_text().strip(),
-    )
+    passwords = {login: (secrets / f"password_{login}").read_text().strip() for login in LOGINS.values()}
+    upgrade((secrets / "admin_database_url").read_text().strip(), passwords)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ SUPERUSER = "postgres"
 CLUSTER = "cluster"  # the data inside the folder, which appears when it is whole
 FAST_SHUTDOWN = signal.SIGINT  # what runs is rolled back, then it stops (PostgreSQL manual, 18.5)
 LEFTOVER_LIMIT_S = 10.0
+LEFTOVER_POLITE_S = 5.0  # for orphans of a killed server: they notice its end by themselves
 REACHABLE = Path("/var/lib/gfe")  # where root keeps what the server's user must reach when the home is closed to it
 
 
@@ -169,7 +170,8 @@ def _copy_binaries(binaries: Path) -> Path:
 def end_leftover(server: Server) -> None:
     """End a server that a dead installation left behind on this data, and remove what hinders a new one.
 
-    PostgreSQL itself refuses to start when the id in `postmaster.pid` belongs to any living process of its user, a stranger's too.
+    PostgreSQL itself refuses to start when the id in `postmaster.pid` belongs to any living process of its user, a stranger's too. But the
+    same file names the shared memory by which it knows that children of a killed server still write: so they end before it goes.
 
     Raises:
         PostgresError: The old server does not end.
@@ -186,7 +188,18 @@ def end_leftover(server: Server) -> None:
             raise PostgresError(
                 f"an older PostgreSQL (process {pid}) still runs on {server.data} and does not end", f"end it: kill -QUIT {pid}"
             )
+    if processes.end_all(lambda: _orphans(server.data), polite_s=LEFTOVER_POLITE_S, limit_s=LEFTOVER_LIMIT_S):
+        raise PostgresError(f"processes of an older PostgreSQL still work on {server.data} and do not end", "restart the machine")
     note.unlink(missing_ok=True)
+
+
+def _orphans(data: Path) -> tuple[processes.Process, ...]:
+    """List PostgreSQL's processes on this data: each makes the data folder its own current one."""
+    return tuple(
+        row.process
+        for pid, row in processes.table().items()
+        if not row.is_zombie and processes.folder_of(pid) == data and processes.command_of(pid).startswith("postgres")
+    )
 
 
 def initialize(server: Server, password: str, *, is_throw_away: bool = False) -> None:

@@ -101,6 +101,14 @@ def environment_of(pid: int) -> dict[str, str]:
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}
 
 
+def folder_of(pid: int) -> Path | None:
+    """Name a process's current folder; None when it is gone or not ours to know."""
+    try:
+        return Path((PROC / str(pid) / "cwd").readlink())
+    except OSError:
+        return None
+
+
 def words_of(pid: int) -> list[str]:
     """Read the words of a command line, or the title that the process gave itself; empty when it is gone."""
     try:

@@ -46,4 +46,6 @@ def make_all(folder: Path) -> dict[str, str]:
     made_once(folder / "api_key_pepper", secrets.token_hex(32))
     made_once(folder / "ray_token", secrets.token_hex(32))
     make_service_key(folder, "serve")
-    return {role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_serve")}
+    return {
+        role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_pay", "gfe_serve")
+    }

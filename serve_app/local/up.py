@@ -170,7 +170,7 @@ def _embedded_url(server: postgres.Server | None, password: str) -> str:
 def _write_urls(home: Home, admin_url: str, passwords: Mapping[str, str]) -> None:
     """Write one URL per database login; the services' differ from the administrator's in user and password only."""
     secrets.overwrite(home.secrets / "admin_database_url", admin_url)
-    for name, role in (("ledger", "gfe_ledger"), ("serve", "gfe_serve")):
+    for name, role in database.LOGINS.items():
         secrets.overwrite(home.secrets / f"{name}_database_url", database.url_of_login(admin_url, role, passwords[role]))
 
 

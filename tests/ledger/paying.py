@@ -65,7 +65,7 @@ async def person_of(ledger):
 async def give_earnings(ledger, database, micros):
     """Put earnings beside everything else."""
     person = await person_of(ledger)
-    connection = await connect(database.ledger_url, name="test")
+    connection = await connect(database.pay_url, name="test")
     ids = await accounts.open_accounts(connection, ["world:test", accounts.earned(person)])
     legs = ((ids["world:test"], -micros), (ids[accounts.earned(person)], micros))
     assert await apply(connection, [Post(id=new_uuid7(), kind=Kind.ADJUSTMENT, legs=legs)]) == [Status.OK]

@@ -4,10 +4,11 @@ import psycopg
 import pytest
 
 from serve_app.local import backup
+from serve_app.local.database import LOGINS
 from serve_app.local.errors import Refused
 from tests.ledger.people import somebody
 
-PASSWORDS = {"gfe_ledger": "test-only", "gfe_serve": "test-only"}
+PASSWORDS = dict.fromkeys(LOGINS.values(), "test-only")
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ async def running():
 
     async def start(server):
         folder = Path(tempfile.mkdtemp(prefix="gfe-"))
-        database = Database(server.admin_url, server.ledger_url, server.ledger_url, "gfe")
+        database = Database(server.admin_url, server.ledger_url, server.pay_url, server.ledger_url, "gfe")
         ledger, stop = await start_ledger(database, folder, welcome_credits="10000.00", open_jobs=10_000, submits_per_minute=100_000)
         stops.append((stop, folder))
         return Running(server, ledger)
@@ -151,7 +151,7 @@ def server_on_a_small_disk():
         server = ThrowAwayServer(disk, tag, "-c", "max_wal_size=32MB", "-c", "min_wal_size=32MB")
         try:
             server.start()
-            database.upgrade(server.admin_url, ledger_password=PASSWORD, serve_password=PASSWORD)
+            database.upgrade(server.admin_url, dict.fromkeys(database.LOGINS.values(), PASSWORD))
             yield server, disk
         finally:
             server.stop()

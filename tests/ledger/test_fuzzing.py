@@ -30,6 +30,7 @@ def served(database, tmp_path):
     folder.mkdir()
     secrets.make_all(folder)
     secrets.overwrite(folder / "ledger_database_url", database.ledger_url)
+    secrets.overwrite(folder / "pay_database_url", database.pay_url)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -34,7 +34,7 @@ class Books:
 
 @pytest.fixture
 async def books(database):
-    connection = await connect(database.ledger_url, name="test")
+    connection = await connect(database.pay_url, name="test")
     books = Books(connection)
     for address, floor, unit in (
         ("world", None, 1),

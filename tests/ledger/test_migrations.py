@@ -77,12 +77,12 @@ async def test_the_shape_before_with_people_and_money_becomes_the_newest_and_the
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     try:
         with migrations._locked(url) as admin:
-            migrations._create_roles(admin, {"gfe_ledger": PASSWORD, "gfe_serve": PASSWORD})
+            migrations._create_roles(admin, dict.fromkeys(migrations.LOGINS.values(), PASSWORD))
         upgrade_to(url, "0002")
         with psycopg.connect(url, autocommit=True) as admin:
             admin.execute(OLD_PEOPLE)
         await deposit_to_everybody(url, 5_000_000)
-        migrations.upgrade(url, ledger_password=PASSWORD, serve_password=PASSWORD)
+        migrations.upgrade(url, dict.fromkeys(migrations.LOGINS.values(), PASSWORD))
         assert shape_of(url) == shape_of(database.admin_url)
         assert [found.rule for found in audit_at(url) if not found.is_held] == []
         with psycopg.connect(url) as admin:
@@ -96,5 +96,5 @@ async def test_the_shape_before_with_people_and_money_becomes_the_newest_and_the
 
 def test_upgrading_again_changes_nothing(database):
     before = shape_of(database.admin_url)
-    migrations.upgrade(database.admin_url, ledger_password=PASSWORD, serve_password=PASSWORD)
+    migrations.upgrade(database.admin_url, dict.fromkeys(migrations.LOGINS.values(), PASSWORD))
     assert shape_of(database.admin_url) == before

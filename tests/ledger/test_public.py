@@ -43,7 +43,7 @@ async def fund_paid(ledger, database, micros):
     from ledger.db import connect
 
     person = (await ledger.context.keys.verify(ledger.key)).person
-    connection = await connect(database.ledger_url, name="test")
+    connection = await connect(database.pay_url, name="test")
     ids = await accounts.open_accounts(connection, ["world:test", accounts.paid(person)])
     legs = ((ids["world:test"], -micros), (ids[accounts.paid(person)], micros))
     assert await apply(connection, [Post(id=new_uuid7(), kind=Kind.DEPOSIT, legs=legs)]) == [Status.OK]

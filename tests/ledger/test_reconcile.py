@@ -57,7 +57,7 @@ async def test_an_entry_that_no_payment_explains_is_listed(ledger, database):
     from ledger.money import accounts
     from ledger.money.posting import Kind, Post, apply
 
-    connection = await connect(database.ledger_url, name="test")
+    connection = await connect(database.pay_url, name="test")
     ids = await accounts.open_accounts(connection, ["world:mock", accounts.GOODWILL])
     await apply(connection, [Post(id=new_uuid7(), kind=Kind.ADJUSTMENT, legs=((ids["world:mock"], -7), (ids[accounts.GOODWILL], 7)))])
     await connection.close()

@@ -3,6 +3,11 @@
 import psycopg
 import pytest
 
+from ledger.db import connect
+from ledger.ids import new_uuid7
+from ledger.money import accounts
+from ledger.money.posting import Kind, Post, Status, apply
+
 FORBIDDEN_TO_THE_LEDGER = [
     "INSERT INTO ledger.txn (id, kind, at, digest) VALUES (gen_random_uuid(), 1, now(), 1)",
     "INSERT INTO ledger.entry VALUES (1, 1, gen_random_uuid(), 1, 1)",
@@ -33,6 +38,22 @@ FORBIDDEN_TO_THE_LEDGER = [
     "COPY ledger.person TO PROGRAM 'cat'",
     "SELECT * FROM serve_app.job",
 ]
+FORBIDDEN_TO_PAY = [
+    "INSERT INTO ledger.entry VALUES (1, 1, gen_random_uuid(), 1, 1)",
+    "UPDATE ledger.account SET posted = 1",
+    "UPDATE ledger.payment SET amount = 1",
+    "INSERT INTO ledger.payment (id) VALUES (gen_random_uuid())",
+    "INSERT INTO ledger.payment_event (gateway) VALUES ('mock')",
+    "SELECT 1 FROM ledger.person",
+    "SELECT 1 FROM ledger.api_key",
+    "SELECT 1 FROM ledger.session",
+    "SELECT 1 FROM ledger.audit_log",
+    "UPDATE ledger.person SET is_operator = true",
+    "SELECT ledger.tell('x', 'x', '{}')",
+    "SET ROLE gfe_ledger",
+    "SET ROLE gfe_ledger_owner",
+    "SELECT * FROM serve_app.job",
+]
 FORBIDDEN_TO_SERVE = [
     "SELECT 1 FROM ledger.person",
     "SELECT ledger.tell('x', 'x', '{}')",
@@ -49,4 +70,42 @@ def test_the_ledgers_login_may_not(database, statement):
 @pytest.mark.parametrize("statement", FORBIDDEN_TO_SERVE)
 def test_serves_login_may_not(database, statement):
     with psycopg.connect(database.serve_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN_TO_PAY)
+def test_the_login_for_payments_may_not(database, statement):
+    with psycopg.connect(database.pay_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+async def deposited(url, source):
+    """Post a deposit from `source` as the login of `url`."""
+    connection = await connect(url, name="test")
+    try:
+        ids = await accounts.open_accounts(connection, [source, "consumer:mallory:paid"])
+        legs = ((ids[source], -1), (ids["consumer:mallory:paid"], 1))
+        assert await apply(connection, [Post(id=new_uuid7(), kind=Kind.DEPOSIT, legs=legs)]) == [Status.OK]
+    finally:
+        await connection.close()
+
+
+async def test_the_request_path_cannot_move_credits_in_from_the_world_whatever_it_says(database):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await deposited(database.ledger_url, "world:mock")
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        assert admin.execute("SELECT count(*) FROM ledger.entry").fetchone() == (0,)
+        await deposited(database.pay_url, "world:mock")
+        assert admin.execute("SELECT posted FROM ledger.account WHERE address = 'consumer:mallory:paid'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "account",
+    ["'mint:mine', 1, NULL, true", "'consumer:mallory:paid', 1, NULL, false", "'consumer:mallory:paid', 1, -5, false",
+     "'issuer:mine', 1, NULL, true", "'world:hidden', 1, 0, false", "'platform:promotions2', 1, NULL, true"],
+)  # fmt: skip
+def test_the_request_path_opens_no_other_source_of_credits(database, account):
+    address, unit, floor, is_shared = account.split(", ")
+    statement = f"SELECT ledger.open_accounts(ARRAY[{address}], ARRAY[{unit}]::smallint[], ARRAY[{floor}]::bigint[], ARRAY[{is_shared}])"
+    with psycopg.connect(database.ledger_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)

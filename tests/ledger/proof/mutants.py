@@ -172,7 +172,7 @@ def scratch_database(server_url: str, template: str) -> Iterator[str]:
     name = sql.Identifier(f"m_{uuid.uuid4().hex[:12]}")
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
-        admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO gfe_ledger").format(name))
+        admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO gfe_pay").format(name))
         try:
             yield make_conninfo(server_url, dbname=name.as_string().strip('"'))
         finally:
@@ -184,7 +184,7 @@ def difference_found(mutant: InSql | InPython | None, server_url: str, template:
     with scratch_database(server_url, template) as admin_url, contextlib.ExitStack() as stack:
         if mutant is not None:
             stack.enter_context(planted(mutant, admin_url))
-        books = Books(make_conninfo(admin_url, user="gfe_ledger", password=PASSWORD), admin_url)
+        books = Books(make_conninfo(admin_url, user="gfe_pay", password=PASSWORD), admin_url)
         stack.callback(books.close)
         machine = hypothesis.seed(SEED)(machine_over(books))
         try:

@@ -30,6 +30,7 @@ class ThrowAwayServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.admin_url = make_conninfo(user="postgres", dbname="gfe", host=str(self._server.socket_folder), port=postgres.PORT)
         self.ledger_url = make_conninfo(self.admin_url, user="gfe_ledger", password=PASSWORD)
+        self.pay_url = make_conninfo(self.admin_url, user="gfe_pay", password=PASSWORD)
 
     def start(self) -> None:
         """Start it and wait until it answers. PostgreSQL refuses as long as orphans of a killed server still run: then once more."""
@@ -70,7 +71,7 @@ def throw_away_server(*options: str) -> Iterator[ThrowAwayServer]:
     server = ThrowAwayServer(folder, tag, *options)
     try:
         server.start()
-        database.upgrade(server.admin_url, ledger_password=PASSWORD, serve_password=PASSWORD)
+        database.upgrade(server.admin_url, dict.fromkeys(database.LOGINS.values(), PASSWORD))
         yield server
     finally:
         server.stop()

@@ -13,7 +13,7 @@ FEW = settings(max_examples=5, stateful_step_count=20, deadline=None, database=N
 
 @pytest.fixture
 def written(database):
-    books = Books(database.ledger_url, database.admin_url)
+    books = Books(database.pay_url, database.admin_url)
     try:
         run_state_machine_as_test(seed(7)(machine_over(books)), settings=FEW)
     finally:

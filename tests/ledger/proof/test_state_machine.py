@@ -12,7 +12,7 @@ settings.register_profile(
 
 
 def test_the_kernel_and_its_model_never_differ(database):
-    books = Books(database.ledger_url, database.admin_url)
+    books = Books(database.pay_url, database.admin_url)
     try:
         run_state_machine_as_test(machine_over(books), settings=settings.get_profile("ledger_proof"))
     finally:

@@ -153,7 +153,7 @@ def torture(seconds: float) -> Figures:
     figures, rng = Figures(), random.Random()
     with throw_away_server() as server, tempfile.TemporaryDirectory(prefix="gfe-torture-") as name:
         folder, start = Path(name), time.time()
-        (folder / "market").write_text(json.dumps(asyncio.run(open_market(server.ledger_url))))
+        (folder / "market").write_text(json.dumps(asyncio.run(open_market(server.pay_url))))
         clients = Clients(folder, start + seconds)
         try:
             torment(server, clients, start + seconds, figures, rng)

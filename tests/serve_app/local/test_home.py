@@ -68,7 +68,7 @@ def test_secrets_are_made_once_and_closed(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == texts
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
     assert len(texts["api_key_pepper"]) == len(texts["ray_token"]) == 64
-    assert set(first) == {"postgres", "gfe_ledger", "gfe_serve"}
+    assert set(first) == {"postgres", "gfe_ledger", "gfe_pay", "gfe_serve"}
 
 
 def test_the_public_half_belongs_to_the_private_half(tmp_path):

@@ -80,6 +80,21 @@ def test_a_server_left_behind_is_ended_and_a_note_about_a_stranger_is_removed(se
     assert not note.exists()
 
 
+def test_children_of_a_killed_server_end_before_its_note_goes(server, wait_until_it_answers):
+    postgres.initialize(server, "", is_throw_away=True)
+    process = started(server)
+    wait_until_it_answers(server.url(postgres.SUPERUSER, "", "postgres"))
+    children = processes.descendants(process.pid)
+    stuck = next(child for child in children if "checkpointer" in processes.command_of(child.pid))
+    os.kill(stuck.pid, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    assert processes.is_alive(stuck)
+    postgres.end_leftover(server)
+    assert not any(processes.is_alive(child) for child in children)
+    assert not (server.data / "postmaster.pid").exists()
+
+
 def test_the_server_ends_with_the_process_that_started_it(server, folder, wait_until_it_answers):
     postgres.initialize(server, "", is_throw_away=True)
     program = "import subprocess, sys; subprocess.Popen(sys.argv[1:]); input()"
@@ -115,7 +130,7 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied_and_work(monkeyp
 
 
 def test_an_upgrade_is_idempotent_and_gives_each_login_its_own_schema(database):
-    migrations.upgrade(database.admin_url, ledger_password="tests-only", serve_password="tests-only")
+    migrations.upgrade(database.admin_url, dict.fromkeys(migrations.LOGINS.values(), "tests-only"))
     with psycopg.connect(database.serve_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT * FROM ledger.account")
     with psycopg.connect(database.ledger_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -133,7 +148,7 @@ def test_an_upgrade_is_idempotent_and_gives_each_login_its_own_schema(database):
 def test_two_upgrades_at_once_wait_for_each_other(server_url):
     name = f"twice_{os.getpid()}"
     url = make_conninfo(server_url, dbname=name)
-    program = "import sys; from serve_app.local.database import upgrade; upgrade(sys.argv[1], ledger_password='tests-only', serve_password='tests-only')"
+    program = "import sys; from serve_app.local.database import LOGINS, upgrade; upgrade(sys.argv[1], dict.fromkeys(LOGINS.values(), 'tests-only'))"
     both = [subprocess.Popen([sys.executable, "-P", "-c", program, url]) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     with psycopg.connect(server_url, autocommit=True) as admin:
