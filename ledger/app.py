@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, admin, agents, feed, keys, mock_pay, money, operations, pages, payments, wallet
+from ledger.api import accounts, admin, agents, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -31,6 +31,7 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app.state.context = context
     app.include_router(accounts.router)
     app.include_router(accounts.well_known)
+    app.include_router(oauth.router)
     app.include_router(keys.router)
     app.include_router(wallet.router)
     app.include_router(agents.router)

@@ -170,9 +170,10 @@ def _read_settings() -> "LedgerSettings":
 
 
 def _require_secrets(settings: "LedgerSettings") -> None:
-    of_gateways = STRIPE_SECRETS if "stripe" in settings.gateway_names else ()
+    wanted = [*NEEDED_SECRETS, *(STRIPE_SECRETS if "stripe" in settings.gateway_names else ())]
+    wanted += ["google_client_secret"] * bool(settings.google_client_id) + ["github_client_secret"] * bool(settings.github_client_id)
     try:
-        for name in (*NEEDED_SECRETS, *of_gateways):
+        for name in wanted:
             settings.secret(name)
     except OSError as missing:
         _fail(f"{missing.filename}: {missing.strerror}", "GFE_SECRETS_DIR names the folder of secrets; `gfe up` makes them")

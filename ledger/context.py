@@ -12,6 +12,9 @@ from ledger.identity.feed import Feed
 from ledger.identity.limits import Limits
 from ledger.identity.mail import FileMailer, Mailer, SmtpMailer
 from ledger.identity.nodes import NodeOwners, Nodes
+from ledger.identity.oauth.exchange import Exchange
+from ledger.identity.oauth.guests import Guests
+from ledger.identity.oauth.providers import providers_of
 from ledger.identity.outbox import Outbox
 from ledger.identity.passwords import Passwords
 from ledger.identity.services import ServiceVerifier
@@ -51,6 +54,7 @@ class LedgerContext:
     limits: Limits
     outbox: Outbox
     sign_in: SignIn
+    guests: Guests
     enrollment: Enrollment
     agent_tokens: AgentTokens
     nodes: Nodes
@@ -76,6 +80,16 @@ class LedgerContext:
         gifts = Gifts(
             welcome=micros_of(settings.welcome_credits), open_jobs=settings.open_jobs, is_welcome_delayed=settings.welcome_after_email
         )
+        sign_in = SignIn(
+            database,
+            Passwords(PASSWORD_COST),
+            sessions,
+            limits,
+            outbox,
+            TotpBox(pepper),
+            gifts,
+            registers_per_hour=settings.registers_per_hour or (REGISTERS_IN_PRODUCTION if settings.is_production else REGISTERS),
+        )
         return cls(
             settings=settings,
             database=database,
@@ -88,16 +102,8 @@ class LedgerContext:
             credentials=Credentials(database, keys, signing_keys),
             limits=limits,
             outbox=outbox,
-            sign_in=SignIn(
-                database,
-                Passwords(PASSWORD_COST),
-                sessions,
-                limits,
-                outbox,
-                TotpBox(pepper),
-                gifts,
-                registers_per_hour=settings.registers_per_hour or (REGISTERS_IN_PRODUCTION if settings.is_production else REGISTERS),
-            ),
+            sign_in=sign_in,
+            guests=Guests(database, providers_of(settings), Exchange(), sessions, sign_in, limits, gifts, settings.site_url),
             enrollment=Enrollment(database, pepper, max_agents=settings.max_agents),
             agent_tokens=AgentTokens(database, origin_text(settings.public_url)),
             nodes=Nodes(database),
@@ -112,7 +118,7 @@ class LedgerContext:
 
     def sign_in_providers(self) -> list[str]:
         """Name the other services that people can sign in with."""
-        return []
+        return list(self.guests.providers)
 
     def payment_gateways(self) -> list[str]:
         """Name the ways to pay."""
@@ -120,6 +126,7 @@ class LedgerContext:
 
     async def aclose(self) -> None:
         """Stop writing, close connections."""
+        await self.guests.aclose()
         await self.outbox.aclose()
         await self.writer.aclose()
         await self.payments.pay.close()

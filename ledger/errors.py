@@ -8,6 +8,7 @@ LedgerError
 │   ├── CredentialExpired      401 key_expired
 │   ├── TokenInvalid           401 token_not_valid: a refresh token or a code from a mail
 │   ├── SignInRefused          401 sign_in_refused: no such account, or another password
+│   ├── SignInFailed           401 sign_in_failed: another service did not say who it is
 │   ├── TotpRequired           401 totp_required, totp_wrong
 │   ├── EnrollCodeInvalid      401 enroll_code_invalid: unknown, used or expired, one answer for all
 │   ├── AgentRevoked           401 agent_revoked
@@ -121,6 +122,23 @@ class TotpRequired(NotAuthenticated):
     def __str__(self) -> str:
         """Say what to do."""
         return "Send the current six digits of your authenticator as `code`."
+
+
+class SignInFailed(NotAuthenticated):
+    """Signing in through another service did not work. `outcome` is what the console is told."""
+
+    code = "sign_in_failed"
+
+    def __init__(self, provider: str, reason: str, outcome: str = "oauth_failed") -> None:
+        """Name the service and what is wrong."""
+        LedgerError.__init__(self, provider, reason, outcome)
+        self.provider = provider
+        self.reason = reason
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return f"Signing in with {self.provider} did not work: {self.reason}."
 
 
 class EnrollCodeInvalid(NotAuthenticated):

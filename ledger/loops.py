@@ -10,6 +10,7 @@ from ledger.context import LedgerContext
 from ledger.db import Connection, DatabaseUnavailable
 from ledger.identity import limits, mail_codes, sessions
 from ledger.identity.limits import take_turn
+from ledger.identity.oauth import guests
 from ledger.leader import lead
 from ledger.money import reviews
 from ledger.money.audit import Finding, audit_at
@@ -131,7 +132,7 @@ async def clean_up(context: LedgerContext) -> None:
     """Forget what has expired, and seal the audit log."""
 
     async def work(connection: Connection) -> None:
-        for forget in (sessions.clean_up, mail_codes.clean_up, limits.clean_up, replies.clean_up):
+        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up):
             await forget(connection)
         while await audit_log.seal(connection) == audit_log.BLOCK:
             pass

@@ -64,6 +64,15 @@ class LedgerSettings(BaseSettings):
     withdrawal_min: str = Field("1.00", pattern=AMOUNT, description="The least that one withdrawal may be, in credits.")
     withdrawal_second_approval: str = Field("1000.00", pattern=AMOUNT, description="Withdrawals above this need two operators.")
     stripe_api_base: str | None = Field(None, description="Where Stripe's API is; unset: at Stripe. For tests.")
+    google_client_id: str | None = Field(
+        None, description="Client id at Google; set: people can sign in with it. Its secret is the file `google_client_secret`."
+    )
+    google_url: str = Field("https://accounts.google.com", description="Issuer of Google's tokens; another OpenID provider's works too.")
+    github_client_id: str | None = Field(
+        None, description="Client id at GitHub; set: people can sign in with it. Its secret is the file `github_client_secret`."
+    )
+    github_url: str = Field("https://github.com", description="Where GitHub's pages are.")
+    github_api_url: str = Field("https://api.github.com", description="Where GitHub's API is.")
     open_jobs: int = Field(100, ge=1, le=100_000, description="How many jobs an account may have open at once.")
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from serve_app.local import database as migrations
 from serve_app.local import postgres
+from serve_app.local import secrets as installed_secrets
 
 PASSWORD = "tests-only"
 
@@ -114,13 +115,15 @@ async def ledger_with(database):
     """Start ledgers with settings of the test's choice."""
     stops, folders = [], []
 
-    async def start(*, beside=None, **settings):
+    async def start(*, beside=None, secret_files=None, **settings):
         """Start one; `beside` another it shares that one's secrets, as processes of one installation do."""
         from tests.running_ledger import start_ledger
 
         if beside is None:
             folders.append(Path(tempfile.mkdtemp(prefix="gfe-")))
         folder = beside.folder if beside else folders[-1]
+        for name, text in (secret_files or {}).items():
+            installed_secrets.overwrite(folder / name, text)
         running, stop = await start_ledger(database, folder, socket=f"s{len(stops) or ''}", **settings)
         stops.append(stop)
         return running

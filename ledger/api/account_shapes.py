@@ -134,6 +134,32 @@ class Config(Answer):
     payment_gateways: list[str]
 
 
+class JourneyAsked(Asked):
+    """Where to go after signing in through another service: a path of the console."""
+
+    return_to: str | None = None
+
+
+class JourneyBegun(Answer):
+    """Where to go now."""
+
+    url: str
+
+
+class LinkedProvider(Answer):
+    """Another service that somebody signs in with."""
+
+    provider: str
+    email: str | None
+    created_at: str
+
+
+class LinkedList(Answer):
+    """All of them."""
+
+    results: list[LinkedProvider]
+
+
 class Jwk(Answer):
     """A public key (RFC 8037)."""
 

@@ -72,10 +72,11 @@ async def sign_in(context: Context, body: SignInBody, origin: AnonymousOrigin, r
     if body.deliver == "cookie":
         require_own_page(request, context.settings)
     tokens = await context.sign_in.sign_in(body.username, body.password, body.code, origin)
-    return _delivered(context, tokens, in_cookie=body.deliver == "cookie")
+    return delivered(context, tokens, in_cookie=body.deliver == "cookie")
 
 
-def _delivered(context: LedgerContext, tokens: Tokens, *, in_cookie: bool) -> JSONResponse:
+def delivered(context: LedgerContext, tokens: Tokens, *, in_cookie: bool) -> JSONResponse:
+    """Hand tokens over: both in the body, or the refresh token as a cookie."""
     answer = JSONResponse({"access": tokens.access} if in_cookie else {"access": tokens.access, "refresh": tokens.refresh})
     if in_cookie:
         set_cookie(answer, tokens.refresh, context.settings)
@@ -87,7 +88,7 @@ async def refresh(context: Context, origin: AnonymousOrigin, request: Request, b
     """Renew a sign-in: the refresh token is spent, and a new pair comes back."""
     token, in_cookie = _refresh_token(context, request, body)
     tokens = await context.sessions.refresh(token, origin)
-    return _delivered(context, tokens, in_cookie=in_cookie)
+    return delivered(context, tokens, in_cookie=in_cookie)
 
 
 def _refresh_token(context: LedgerContext, request: Request, body: RefreshBody | None) -> tuple[str, bool]:

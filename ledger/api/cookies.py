@@ -1,4 +1,4 @@
-"""The one cookie: a refresh token that scripts cannot read, sent to two routes, believed only from a page of ours."""
+"""The two cookies: the refresh token, hidden from scripts and believed only from a page of ours; and a sign-in's journey elsewhere."""
 
 from urllib.parse import urlsplit
 
@@ -6,11 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger.errors import OriginRefused
+from ledger.identity.oauth.journey import LIFETIME_S
 from ledger.identity.sessions import SLIDING
 from ledger.settings import LedgerSettings
 
 CSRF_HEADER = "x-gfe-csrf"
 PATH = "/api/core/"
+JOURNEY_PATH = "/api/core/oauth/"
 
 
 def _is_tls(settings: LedgerSettings) -> bool:
@@ -32,6 +34,27 @@ def set_cookie(answer: Response, token: str, settings: LedgerSettings) -> None:
 def delete_cookie(answer: Response, settings: LedgerSettings) -> None:
     """Take it back."""
     answer.delete_cookie(_name(settings), path=PATH, httponly=True, samesite="strict", secure=_is_tls(settings))
+
+
+def _journey_name(settings: LedgerSettings) -> str:
+    return "__Secure-gfe_oauth" if _is_tls(settings) else "gfe_oauth"
+
+
+def keep_journey(answer: Response, state: str, settings: LedgerSettings) -> None:
+    """Bind a sign-in through another service to this browser; it comes back by a link from there, hence Lax."""
+    answer.set_cookie(
+        _journey_name(settings), state, max_age=LIFETIME_S, path=JOURNEY_PATH, httponly=True, samesite="lax", secure=_is_tls(settings)
+    )
+
+
+def delete_journey(answer: Response, settings: LedgerSettings) -> None:
+    """Forget it."""
+    answer.delete_cookie(_journey_name(settings), path=JOURNEY_PATH, httponly=True, samesite="lax", secure=_is_tls(settings))
+
+
+def journey_of(request: Request, settings: LedgerSettings) -> str | None:
+    """Read it."""
+    return request.cookies.get(_journey_name(settings))
 
 
 def cookie_of(request: Request, settings: LedgerSettings) -> str | None:

@@ -219,7 +219,7 @@ class SignIn:
 
         async def work(connection: Connection) -> Tokens:
             if known.totp_secret is not None:
-                await self._use_totp(connection, person.id, code)
+                await self.use_totp(connection, person.id, code)
             if rehashed:
                 await connection.execute("UPDATE ledger.person SET password_hash = %s WHERE id = %s", [rehashed, person.id])
             return await self._sessions.open(connection, person, own, "password")
@@ -341,7 +341,7 @@ class SignIn:
         """
 
         async def work(connection: Connection) -> None:
-            await self._use_totp(connection, person.id, code)
+            await self.use_totp(connection, person.id, code)
             await connection.execute(
                 "UPDATE ledger.person SET totp_confirmed_at = coalesce(totp_confirmed_at, clock_timestamp()) WHERE id = %s", [person.id]
             )
@@ -357,7 +357,7 @@ class SignIn:
         """
 
         async def work(connection: Connection) -> None:
-            await self._use_totp(connection, person.id, code)
+            await self.use_totp(connection, person.id, code)
             await connection.execute(
                 "UPDATE ledger.person SET totp_secret = NULL, totp_confirmed_at = NULL, totp_last_step = NULL WHERE id = %s", [person.id]
             )
@@ -376,7 +376,7 @@ class SignIn:
         await self._limits.require_patience(subject)
 
         async def work(connection: Connection) -> None:
-            await self._use_totp(connection, person.id, code)
+            await self.use_totp(connection, person.id, code)
             await connection.execute("UPDATE ledger.session SET fresh_at = clock_timestamp() WHERE id = %s", [session])
 
         try:
@@ -405,7 +405,7 @@ class SignIn:
         if not await self._database.run(query):
             raise NotFresh
 
-    async def _use_totp(self, connection: Connection, person: uuid.UUID, code: str | None) -> None:
+    async def use_totp(self, connection: Connection, person: uuid.UUID, code: str | None) -> None:
         """Use six digits up; under the person's row, so that they are good once."""
         cursor = await connection.execute("SELECT totp_secret, totp_last_step FROM ledger.person WHERE id = %s FOR NO KEY UPDATE", [person])
         row = await cursor.fetchone()

@@ -10,10 +10,11 @@ from tests.ledger.people import PASSWORD, bearer, sign_in, somebody
 PUBLIC = {
     "get_health", "get_config", "get_jwks", "register", "sign_in", "refresh", "sign_out", "ask_for_reset", "reset_password", "verify_email",
     "enroll_agent", "make_agent_nonce", "make_agent_access", "list_prices", "quote", "receive_payment_event", "receive_mock_event",
+    "begin_sign_in", "end_journey", "finish_sign_in",
 }  # fmt: skip
 IDS = {
     "key_id": "abcdefgh", "node_id": "node_nobody", "token_id": "enr_nobody", "transaction_id": "dep_01KB0000000000000000000000",
-    "gateway": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
+    "gateway": "nobody", "provider": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
     "job_id": "job_01KB0000000000000000000000", "withdrawal_id": "wd_01KB0000000000000000000000", "correction_id": "cor_01KB0000000000000000000000",
 }  # fmt: skip
 
