@@ -31,6 +31,7 @@ from ledger.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    OwnNode,
     RateLimited,
 )
 from ledger.ids import new_uuid7, text_of, uuid_of
@@ -87,6 +88,7 @@ __all__ = [
     "NotPermitted",
     "OpenHold",
     "Outcome",
+    "OwnNode",
     "PlaceHold",
     "Price",
     "RateLimited",
@@ -111,7 +113,7 @@ _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
     for error in (
         NotAuthenticated, CredentialExpired, CredentialMistyped, CredentialRevoked, CredentialUnknown, NotPermitted, ModelNotAllowed,
-        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable, BooksUnderReview,
+        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable, BooksUnderReview, OwnNode,
     )
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ LedgerError
 │   └── BadSignature           401 bad_signature: an agent's proof does not fit its key, its nonce or this platform
 ├── NotPermitted               403 not_permitted: the credential lacks a scope
 │   ├── ModelNotAllowed        403 model_not_allowed: the key is for other models
+│   ├── OwnNode                403 own_node: nobody is paid for serving their own job
 │   ├── OriginRefused          403 origin_refused: a cookie came from a page that is not ours
 │   └── NotFresh               403 not_fresh: what moves money out needs the second factor again
 ├── InsufficientFunds          402 insufficient_funds
@@ -209,6 +210,21 @@ class ModelNotAllowed(NotPermitted):
     def __str__(self) -> str:
         """Say what to do."""
         return f"This key is not for the model `{self.model}`. Use another key, or change its models."
+
+
+class OwnNode(NotPermitted):
+    """The node belongs to the consumer: nobody earns from their own jobs. The operator's trusted nodes serve everybody."""
+
+    code = "own_node"
+
+    def __init__(self, node: str) -> None:
+        """Name the node."""
+        LedgerError.__init__(self, node)
+        self.node = node
+
+    def __str__(self) -> str:
+        """Say why."""
+        return "This node belongs to the job's consumer: nobody is paid for serving their own job."
 
 
 class OriginRefused(NotPermitted):

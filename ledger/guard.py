@@ -1,7 +1,8 @@
-"""What every answer of the public app goes through: a limit on bodies while they are read, and the security headers."""
+"""What every answer of the public app goes through: a limit on bodies while they are read, headers of security and of limits."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ledger.identity.limits import ROOM, Room
 from ledger.problems import problem
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -25,13 +26,16 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        room = Room()
+        ROOM.set(room)
         wanted = API_HEADERS if scope["path"].startswith("/api/") else HEADERS
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in given}
-                message = {**message, "headers": given + [header for header in wanted if header[0] not in names]}
+                limits = [(name.lower().encode(), value.encode()) for name, value in room.headers().items()]
+                message = {**message, "headers": given + limits + [header for header in wanted if header[0] not in names]}
             await send(message)
 
         read = await _read(receive) if scope["method"] not in {"GET", "HEAD", "OPTIONS"} else ()

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import structlog
 
-from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, Settled, Void
+from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, OwnNode, Settled, Void
 from serve_app.db import DatabaseUnavailable
 from serve_app.store.jobs import JobStore, JobWriter, Owed
 
@@ -37,6 +37,9 @@ class Settlement:
         self._in_flight.add(owed.id)
         try:
             settled = await self._tell(owed)
+        except OwnNode:
+            log.warning("own_node_not_paid", job=str(owed.id), node=owed.node)
+            await self._settle_own(owed)
         except (HoldNotOpen, NotFound) as refused:
             # Resolved otherwise: expired, or voided by the sweeper. Nothing is left to do; the books are right by themselves.
             log.warning("settlement_refused", job=str(owed.id), owed=owed.what, reason=str(refused))
@@ -47,6 +50,15 @@ class Settlement:
             self._writer.settled(owed.id, settled.cost)
         finally:
             self._in_flight.discard(owed.id)
+
+    async def _settle_own(self, owed: Owed) -> None:
+        """A consumer's job that ran on the consumer's own node costs nothing."""
+        try:
+            await self._ledger.void(Void(id=owed.id, reason="own node"))
+        except LedgerError as failed:
+            log.info("settlement_postponed", job=str(owed.id), reason=type(failed).__name__)
+        else:
+            self._writer.settled(owed.id, 0)
 
     async def _tell(self, owed: Owed) -> Settled:
         kind, _, outcome = owed.what.partition(":")

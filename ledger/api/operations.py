@@ -21,6 +21,7 @@ from ledger.problems import problem, problem_of
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 PLACE_SCOPE = "jobs:write"
+CALLERS = frozenset({"serve"})  # the services that run jobs; the edge gateway reads the feed and nothing else
 Answered = wire.Answer | LedgerError
 Parsed = wire.Operation | LedgerError
 
@@ -30,8 +31,10 @@ async def operations(request: Request) -> Response:
     context: LedgerContext = request.app.state.context
     try:
         service = context.services.verify(request.headers.get("authorization"))
+        if service not in CALLERS:
+            raise NotPermitted("operations")
         batch = _parsed(await _body(request))
-    except NotAuthenticated as refused:
+    except (NotAuthenticated, NotPermitted) as refused:
         return problem_of(refused)
     except InvalidRequest as refused:
         return problem(413 if refused.param == "body" else 400, "Invalid request", str(refused), refused.code)

@@ -15,6 +15,7 @@ from ledger.api.payment_shapes import NewDeposit, NewWithdrawal, Processed, Refu
 from ledger.api.routes import both, moment
 from ledger.errors import InvalidRequest, NotFound
 from ledger.identity.credentials import Principal
+from ledger.identity.limits import Bucket
 from ledger.payments import deposits, inbox, rows, withdrawals
 from ledger.payments.gateway import BadEvent, Gateway
 from ledger.payments.mock import MockGateway
@@ -28,10 +29,12 @@ Key = Annotated[
         alias="Idempotency-Key", min_length=1, max_length=200, description="The same key with the same request does it once; kept 7 days."
     ),
 ]
+PAYMENTS_PER_HOUR = 120  # deposits, and withdrawals, of an account
+HOUR_S = 3600.0
 router = APIRouter(prefix="/api/payments", redirect_slashes=False)
 
 
-@both(router, "POST", "/deposit/", id="create_deposit", status=201, model=Transaction, refusals=(400, 401, 403, 422, 503))
+@both(router, "POST", "/deposit/", id="create_deposit", status=201, model=Transaction, refusals=(400, 401, 403, 422, 429, 503))
 async def create_deposit(request: Request, context: Context, caller: Payer, body: NewDeposit, key: Key = None) -> JSONResponse:
     """Ask for a deposit; pay it at `checkout_url`. Credits come when the gateway confirms it."""
     settings = context.settings
@@ -40,16 +43,18 @@ async def create_deposit(request: Request, context: Context, caller: Payer, body
     if gateway not in context.payments.gateways:
         raise InvalidRequest("gateway_id", f'"{gateway[:60]}" is not a valid choice.')
     asked = _request(caller, "deposit", key, {"amount": amount, "gateway": gateway, "currency": body.currency})
+    await context.limits.require_room("deposits per hour", Bucket(f"deposit:{caller.person}", PAYMENTS_PER_HOUR, HOUR_S))
     made = await deposits.create(context.payments, of(caller, request), asked, caller.person, amount, gateway)
     return _made(made.payment, caller, is_replay=made.is_replay)
 
 
-@both(router, "POST", "/withdraw/", id="create_withdrawal", status=201, model=Transaction, refusals=(400, 401, 402, 403, 422, 503))
+@both(router, "POST", "/withdraw/", id="create_withdrawal", status=201, model=Transaction, refusals=(400, 401, 402, 403, 422, 429, 503))
 async def create_withdrawal(request: Request, context: Context, caller: Payer, body: NewWithdrawal, key: Key = None) -> JSONResponse:
     """Ask for earnings to be paid out: they leave the wallet at once, and come back if an operator refuses."""
     await context.sign_in.require_fresh(caller.person, caller.session)
     amount = _within(body.amount, context.settings.withdrawal_min, None)
     asked = _request(caller, "withdraw", key, {"amount": amount, "destination": body.destination})
+    await context.limits.require_room("withdrawals per hour", Bucket(f"withdraw:{caller.person}", PAYMENTS_PER_HOUR, HOUR_S))
     made = await withdrawals.request(context.payments, of(caller, request), asked, caller.person, amount, body.destination)
     return _made(made.payment, caller, is_replay=made.is_replay)
 

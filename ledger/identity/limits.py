@@ -6,6 +6,7 @@ wait). Their tables are unlogged: a crash forgets them, which harms nobody.
 
 import math
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from ledger.db import Connection, Database
@@ -41,6 +42,29 @@ ON CONFLICT (subject) DO UPDATE SET (tokens, at, granted) = (
    WHERE asked.subject = b.subject)
 RETURNING subject, granted, tokens
 """
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left of the tightest limit that a request met; kept per request, for its answer's headers."""
+
+    bucket: Bucket | None = None
+    left: int = 0
+
+    def note(self, bucket: Bucket, left: int) -> None:
+        """Keep the tightest."""
+        if self.bucket is None or left < self.left:
+            self.bucket, self.left = bucket, left
+
+    def headers(self) -> dict[str, str]:
+        """Write `RateLimit-*` (draft-ietf-httpapi-ratelimit-headers-03); none when no limit was met."""
+        if self.bucket is None:
+            return {}
+        refill_s = math.ceil((self.bucket.capacity - self.left) * self.bucket.refill_s / self.bucket.capacity)
+        return {"RateLimit-Limit": str(self.bucket.capacity), "RateLimit-Remaining": str(self.left), "RateLimit-Reset": str(refill_s)}
+
+
+ROOM: ContextVar[Room | None] = ContextVar("room", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +115,9 @@ class Limits:
             DatabaseUnavailable: The database does not answer.
         """
         granted = await self.take(dict.fromkeys(buckets, 1))
+        if room := ROOM.get():
+            for bucket in buckets:
+                room.note(bucket, granted[bucket.subject].left)
         empty = [bucket for bucket in buckets if not granted[bucket.subject].count]
         if empty:
             raise RateLimited(name, max(bucket.wait_s for bucket in empty))

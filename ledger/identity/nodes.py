@@ -11,7 +11,7 @@ from typing import Literal
 
 from ledger.audit_log import Origin, note
 from ledger.db import Connection, Database
-from ledger.errors import InvalidRequest, NotFound
+from ledger.errors import InvalidRequest, NotFound, OwnNode
 from ledger.identity.feed import tell_node
 
 CACHE_S = 2.0  # how long a ban may go unnoticed
@@ -164,27 +164,29 @@ class NodeOwners:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[str, tuple[float, uuid.UUID]] = {}
+        self._known: dict[str, tuple[float, uuid.UUID, bool]] = {}
 
-    async def owner(self, node: str) -> uuid.UUID:
-        """Tell who earns with a node. One that was revoked or deregistered since is still paid for what it did before.
+    async def owner(self, node: str, consumer: uuid.UUID) -> uuid.UUID:
+        """Tell who earns with a job of a consumer on a node. One that was revoked or deregistered since is still paid for what it did before.
 
         Raises:
             NotFound: The node is unknown or banned; nobody is to be paid.
+            OwnNode: It is the consumer's own, and not one of the operator's, which serve everybody.
             DatabaseUnavailable: The database does not answer.
         """
         known = self._known.get(node)
-        if known is not None and time.monotonic() - known[0] < CACHE_S:
-            return known[1]
-
-        async def query(connection: Connection) -> uuid.UUID | None:
-            cursor = await connection.execute("SELECT person_id FROM ledger.node WHERE id = %s AND state <> 'banned'", [node])
-            row = await cursor.fetchone()
-            return row[0] if row else None
-
-        owner = await self._database.run(query)
-        if owner is None:
+        if known is None or time.monotonic() - known[0] >= CACHE_S:
             self._known.pop(node, None)
-            raise NotFound("Node", node)
-        self._known[node] = (time.monotonic(), owner)
+            known = self._known[node] = (time.monotonic(), *await self._database.run(lambda connection: _read_owner(connection, node)))
+        _, owner, is_edge = known
+        if is_edge and owner == consumer:
+            raise OwnNode(node)
         return owner
+
+
+async def _read_owner(connection: Connection, node: str) -> tuple[uuid.UUID, bool]:
+    cursor = await connection.execute("SELECT person_id, kind = 'edge' FROM ledger.node WHERE id = %s AND state <> 'banned'", [node])
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFound("Node", node)
+    return row[0], row[1]

@@ -23,10 +23,16 @@ Answered = Done | LedgerError
 
 
 class Settling:
-    """Turns holds into payments, or gives them back. `owner_of` tells who earns with a node, or raises `NotFound`."""
+    """Turns holds into payments, or gives them back. `owner_of` tells who earns with a consumer's job on a node, or raises."""
 
     def __init__(
-        self, database: Database, writer: Writer, ids: AccountIds, owner_of: Callable[[str], Awaitable[uuid.UUID]], *, fee_percent: int
+        self,
+        database: Database,
+        writer: Writer,
+        ids: AccountIds,
+        owner_of: Callable[[str, uuid.UUID], Awaitable[uuid.UUID]],
+        *,
+        fee_percent: int,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -94,6 +100,7 @@ class Settling:
         Raises:
             HoldNotOpen: The hold belongs to another service.
             NotFound: The node is not known; nobody could be paid.
+            OwnNode: The consumer would be paid.
         """
         if held.meta.get("service") != request.service:
             raise HoldNotOpen("unknown")
@@ -101,7 +108,7 @@ class Settling:
             kind = Kind.VOID_RETRYABLE if request.retryable else Kind.VOID
             return Post(id=request.id, kind=kind, resolves_hold=True, meta=_kept(held) | {"reason": request.reason})
         cost = pricing.cost(held.price, held.held, request.outcome, request.prompt_tokens, request.completion_tokens)
-        owner = await self._owner_of(request.node)
+        owner = await self._owner_of(request.node, uuid.UUID(held.meta["user"]))
         provider_promo, pending = accounts.promo(owner), accounts.pending(owner)
         ids = await self._ids.of((provider_promo, pending, accounts.FEES, accounts.ALLOWANCES))
         legs = pricing.capture_legs(

@@ -45,7 +45,8 @@ def make_all(folder: Path) -> dict[str, str]:
     """Make what is missing; answer the passwords of the database roles by role."""
     made_once(folder / "api_key_pepper", secrets.token_hex(32))
     made_once(folder / "ray_token", secrets.token_hex(32))
-    make_service_key(folder, "serve")
+    for service in ("serve", "edge"):
+        make_service_key(folder, service)
     return {
         role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_pay", "gfe_serve")
     }

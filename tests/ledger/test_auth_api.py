@@ -71,7 +71,11 @@ async def test_s8_twenty_at_once_with_one_name_make_one_account(ledger, database
 
 async def test_s8_an_address_may_make_so_many_accounts_per_hour(ledger_with):
     ledger = await ledger_with(registers_per_hour=2)
-    statuses = [(await register(ledger, f"user{n}")).status_code for n in range(3)]
+    answers = [await register(ledger, f"user{n}") for n in range(3)]
+    statuses = [answer.status_code for answer in answers]
+    shown = [[answer.headers.get(f"ratelimit-{name}") for name in ("limit", "remaining", "reset")] for answer in answers]
+    assert shown == [["2", "1", "1800"], ["2", "0", "3600"], ["2", "0", "3600"]]
+    assert "ratelimit-limit" not in (await ledger.http.get("/api/core/config/")).headers
     assert statuses == [201, 201, 429]
     assert int((await register(ledger, "more")).headers["retry-after"]) > 0
 

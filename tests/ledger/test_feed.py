@@ -217,3 +217,18 @@ async def test_a_client_without_a_ledger_says_so(tmp_path):
     with pytest.raises(LedgerUnavailable):
         await client.feed(None)
     await client.aclose()
+
+
+async def test_the_edge_gateway_reads_the_feed_and_does_nothing_with_money(ledger):
+    tokens = ServiceTokens((ledger.folder / "service_edge.pem").read_bytes(), "edge")
+    edge = LedgerClient(ledger.context.settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    await edge.start()
+    try:
+        assert (await edge.feed(None)).reset
+        headers = {"Authorization": f"Bearer {tokens.mint('ledger-internal')}"}
+        connector = aiohttp.UnixConnector(path=str(ledger.context.settings.ledger_socket))
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
+            answer = await http.post("http://ledger/internal/v1/operations", json={"operations": [{"op": "find_holds", "older_than_s": 0}]})
+            assert (answer.status, (await answer.json())["code"]) == (403, "not_permitted")
+    finally:
+        await edge.aclose()

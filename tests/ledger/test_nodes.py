@@ -1,12 +1,14 @@
 """Nodes of an account: named, paused, taken out; never anybody else's."""
 
 import asyncio
+import uuid
 
 import pytest
 
 from ledger.client import Capture
-from ledger.errors import NotFound
+from ledger.errors import NotFound, OwnNode
 from ledger.identity.nodes import NodeOwners
+from ledger.identity.people import post_welcome
 from tests.edge_agent import Agent, account, execute
 
 
@@ -142,10 +144,24 @@ async def test_what_a_node_did_before_it_left_is_paid_and_a_banned_one_is_not(ow
     await owner.call("DELETE", f"nodes/{node}/")
     fields = {"outcome": "succeeded", "prompt_tokens": 1, "completion_tokens": 1, "counted_by": "platform", "attempt": 1}
     await ledger.client.capture(Capture(id=placed.id, node=node, **fields))
-    assert await NodeOwners(ledger.context.database).owner(node) == owner.person
+    assert await NodeOwners(ledger.context.database).owner(node, uuid.uuid4()) == owner.person
     execute(database, "UPDATE ledger.node SET state = 'banned' WHERE id = %s", [node])
     with pytest.raises(NotFound):
-        await NodeOwners(ledger.context.database).owner(node)
+        await NodeOwners(ledger.context.database).owner(node, uuid.uuid4())
+
+
+async def test_nobody_is_paid_for_serving_their_own_job_but_the_operators_nodes_serve_everybody(owner, ledger, database):
+    _, node = await owner.enrolled()
+    key = owner.headers["Authorization"].removeprefix("Bearer ")
+    await ledger.context.database.transact(lambda connection: post_welcome(connection, owner.person, 5_000_000))
+    fields = {"outcome": "succeeded", "prompt_tokens": 1, "completion_tokens": 1, "counted_by": "platform", "attempt": 1}
+    placed = await ledger.client.place_hold(ledger.hold(key=key))
+    with pytest.raises(OwnNode):
+        await ledger.client.capture(Capture(id=placed.id, node=node, **fields))
+    assert execute(database, "SELECT count(*) FROM ledger.hold WHERE id = %s", [placed.id]) == [(1,)]
+    execute(database, "UPDATE ledger.node SET kind = 'trusted' WHERE id = %s", [node])
+    ledger.context.settling._owner_of.__self__._known.clear()
+    assert (await ledger.client.capture(Capture(id=placed.id, node=node, **fields))).status == "ok"
 
 
 async def test_enrolling_anew_revoking_and_leaving_at_once_end_in_one_state(owner, database):
