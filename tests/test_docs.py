@@ -31,6 +31,12 @@ def test_the_command_reference_is_what_the_commands_say():
     assert (ROOT / "docs/reference/cli.md").read_text() == reference()
 
 
+def test_the_errors_reference_is_what_the_errors_say():
+    from serve_app.local.errors_reference import reference
+
+    assert (ROOT / "docs/reference/errors.md").read_text() == reference()
+
+
 def test_the_settings_reference_is_what_the_settings_say():
     from serve_app.local.settings_reference import reference
 

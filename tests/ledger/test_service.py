@@ -17,6 +17,7 @@ from ledger.client import (
     Void,
     new_hold_id,
 )
+from ledger.money.requests import CaptureRequest, VoidRequest
 
 
 def capture(hold, *, outcome="succeeded", completion_tokens=5, node="node_local", attempt=1, prompt_tokens=10):
@@ -147,6 +148,33 @@ async def test_an_idempotency_key_places_one_hold_and_frees_itself_after_our_fau
     retried = await ledger.client.place_hold(ledger.hold(**asked))
     assert retried.status == "ok"
     assert retried.id != answers[0].id
+
+
+async def test_a_void_that_is_our_fault_frees_its_key_and_another_does_not(ledger, idempotency_key):
+    asked = {"idempotency_key": idempotency_key, "request_digest": "aa"}
+    placed = await ledger.client.place_hold(ledger.hold(**asked))
+    await ledger.client.void(Void(id=placed.id, reason="the request was wrong"))
+    again = await ledger.client.place_hold(ledger.hold(**asked))
+    assert (again.status, again.id) == ("exists", placed.id)
+
+
+async def test_a_service_resolves_no_hold_of_another_service(ledger, database):
+    placed = await ledger.client.place_hold(ledger.hold())
+    fields = {
+        "outcome": "succeeded",
+        "prompt_tokens": 1,
+        "completion_tokens": 1,
+        "counted_by": "platform",
+        "node": "node_local",
+        "attempt": 1,
+    }
+    others = [
+        VoidRequest(id=placed.id, service="other", reason="x", retryable=False),
+        CaptureRequest(id=placed.id, service="other", **fields),
+    ]
+    answers = await ledger.context.settling.resolve(others)
+    assert [str(answer.state) for answer in answers] == ["unknown", "unknown"]
+    assert [hold.id for hold in await ledger.client.find_holds(0)] == [placed.id]
 
 
 async def test_an_unknown_node_is_paid_nothing(ledger):

@@ -31,13 +31,24 @@ from tests.ledger.proof.server import ThrowAwayServer, throw_away_server
 CLIENTS = 3
 CONSUMERS = 12
 DATABASE_LIVES_S = (1.5, 3.0)
+TIGHT, AMPLE = 100_000, 10**12  # budgets: half of the consumers meet theirs
 CLIENT_DIES = 0.4  # how likely with each kill of the database
 DONE = {"ok", "exists"}
+# What a budget lost is what its consumer's pockets paid for captures, to the micro-credit.
+OVERSPENT = """
+SELECT b.address, b.posted, coalesce(spent.sum, 0) FROM ledger.account b
+LEFT JOIN LATERAL (SELECT sum(-e.amount) AS sum FROM ledger.entry e JOIN ledger.account p ON p.id = e.account_id JOIN ledger.txn t ON t.id = e.txn_id
+  WHERE t.hold_digest IS NOT NULL AND p.address LIKE 'consumer:' || split_part(b.address, ':', 2) || ':%') spent ON true
+LEFT JOIN LATERAL (SELECT sum(e.amount) AS sum FROM ledger.entry e WHERE e.account_id = b.id AND e.amount > 0) given ON true
+WHERE b.address LIKE 'budget:%' AND (b.posted <> given.sum - coalesce(spent.sum, 0) OR b.posted < 0)
+"""
+MET = "SELECT count(*) FROM ledger.account WHERE address LIKE 'budget:%:2026-%' AND posted - held < 1000"
 GRACE_S = 30
 
 
 @dataclass
 class Figures:
+    budgets_met: int = 0
     seconds: float = 0
     kills: int = 0
     client_kills: int = 0
@@ -93,16 +104,36 @@ class Clients:
 async def open_market(url: str) -> dict[str, object]:
     """Open the accounts that all clients share, with few open jobs per consumer so that limits are met too."""
     people = [uuid.uuid4() for _ in range(CONSUMERS)]
-    own = [{"promo": f"consumer:{one}:promo", "paid": f"consumer:{one}:paid", "slots": f"slots:{one}"} for one in people]
-    shared = ["world:torture", "issuer:slots", "provider:torture:pending"]
+    own = [
+        {
+            "promo": f"consumer:{one}:promo",
+            "paid": f"consumer:{one}:paid",
+            "slots": f"slots:{one}",
+            "day": f"budget:{one}:2026-11-24",
+            "total": f"budget:{one}:total",
+        }
+        for one in people
+    ]
+    shared = ["world:torture", "issuer:slots", "issuer:allowances", "provider:torture:pending"]
     connection = await connect(url, name="torture")
     ids = await open_accounts(connection, [*shared, *(address for three in own for address in three.values())])
     legs = tuple((ids[three["slots"]], 20) for three in own)
     gift = Post(id=new_uuid7(), kind=Kind.ALLOWANCE, legs=(*legs, (ids["issuer:slots"], -20 * CONSUMERS)))
-    assert await apply(connection, [gift]) == [Status.OK]
+    given = {
+        three[period]: amount for n, three in enumerate(own) for period, amount in (("day", TIGHT if n % 2 else AMPLE), ("total", AMPLE))
+    }
+    legs = tuple((ids[address], amount) for address, amount in given.items())
+    budgets = Post(id=new_uuid7(), kind=Kind.ALLOWANCE, legs=(*legs, (ids["issuer:allowances"], -sum(given.values()))))
+    assert await apply(connection, [gift, budgets]) == [Status.OK] * 2
     await connection.close()
     consumers = [{name: ids[address] for name, address in three.items()} for three in own]
-    return {"url": url, "world": ids["world:torture"], "provider": ids["provider:torture:pending"], "consumers": consumers}
+    return {
+        "url": url,
+        "world": ids["world:torture"],
+        "provider": ids["provider:torture:pending"],
+        "allowances": ids["issuer:allowances"],
+        "consumers": consumers,
+    }
 
 
 def torment(server: ThrowAwayServer, clients: Clients, until: float, figures: Figures, rng: random.Random) -> None:
@@ -145,6 +176,8 @@ def judge(admin_url: str, folder: Path, figures: Figures) -> None:
         figures.acknowledged = len(holds) + len(posts)
         figures.lost = sum(id_ not in open_ids and not resolved.get(id_) for id_ in holds) + sum(id_ not in resolved for id_ in posts)
         figures.violations += [finding.rule for finding in audit(admin) if not finding.is_held]
+        figures.violations += [f"budget {row[0]}: {row[1]} left, {row[2]} of it spent" for row in admin.execute(OVERSPENT).fetchall()]
+        figures.budgets_met = admin.execute(MET).fetchone()[0]
     with psycopg.connect(admin_url) as admin:
         figures.violations += differences(admin)
 

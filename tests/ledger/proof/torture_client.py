@@ -94,7 +94,7 @@ class Client:
         consumer, amount = self._rng.choice(self._market["consumers"]), self._rng.randint(1, 1000)
         hold = Hold(
             id=new_uuid7(), amount=amount, ttl_s=self._rng.choice([1, 2, 600]), meta={"price": [1, 0, 0, 0], "user": "u", "model": "m"},
-            lines=((consumer["promo"], POCKET), (consumer["paid"], POCKET), (consumer["slots"], 1)),
+            lines=((consumer["promo"], POCKET), (consumer["paid"], POCKET), (consumer["day"], amount), (consumer["total"], amount), (consumer["slots"], 1)),
         )  # fmt: skip
         if await self._send(hold, POOR) not in DONE:
             return
@@ -103,12 +103,12 @@ class Client:
             return
         post = Post(id=hold.id, kind=Kind.VOID, resolves_hold=True, meta={"held": amount})
         if after < 0.8:
-            legs = await self._charge(hold.id, self._rng.choice([1, 50, 99, 100]))
+            legs = await self._charge(consumer, hold.id, self._rng.choice([1, 50, 99, 100]))
             post = Post(id=hold.id, kind=Kind.CAPTURE, legs=legs, resolves_hold=True, meta={"held": amount})
         await self._send(post, OVERTAKEN if hold.ttl_s < 600 else DONE)
 
-    async def _charge(self, id: uuid.UUID, percent: int) -> tuple[tuple[int, int], ...]:
-        """Legs that take a share of what the hold took from each pocket."""
+    async def _charge(self, consumer: dict[str, int], id: uuid.UUID, percent: int) -> tuple[tuple[int, int], ...]:
+        """Legs that take a share of what the hold took from each pocket, and as much of the key's budgets."""
         while time.time() < self._until:
             try:
                 rows = await self._market["database"].run(_lines_of(id))
@@ -118,13 +118,16 @@ class Client:
             parts = [(account, amount * percent // 100) for account, amount in rows[:2]]
             legs = [(account, -part) for account, part in parts if part]
             total = sum(part for _, part in parts)
-            return tuple([*legs, (self._market["provider"], total)] if total else [])
+            if not total:
+                return ()
+            budgets = ((consumer["day"], -total), (consumer["total"], -total), (self._market["allowances"], 2 * total))
+            return (*legs, (self._market["provider"], total), *budgets)
         return ()
 
     async def _sweep(self) -> None:
         """Expire holds as the product does."""
 
-        async def nobody(node: str) -> uuid.UUID:
+        async def nobody(node: str, consumer: uuid.UUID) -> uuid.UUID:
             raise AssertionError(node)
 
         database = self._market["database"]
