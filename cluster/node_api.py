@@ -34,6 +34,9 @@ class Host(Protocol):
     def nodes(self) -> Sequence[Node]:
         """List the nodes now."""
 
+    def note_watched(self) -> None:
+        """Somebody watches."""
+
     def admit(self, attempt: Attempt) -> Running:
         """Take an attempt, or answer the one that runs already."""
 
@@ -112,6 +115,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
     host = request.app[HOST]
     response = web.StreamResponse(headers=NDJSON)
     await response.prepare(request)
+    host.note_watched()
     sent: dict[str, Node] = {}
     while True:
         changed = host.changed

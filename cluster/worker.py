@@ -55,6 +55,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._look_now = asyncio.Event()
         self._changed = asyncio.Event()
+        self.watched = asyncio.Event()  # set when the Dispatcher watches: it can reach this node
         self._node = Node(
             id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting",
         )  # fmt: skip
@@ -91,6 +92,10 @@ class Worker:
     def changed(self) -> asyncio.Event:
         """Set at the next change; ask for it before looking at `nodes`."""
         return self._changed
+
+    def note_watched(self) -> None:
+        """Somebody with a service token watches this node."""
+        self.watched.set()
 
     def _tell(self) -> None:
         self._changed.set()

@@ -101,6 +101,20 @@ def _password(path: Path | None) -> str:
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
+@app.command("add-node")
+def add_node(
+    name: str = typer.Argument(help="What people call the machine."),
+    owner: str = typer.Option("operator", help="Account that earns with it."),
+    *,
+    as_json: bool = JSON,
+) -> None:
+    """Register a machine that is to join the cluster; `gfe admin invite` does this and prints what to paste there."""
+    from ledger.operators import people
+
+    node = _run(lambda context: context.database.transact(lambda connection: people.add_node(connection, name, owner, _origin())))
+    _say({"node_id": node}, node, as_json=as_json)
+
+
 @app.command("remove-operator")
 def remove_operator(username: str, *, as_json: bool = JSON) -> None:
     """Take the operator's right away; what the account signed in with ends."""

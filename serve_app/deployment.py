@@ -76,7 +76,7 @@ def start_dispatcher(settings: ServeSettings) -> Any:
     """Get the Dispatcher, or start it."""
     worker = WorkerSettings(
         runtime_url=settings.runtime_url,
-        public_key_file=str(settings.secrets_dir / "service_serve.pub.pem"),
+        public_key=(settings.secrets_dir / "service_serve.pub.pem").read_text(),
         host=settings.node_host,
         port=settings.node_port,
         slots=settings.slots,

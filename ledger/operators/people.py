@@ -11,9 +11,10 @@ from ledger.identity.feed import tell, tell_node
 from ledger.identity.passwords import Passwords, problems_of
 from ledger.identity.people import Person, find_person, problems_of_name, register
 from ledger.identity.sessions import close_all
-from ledger.ids import text_of
+from ledger.ids import new_uuid7, text_of
 
 MAX_PAGE = 100
+MAX_NODE_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,25 @@ async def ban_node(database: Database, node: str, reason: str, origin: Origin) -
 
     if not await database.transact(work):
         raise NotFound("Node", node)
+
+
+async def add_node(connection: Connection, name: str, owner: str, origin: Origin) -> str:
+    """Register a machine of the operator's trust domain; answer its id. Only the command line calls this: what joins can run any code.
+
+    Raises:
+        NotFound: There is no such owner.
+        InvalidRequest: The name is empty or too long.
+    """
+    if not 1 <= len(name) <= MAX_NODE_NAME or not name.isprintable():
+        raise InvalidRequest("name", f"A name of 1 to {MAX_NODE_NAME} printable characters is required.")
+    person = await find_person(connection, owner)
+    if person is None:
+        raise NotFound("User", owner)
+    node = text_of("node", new_uuid7())
+    await connection.execute("INSERT INTO ledger.node (id, person_id, name, kind) VALUES (%s, %s, %s, 'trusted')", [node, person.id, name])
+    await note(connection, origin, "node.invited", node, name=name, owner=text_of("user", person.id))
+    await tell_node(connection, node)
+    return node
 
 
 async def create_operator(

@@ -19,12 +19,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("serve_app.cli.read:jobs", "Show one of your jobs."),
     "wallet": ("serve_app.cli.read:wallet", "Show your balance and the last entries."),
     "keys": ("serve_app.cli.keys:app", "Make, list and revoke API keys."),
+    "join": ("provider_join.cli:join", "Join this machine to an operator's cluster, as its invite says."),
+    "leave": ("provider_join.cli:leave", "Finish what runs here, then leave the cluster."),
     "doctor": ("serve_app.cli.doctor:doctor", "Check this machine, with what mends each finding."),
     "db": ("serve_app.cli.db:app", "Bring the database to the newest shape."),
     "ledger": ("ledger.cli:app", "Run the ledger, prove its books."),
     "admin": ("ledger.admin_cli:app", "For operators: people, money, prices, keys of tokens."),
     "dev": ("serve_app.cli.dev:app", "For development: mail, payments without money."),
 }
+
+
+# Commands that one package adds to another's group.
+ADDED: dict[str, dict[str, str]] = {"admin": {"invite": "serve_app.cli.invite:invite"}}
 
 
 class LazyGroup(TyperGroup):
@@ -38,9 +44,10 @@ class LazyGroup(TyperGroup):
         """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
-        module_name, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        found: Any = getattr(importlib.import_module(module_name), attribute)
+        found = _imported(COMMANDS[cmd_name][0])
         if isinstance(found, typer.Typer):
+            for name, where in ADDED.get(cmd_name, {}).items():
+                found.command(name=name)(_imported(where))
             command = command_of(found)
         else:
             app = typer.Typer(add_completion=False)
@@ -53,6 +60,11 @@ class LazyGroup(TyperGroup):
         """Write the help lines from the table, without loading anything."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _imported(where: str) -> Any:
+    module_name, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
 
 
 app = typer.Typer(

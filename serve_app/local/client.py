@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_app.local import processes
+from cluster import processes
 from serve_app.local.home import Home, read_json
 
 START_LIMIT_S = 600.0

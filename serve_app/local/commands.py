@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serve_app.local import client, postgres, processes
+from cluster import processes
+from serve_app.local import client, postgres
 from serve_app.local.errors import Refused
 from serve_app.local.home import Home
 from serve_app.local.sentinel import LOCK_IS_HELD

@@ -79,6 +79,11 @@ class Home:
         return self.run / "ports.json"
 
     @property
+    def node_address_file(self) -> Path:
+        """Where joining nodes reach this machine; null: on loopback, nobody can."""
+        return self.run / "node_address.json"
+
+    @property
     def lock_file(self) -> Path:
         """Locked as long as anything of the installation runs."""
         return self.runtime / "lock"

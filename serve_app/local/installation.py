@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.local import processes
+from cluster import processes, ray_start
 from serve_app.local.home import Home
 from serve_app.local.parts import Part, http_gate, postgres_gate
 from serve_app.local.ports import REPLICA_WINDOW, WORKER_WINDOW, Ports
@@ -32,7 +32,6 @@ PASSED_ON = (
     "LD_LIBRARY_PATH",
 )
 SECRET_SETTINGS = frozenset({"GFE_DATABASE_URL", "GFE_API_KEY", "GFE_TEST_DATABASE_URL"})
-OBJECT_STORE_BYTES = 200_000_000  # answers travel by HTTP, not through Ray's store
 LOOPBACK = "127.0.0.1"
 
 
@@ -49,6 +48,11 @@ class Setup:
     haproxy_wrapper: Path  # starts it, on loopback only
     ray_python: Path  # the same Python by a path that Ray can hand to a shell
     environment: Mapping[str, str]  # the caller's
+
+    @property
+    def node_address(self) -> str:
+        """Where Ray's head is: loopback, or an address that joined nodes reach."""
+        return self.environment.get("GFE_NODE_ADDRESS") or LOOPBACK
 
     @property
     def api_url(self) -> str:
@@ -109,7 +113,7 @@ def _settings(setup: Setup) -> dict[str, str]:
         "GFE_API_URL": setup.api_url,
         "GFE_API_HOST": LOOPBACK,
         "GFE_API_PORT": str(ports.api),
-        "GFE_RAY_ADDRESS": f"{LOOPBACK}:{ports.gcs}",
+        "GFE_RAY_ADDRESS": f"{setup.node_address}:{ports.gcs}",
         "GFE_DASHBOARD_URL": setup.dashboard_url,
         "GFE_RUNTIME_URL": setup.runtime_url or setup.embedded_runtime_url,
         "GFE_NODE_ID": setup.node_id,
@@ -133,29 +137,29 @@ def _ray_environment(setup: Setup) -> dict[str, str]:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         }
-    return ingress | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home.secrets / "ray_token"),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_worker_niceness": "0",
-        "RAY_health_check_initial_delay_ms": "5000",
-        "RAY_health_check_period_ms": "2000",
-        "RAY_health_check_timeout_ms": "3000",
-        "RAY_health_check_failure_threshold": "3",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.replica_window),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_window + REPLICA_WINDOW - 1),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc_window),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc_window + REPLICA_WINDOW - 1),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
-        "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
-        "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
-    }
+    # On loopback Ray is told that there is no other machine: then it keeps all of itself there.
+    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if setup.node_address == LOOPBACK else {}
+    return (
+        ingress
+        | alone
+        | ray_start.settings(home.secrets / "ray_token")
+        | {
+            "RAY_health_check_initial_delay_ms": "5000",
+            "RAY_health_check_period_ms": "2000",
+            "RAY_health_check_timeout_ms": "3000",
+            "RAY_health_check_failure_threshold": "3",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.replica_window),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_window + REPLICA_WINDOW - 1),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc_window),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc_window + REPLICA_WINDOW - 1),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
+            "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
+            "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
+        }
+    )
 
 
 def _postgres(setup: Setup, server: Server) -> Part:
@@ -208,7 +212,7 @@ def _ray(setup: Setup) -> Part:
     ports = setup.ports
     command = (
         *_python("ray.scripts.scripts", "start", "--head", "--block", python=setup.ray_python),
-        "--node-ip-address", LOOPBACK,
+        "--node-ip-address", setup.node_address,
         "--port", str(ports.gcs),
         "--dashboard-host", LOOPBACK, "--dashboard-port", str(ports.dashboard),
         "--ray-client-server-port", str(ports.ray_client),
@@ -219,7 +223,7 @@ def _ray(setup: Setup) -> Part:
         "--min-worker-port", str(ports.worker_window), "--max-worker-port", str(ports.worker_window + WORKER_WINDOW - 1),
         "--num-cpus", "0", "--resources", json.dumps({"control": 1000}),
         "--labels", f"gfe.io/role=control,gfe.io/node={setup.node_id}",
-        "--object-store-memory", str(OBJECT_STORE_BYTES),
+        "--object-store-memory", str(ray_start.OBJECT_STORE_BYTES),
         "--temp-dir", str(setup.home.ray),
         "--disable-usage-stats", "--log-style", "record", "--log-color", "false",
     )  # fmt: skip
@@ -227,7 +231,9 @@ def _ray(setup: Setup) -> Part:
         name="ray",
         command=command,
         environment=_environment(setup, "ray", _ray_environment(setup)),
-        gate=http_gate(f"{setup.dashboard_url}/api/gcs_healthz", f"http://{LOOPBACK}:{ports.dashboard_agent}/api/local_raylet_healthz"),
+        gate=http_gate(
+            f"{setup.dashboard_url}/api/gcs_healthz", f"http://{setup.node_address}:{ports.dashboard_agent}/api/local_raylet_healthz"
+        ),
         limit_s=120,
         tries=3,
         stop_s=4,

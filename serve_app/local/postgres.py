@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from serve_app.local import processes
+from cluster import processes
 from serve_app.local.errors import Refused
 
 PORT = 5432  # names the socket file; no TCP port is opened

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.processes import PROC
 from cluster.runtime.child import missing_cpu_flags
 from serve_app.local.errors import Refused
-from serve_app.local.processes import PROC
 
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_MEMORY_BYTES = 3 * 2**30

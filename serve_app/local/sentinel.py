@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from serve_app.local import processes
+from cluster import processes
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 PR_SET_CHILD_SUBREAPER = 36

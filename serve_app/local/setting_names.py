@@ -18,6 +18,7 @@ OF_COMMANDS = {
     "GFE_PYTHON": "Python that `./gfe` makes its environment with.",
     "GFE_DATABASE_URL": "A PostgreSQL of yours, as a superuser or the owner of an empty database; unset: the embedded one.",
     "GFE_OLLAMA_URL": "An Ollama to use; unset: one that answers on this machine, or else the embedded runtime.",
+    "GFE_NODE_ADDRESS": "Address of this machine that joining nodes reach; unset: loopback, and nobody can join.",
     "GFE_INGRESS": "`default` uses Ray's own ingress in place of HAProxy.",
     "GFE_API_KEY": "Key that the `gfe` commands of a consumer use; unset: the installation's first one.",
     "GFE_CONSOLE_URL": "Where those commands reach accounts and wallet.",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serve_app.local import processes
+from cluster import processes
 from serve_app.local.parts import Part, PartStatus, Progress, State, backoff_s, in_order
 
 LOG_LIMIT_BYTES = 5 * 2**20

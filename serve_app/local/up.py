@@ -8,7 +8,6 @@ import asyncio
 import fcntl
 import json
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -22,9 +21,11 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
+from cluster import processes
+from cluster.ray_start import ray_python
 from cluster.runtime.choose import RuntimeUnusable, choose_for
 from ledger.client import job_id, new_hold_id
-from serve_app.local import database, ports, postgres, preflight, processes, secrets
+from serve_app.local import database, ports, postgres, preflight, secrets
 from serve_app.local.client import is_locked
 from serve_app.local.errors import Refused
 from serve_app.local.home import RUNTIME_PARENT, Home, read_json, write_atomically
@@ -73,6 +74,7 @@ def prepare(home: Home, base: int | None, environment: Mapping[str, str]) -> Set
     passwords = secrets.make_all(home.secrets)
     server = None if external else _prepare_postgres(home, passwords["postgres"])
     _write_urls(home, external or _embedded_url(server, passwords["postgres"]), passwords)
+    write_atomically(home.node_address_file, environment.get("GFE_NODE_ADDRESS"))
     _forget_old_sessions(home.ray)
     return Setup(
         home=home,
@@ -180,16 +182,6 @@ def _haproxy_wrapper(home: Home) -> Path:
     target.write_text(resources.files("serve_app.local").joinpath("haproxy-loopback").read_text())
     target.chmod(0o700)
     return target
-
-
-def ray_python(link: Path) -> Path:
-    """Name this Python by a path without blanks, through `link` if need be: Ray puts it unquoted into shell commands and LD_PRELOAD."""
-    python, prefix = Path(sys.executable), Path(sys.prefix)
-    if shlex.quote(str(python)) == str(python):
-        return python
-    link.unlink(missing_ok=True)
-    link.symlink_to(prefix)
-    return link / python.relative_to(prefix)
 
 
 def find_haproxy(environment: Mapping[str, str]) -> Path | None:

@@ -14,7 +14,8 @@ import urllib.request
 import uuid
 from pathlib import Path
 
-from serve_app.local import ports, processes
+from cluster import processes
+from serve_app.local import ports
 from serve_app.local.up import ray_python
 
 START_LIMIT_S = 120

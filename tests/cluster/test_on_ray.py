@@ -69,7 +69,7 @@ async def on_ray(folder):
     runner, runtime_url = await serve(Script())
     client = NodeClient(lambda: tokens.mint("node"))
     await client.start()
-    settings = WorkerSettings(runtime_url=runtime_url, public_key_file=str(folder / "service_serve.pub.pem"), slots=2)
+    settings = WorkerSettings(runtime_url=runtime_url, public_key=(folder / "service_serve.pub.pem").read_text(), slots=2)
     dispatcher = await asyncio.to_thread(get_or_start, str(folder / "service_serve.pem"), settings)
     view = ClusterView(find)
     view.start()

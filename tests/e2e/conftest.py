@@ -17,7 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from serve_app.local import client, processes
+from cluster import processes
+from serve_app.local import client
 from serve_app.local.home import Home
 
 GFE = Path(sys.executable).with_name("gfe")

@@ -12,7 +12,8 @@ from functools import partial
 import openai
 import pytest
 
-from serve_app.local import client, processes
+from cluster import processes
+from serve_app.local import client
 from tests.e2e.conftest import GFE, MODEL, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("installation")]

@@ -1,6 +1,7 @@
 """Budgets and limits of keys: enforced where the money is reserved, however many ask at once."""
 
 import asyncio
+from datetime import datetime
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from ledger.client import (
     RateLimited,
     Void,
 )
+from ledger.money.budgets import budgets_of
 from tests.ledger.people import somebody
 
 
@@ -81,6 +83,31 @@ async def test_a_budget_can_be_raised_and_lowered_and_what_is_spent_stays_spent(
     assert type(await tried(ledger, key)) is BudgetExceeded
     await change(budget_total=None)
     await served(ledger, key)
+
+
+async def test_a_budget_lowered_below_what_is_held_leaves_nothing(ledger_with):
+    ledger = await ledger_with(welcome_credits="100.00")
+    ada = await somebody(ledger)
+    key = await ada.key(budget_total="5.00")
+    held = [await ledger.client.place_hold(ledger.hold(key=key)) for _ in range(2)]
+    assert (await ada.call("PATCH", f"/api/core/keys/{key.split('_')[2]}/", json={"budget_total": "0.50"})).status_code == 200
+    assert (await tried(ledger, key)).left_micros == 0
+    await ledger.client.void(Void(id=held[0].id, reason="test"))
+    assert type(await tried(ledger, key)) is not BudgetExceeded  # what comes back is the key's: the cut takes what is free at its moment
+
+
+@pytest.mark.parametrize(
+    ("at", "day", "month"),
+    [
+        ("2026-11-24T23:59:59+00:00", "2026-11-24", "2026-11"),
+        ("2026-11-25T00:00:00+00:00", "2026-11-25", "2026-11"),
+        ("2026-12-01T00:30:00+02:00", "2026-11-30", "2026-11"),
+        ("2026-10-31T20:00:00-08:00", "2026-11-01", "2026-11"),
+    ],
+)
+def test_days_and_months_are_utcs_and_each_has_its_own_budget(at, day, month):
+    found = budgets_of("k", {"day": 1, "month": 1, "total": None}, datetime.fromisoformat(at))
+    assert [one.address for one in found] == [f"budget:k:{day}", f"budget:k:{month}"]
 
 
 async def test_a_key_may_be_for_some_models_only(ledger):

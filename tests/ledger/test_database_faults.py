@@ -13,9 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from cluster import processes
 from ledger.client import Capture, LedgerError, LedgerUnavailable
 from ledger.money.audit import audit_at
-from serve_app.local import processes
 from tests.conftest import Database
 from tests.ledger.proof.server import PASSWORD, ThrowAwayServer, throw_away_server
 from tests.running_ledger import start_ledger

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from cluster import processes
 from serve_app.local import database as migrations
-from serve_app.local import postgres, processes
+from serve_app.local import postgres
 from serve_app.local.postgres import PostgresError
 
 

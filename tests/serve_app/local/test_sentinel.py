@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local import client, processes
+from cluster import processes
+from serve_app.local import client
 from serve_app.local.sentinel import LOCK_IS_HELD
 from tests.serve_app.local.programs import FAMILY
 

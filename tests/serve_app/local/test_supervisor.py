@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local import processes
+from cluster import processes
 from serve_app.local.parts import Part, PartStatus, Progress, State, UnknownPart, backoff_s, http_gate, in_order
 from serve_app.local.supervisor import PartFailed, Supervisor
 from tests.serve_app.local.programs import FAMILY, SERVER, python

@@ -1,0 +1,60 @@
+"""What can go wrong when a machine wants to join, each with its remedy.
+
+JoinError
+├── NotFit             this machine lacks something: a version, a port, memory, a runtime
+├── HeadUnreachable    nobody answers at the head's address
+├── TokenRefused       the head does not know the invite's token
+├── NotReachable       this machine reaches the head, but the head does not reach this machine (NAT, firewall)
+└── StartFailed        Ray did not start here, or ended
+"""
+
+
+class JoinError(Exception):
+    """Root; `what` happened and `hint` says what to do."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return self.what
+
+
+class NotFit(JoinError):
+    """This machine lacks something that every node needs."""
+
+
+class HeadUnreachable(JoinError):
+    """Nobody answers at the head's address."""
+
+    def __init__(self, head: str, why: str) -> None:
+        super().__init__(
+            f"the cluster's head does not answer at {head}: {why}",
+            "both machines must be in one private network or VPN; check that `gfe status` is green on the head and that no firewall is between",
+        )
+
+
+class TokenRefused(JoinError):
+    """The head does not know the invite's token."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__(
+            f"the head at {head} refuses the token of this invite", "ask for a new invite: `gfe admin invite` on the head's machine"
+        )
+
+
+class NotReachable(JoinError):
+    """The head cannot open connections to this machine."""
+
+    def __init__(self, address: str, ports: str) -> None:
+        super().__init__(
+            f"this machine reached the head, but the head cannot open connections to {address} (NAT or a firewall)",
+            f"let the head in on ports {ports}, or join both to one VPN and name this machine's address there with --address; "
+            "a machine that cannot be reached takes part with `gfe agent`",
+        )
+
+
+class StartFailed(JoinError):
+    """Ray did not start here, or it ended."""

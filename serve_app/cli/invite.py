@@ -1,0 +1,51 @@
+"""`gfe admin invite`: registers a machine with the ledger and prints the line that lets it join."""
+
+import json
+import subprocess
+import sys
+
+import typer
+
+from serve_app.cli import output
+
+
+def invite(
+    name: str = typer.Option(..., help="What people call the machine."),
+    owner: str = typer.Option("operator", help="Account that earns with it."),
+    *,
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Print the line that lets one of your own machines join. It is a secret: whoever has it can run code in the cluster."""
+    import platform
+
+    from cluster import invite as invites
+    from cluster.connect import ray_version
+    from serve_app.local.home import Home, read_json
+
+    home = Home.of_environment()
+    address, ports = read_json(home.node_address_file), read_json(home.ports_file)
+    if not isinstance(ports, dict):
+        output.refuse(f"there is no platform in {home.root}", "`gfe up` starts one; GFE_HOME names another installation")
+    if not isinstance(address, str):
+        output.refuse(
+            "this platform listens on loopback only: no other machine can join",
+            "gfe down, then GFE_NODE_ADDRESS=<this machine's address in your network> gfe up",
+        )
+    made = invites.Invite(
+        head=f"{address}:{ports['gcs']}", node=_registered(name, owner), name=name, token=(home.secrets / "ray_token").read_text().strip(),
+        ray=ray_version(), python=".".join(platform.python_version_tuple()[:2]),
+    )  # fmt: skip
+    line = f"gfe join --invite {invites.write(made)}"
+    if not as_json:
+        output.note(f"Paste this on {name}, within your own network. It is a secret, made for that machine alone:\n")
+    output.data({"node_id": made.node, "invite": invites.write(made), "command": line} if as_json else line, as_json=as_json)
+
+
+def _registered(name: str, owner: str) -> str:
+    """Register the node through the ledger's own command; its refusals are ours."""
+    command = [sys.executable, "-P", "-m", "serve_app.cli", "admin", "add-node", "--owner", owner, "--json", "--", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        what, _, hint = done.stderr.strip().partition("\n\nhint: ")
+        output.refuse(what or "the ledger did not register the machine", hint or None)
+    return str(json.loads(done.stdout)["node_id"])

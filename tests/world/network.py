@@ -1,0 +1,92 @@
+"""Machines of a test's own: network namespaces on one bridge. What runs in one sees its own addresses and ports, and no other network."""
+
+import os
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+NETWORK = "10.77.0"
+
+
+def why_not() -> str | None:
+    """Tell why there can be no namespaces here; None: there can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "network namespaces need `ip` (iproute2)"
+    done = subprocess.run(["ip", "netns", "add", name := f"gfe-try-{uuid.uuid4().hex[:6]}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"network namespaces cannot be made here: {done.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return None
+
+
+class Machine:
+    """One namespace with one address on the bridge."""
+
+    def __init__(self, world, number):
+        self.world, self.number = world, number
+        self.namespace = f"{world.name}-{number}"
+        self.address = f"{NETWORK}.{number}"
+
+    def run(self, command, *, environment=None, **options):
+        """Run a command there to its end."""
+        return subprocess.run(["ip", "netns", "exec", self.namespace, *command], env=environment, text=True, check=False, **options)
+
+    def start(self, command, *, environment, log):
+        """Start a command there; ended with the world."""
+        with Path(log).open("ab") as file:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *command], env=environment, stdout=file, stderr=file, start_new_session=True
+            )
+        self.world.processes.append(process)
+        return process
+
+    def also_has(self, address):
+        """Give it an address that nobody else can reach: what a router's inner side looks like from outside."""
+        _ip("-n", self.namespace, "addr", "add", f"{address}/32", "dev", "lo")
+
+    def cut(self):
+        """Pull the plug of its network."""
+        _ip("-n", self.world.hub, "link", "set", f"p{self.number}", "down")
+
+    def heal(self):
+        """Put it in again."""
+        _ip("-n", self.world.hub, "link", "set", f"p{self.number}", "up")
+
+
+class World:
+    """Machines 1 to n and the bridge between them."""
+
+    def __init__(self, count):
+        self.name = f"gfe-{uuid.uuid4().hex[:6]}"
+        self.hub = f"{self.name}-hub"
+        self.processes = []
+        self.machines = [Machine(self, number) for number in range(1, count + 1)]
+
+    def __enter__(self):
+        _ip("netns", "add", self.hub)
+        _ip("-n", self.hub, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", self.hub, "link", "set", "bridge", "up")
+        for machine in self.machines:
+            _ip("netns", "add", machine.namespace)
+            _ip("-n", machine.namespace, "link", "set", "lo", "up")
+            inner, outer = f"v{machine.number}", f"p{machine.number}"
+            _ip("-n", self.hub, "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", machine.namespace)
+            _ip("-n", self.hub, "link", "set", outer, "master", "bridge", "up")
+            _ip("-n", machine.namespace, "addr", "add", f"{machine.address}/24", "dev", inner)
+            _ip("-n", machine.namespace, "link", "set", inner, "up")
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+        for namespace in (*(machine.namespace for machine in self.machines), self.hub):
+            subprocess.run(["ip", "netns", "del", namespace], check=False)
+
+
+def _ip(*words):
+    subprocess.run(["ip", *words], check=True)
