@@ -16,7 +16,7 @@ import structlog
 
 from cluster.errors import NodeLost
 from cluster.limits import LIMITS, Limits
-from cluster.nodes import Node, Snapshot
+from cluster.nodes import Node, NodeIndex, Snapshot
 from cluster.placement import PlacementRequest, choose
 from cluster.queue import FairQueue, Refused, Wait
 from cluster.tickets import Tickets
@@ -103,6 +103,7 @@ class Dispatcher:
         self._epoch = uuid.uuid4().hex
         self._version = 1
         self._nodes: dict[str, tuple[int, Node]] = {}
+        self._index = NodeIndex()
         self._gone: dict[str, int] = {}
         self._followed: dict[str, tuple[Member, asyncio.Task[None]]] = {}
         self._queue = FairQueue()
@@ -179,6 +180,7 @@ class Dispatcher:
             self._tickets.drop(node.id)
         self._version += 1
         self._nodes[node.id] = (self._version, node)
+        self._index.put(node)
         self._gone.pop(node.id, None)
         self._match()
         self._tell()
@@ -190,6 +192,7 @@ class Dispatcher:
 
     def _drop(self, id_: str) -> None:
         self._tickets.drop(id_)
+        self._index.drop(id_)
         if self._nodes.pop(id_, None):
             log.info("node_left", node=id_)
             self._version += 1
@@ -204,7 +207,7 @@ class Dispatcher:
 
     def snapshot(self) -> Snapshot:
         """All nodes now."""
-        return Snapshot(version=self._version, nodes={id_: node for id_, (_, node) in self._nodes.items()}, waiting=self._queue.waiting())
+        return Snapshot(self._version, {id_: node for id_, (_, node) in self._nodes.items()}, self._queue.waiting(), self._index)
 
     # --- tell ----------------------------------------------------------------------------------------------------------------------
 
@@ -307,12 +310,11 @@ class Dispatcher:
     def _match_model(self, model: str, snapshot: Snapshot, taken: list[str], now: float) -> None:
         anything = PlacementRequest(model=model)
         for wait in self._queue.in_order(model):
-            asked = PlacementRequest(model=model, tokens=wait.tokens, capabilities=wait.capabilities, excluded=wait.excluded)
-            chosen = choose(asked, snapshot, self._rng, taken).node
+            chosen = choose(wait.request, snapshot, self._rng, taken)
             if chosen is not None:
                 self._grant(wait, chosen, now)
                 taken.append(chosen.id)
-            elif choose(anything, snapshot, self._rng, taken).node is None:
+            elif choose(anything, snapshot, self._rng, taken) is None:
                 return
 
     def _grant(self, wait: Wait, node: Node, now: float) -> None:

@@ -49,6 +49,9 @@ class Host(Protocol):
     def drain(self, node: str) -> bool:
         """Take no new attempts on a node; False: it is not here."""
 
+    def resume(self, node: str) -> bool:
+        """Take attempts on a node again; False: it is not here."""
+
 
 HOST: web.AppKey[Host] = web.AppKey("host")
 VERIFIER: web.AppKey[TokenVerifier] = web.AppKey("verifier")
@@ -148,6 +151,13 @@ async def drain(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def resume(request: web.Request) -> web.Response:
+    """`DELETE /v1/nodes/{node}/drain`."""
+    if not request.app[HOST].resume(request.match_info["node"]):
+        return web.json_response({"error": "unknown node"}, status=404)
+    return web.Response(status=204)
+
+
 def _attempt(request: web.Request) -> tuple[str, int]:
     return request.match_info["job"], int(request.match_info["attempt"])
 
@@ -161,6 +171,7 @@ def create_node_app(host: Host, verifier: TokenVerifier) -> web.Application:
     app.router.add_delete("/v1/attempts/{job}/{attempt:[0-9]{1,9}}", cancel)
     app.router.add_get("/v1/nodes", watch)
     app.router.add_post("/v1/nodes/{node}/drain", drain)
+    app.router.add_delete("/v1/nodes/{node}/drain", resume)
     return app
 
 

@@ -31,6 +31,12 @@ class Nodes(Protocol):
     async def cancel(self, url: str, job: str, number: int) -> None:
         """Stop an attempt."""
 
+    async def drain(self, url: str, node: str) -> None:
+        """Tell a node to take no new attempts."""
+
+    async def resume(self, url: str, node: str) -> None:
+        """Tell a node to take attempts again."""
+
 
 class NodeClient:
     """One session to all nodes. `token` makes a service token for the audience `node`."""
@@ -117,9 +123,20 @@ class NodeClient:
         Raises:
             NodeLost: It did not hear it.
         """
+        await self._tell("POST", url, node)
+
+    async def resume(self, url: str, node: str) -> None:
+        """Tell a node to take attempts again.
+
+        Raises:
+            NodeLost: It did not hear it.
+        """
+        await self._tell("DELETE", url, node)
+
+    async def _tell(self, method: str, url: str, node: str) -> None:
         timeout = aiohttp.ClientTimeout(total=self._limits.admit_s)
         try:
-            async with self._request("POST", f"{url}/v1/nodes/{node}/drain", timeout=timeout) as answer:
+            async with self._request(method, f"{url}/v1/nodes/{node}/drain", timeout=timeout) as answer:
                 answer.raise_for_status()
         except (aiohttp.ClientError, OSError) as broken:
             raise NodeLost(node, type(broken).__name__) from broken

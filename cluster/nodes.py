@@ -1,8 +1,9 @@
 """Who is there: nodes, what they offer, and the snapshot that replicas place by."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class NodeKind(StrEnum):
@@ -63,13 +64,75 @@ class Node:
         return max(0, self.slots - self.running)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeIndex:
+    """Which nodes have which model, loaded or not; kept up to date node by node, so that nobody has to look at all of them."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self._models: dict[str, dict[str, OfferedModel]] = {}  # node -> its models by name
+        self._having: dict[tuple[str, bool], _Ids] = {}  # (model, loaded) -> nodes
+        for node in nodes:
+            self.put(node)
+
+    def put(self, node: Node) -> None:
+        """Take a node in, in place of what was known of it."""
+        known = self._models.get(node.id, {})
+        found = {model.name: model for model in node.models}
+        if known == found:
+            return
+        self.drop(node.id)
+        self._models[node.id] = found
+        for model in found.values():
+            self._having.setdefault((model.name, model.is_loaded), _Ids()).add(node.id)
+
+    def drop(self, id_: str) -> None:
+        """Forget a node."""
+        for model in self._models.pop(id_, {}).values():
+            ids = self._having[model.name, model.is_loaded]
+            ids.remove(id_)
+            if not ids.all:
+                del self._having[model.name, model.is_loaded]
+
+    def offering(self, model: str, *, is_loaded: bool) -> Sequence[str]:
+        """List the nodes that have a model, in no order."""
+        ids = self._having.get((model, is_loaded))
+        return ids.all if ids else ()
+
+    def model(self, id_: str, name: str) -> OfferedModel | None:
+        """Look up what a node has by a name."""
+        return self._models.get(id_, {}).get(name)
+
+
+class _Ids:
+    """A set that can be sampled: removal puts the last one in the gap."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+        self._place: dict[str, int] = {}
+
+    def add(self, id_: str) -> None:
+        self._place[id_] = len(self.all)
+        self.all.append(id_)
+
+    def remove(self, id_: str) -> None:
+        place, last = self._place.pop(id_), self.all.pop()
+        if last != id_:
+            self.all[place] = last
+            self._place[last] = place
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All nodes at one version of the Dispatcher's view; `waiting` counts queued jobs per model."""
+    """All nodes at one version of the Dispatcher's view; `waiting` counts queued jobs per model. `index` is of the same nodes."""
 
     version: int
-    nodes: Mapping[str, Node] = field(default_factory=dict)
-    waiting: Mapping[str, int] = field(default_factory=dict)
+    nodes: Mapping[str, Node]
+    waiting: Mapping[str, int]
+    index: NodeIndex
+
+    @classmethod
+    def of(cls, version: int, nodes: Mapping[str, Node], waiting: Mapping[str, int] | None = None) -> Self:
+        """Make one with an index of its own."""
+        return cls(version, nodes, waiting or {}, NodeIndex(nodes.values()))
 
     def models(self) -> dict[str, list[Node]]:
         """List the offered models and the nodes that have each."""

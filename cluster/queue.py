@@ -7,6 +7,8 @@ smallest start goes first. A consumer with 500 jobs does not delay another's sin
 from bisect import insort
 from dataclasses import dataclass, field
 
+from cluster.placement import PlacementRequest
+
 PATIENT_WAIT_S = 30.0
 ASYNC_WAIT_S = 600.0
 JOB_S = 5.0  # how long a job takes a slot, until we have seen some go
@@ -15,16 +17,18 @@ SEEN_WEIGHT = 0.2  # of the newest gap between two grants in the moving average
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """A job that waits for a slot. `tokens`: the most it can need; `weight`: its consumer's share, 1 is everybody's."""
+    """A job that waits for a slot. `weight`: its consumer's share, 1 is everybody's."""
 
     job: str
     consumer: str
-    model: str
-    tokens: int
+    request: PlacementRequest
     is_async: bool = False
-    excluded: frozenset[str] = frozenset()
-    capabilities: frozenset[str] = frozenset()
     weight: float = 1.0
+
+    @property
+    def model(self) -> str:
+        """The model whose line it stands in."""
+        return self.request.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +154,4 @@ class FairQueue:
 
 
 def _cost(wait: Wait) -> float:
-    return max(1, wait.tokens) / wait.weight
+    return max(1, wait.request.tokens) / wait.weight

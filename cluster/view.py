@@ -15,7 +15,7 @@ import structlog
 from cluster.dispatcher import Changes, Grant
 from cluster.errors import ClusterUnreachable, NoCapacity
 from cluster.limits import LIMITS, Limits
-from cluster.nodes import Node, Snapshot
+from cluster.nodes import Node, NodeIndex, Snapshot
 from cluster.queue import Wait
 
 log = structlog.get_logger()
@@ -71,7 +71,8 @@ class ClusterView:
         self._limits = limits
         self._replica = uuid.uuid4().hex
         self._epoch = ""
-        self._snapshot = Snapshot(version=0)
+        self._index = NodeIndex()
+        self._snapshot = Snapshot(0, {}, {}, self._index)
         self._heard_at = float("-inf")
         self._taken: list[tuple[float, str]] = []
         self._waiting: dict[str, _Waiting] = {}
@@ -153,15 +154,19 @@ class ClusterView:
         if changes.epoch != self._epoch:
             self._say_all_again()
         nodes = {} if changes.is_full else dict(self._snapshot.nodes)
+        if changes.is_full:
+            self._index = NodeIndex()
         for node in changes.nodes:
             nodes[node.id] = node
+            self._index.put(node)
         for id_ in changes.gone:
             nodes.pop(id_, None)
+            self._index.drop(id_)
         # A node whose figures are new already shows what we placed on it.
         fresh = {node.id for node in changes.nodes}
         self._taken = [one for one in self._taken if one[1] not in fresh]
         self._epoch = changes.epoch
-        self._snapshot = Snapshot(version=changes.version, nodes=nodes, waiting=changes.waiting)
+        self._snapshot = Snapshot(changes.version, nodes, changes.waiting, self._index)
         self._heard_at = time.monotonic()
 
     # --- waiting -------------------------------------------------------------------------------------------------------------------

@@ -148,6 +148,14 @@ class Worker:
         self._set_node(is_draining=True, reason="draining")
         return True
 
+    def resume(self, node: str) -> bool:
+        """Take attempts again; False: another node is meant."""
+        if node != self._node.id:
+            return False
+        self._set_node(is_draining=False, reason="")
+        self._look_now.set()
+        return True
+
     # --- attempts --------------------------------------------------------------------------------------------------------------------
 
     def admit(self, attempt: Attempt) -> Running:

@@ -103,6 +103,7 @@ class Caller(Wire):
     username: str
     key: str  # the key's public 8 characters
     scopes: tuple[str, ...]
+    privacy: Literal["community", "trusted"] = "community"  # `trusted`: its jobs run on the operator's machines alone
 
 
 class HoldPlaced(Wire):

@@ -2,9 +2,11 @@
 
 import time
 
+from cluster.service_tokens import InvalidToken, TokenVerifier
 from ledger.client import Caller, LedgerOperations, NotAuthenticated, NotPermitted, check_api_key
 
 JWT_DOTS = 2  # header, claims, signature (RFC 7519)
+OWN_MACHINE = "operator"  # audience of the tokens of `gfe` on the platform's own machine
 CACHE_S = 2.0
 CACHE_ENTRIES = 10_000
 
@@ -29,9 +31,24 @@ def credential_of(authorization: str | None, api_key: str | None = None) -> str:
 class Callers:
     """Who calls, on routes that place no hold; the ledger's answer is kept for `CACHE_S`."""
 
-    def __init__(self, ledger: LedgerOperations) -> None:
+    def __init__(self, ledger: LedgerOperations, own_machine: TokenVerifier | None = None) -> None:
         self._ledger = ledger
+        self._own_machine = own_machine
         self._known: dict[str, tuple[float, Caller]] = {}
+
+    def is_own_machine(self, credential: str) -> bool:
+        """Tell whether `gfe` on the platform's own machine calls: it signs with the service's key, which nobody else can read."""
+        if self._own_machine is None:
+            return False
+        try:
+            self._own_machine.verify(credential)
+        except InvalidToken:
+            return False
+        return True
+
+    def forget(self, kind: str, subject: str) -> None:
+        """A key, a sign-in or a person was cut: what was known of anybody may be wrong now; asking again is cheap and rare."""
+        self._known.clear()
 
     async def require(self, credential: str, scope: str) -> Caller:
         """Tell who calls.

@@ -11,6 +11,7 @@ from cluster.node_client import Nodes
 from cluster.view import View
 from ledger.client import LedgerOperations
 from serve_app.auth import Callers
+from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
@@ -28,6 +29,7 @@ class ServeContext:
     writer: JobWriter
     store: JobStore
     settlement: Settlement
+    feed: LedgerFeed
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)

@@ -4,6 +4,7 @@ ServeError
 ├── InvalidRequest      400: a field is wrong
 ├── TooLarge            413: the body
 ├── UnknownJob          404
+├── UnknownNode         404
 ├── NotYourJob          403 (the seed's route) or 404
 ├── RequestReplayed     the Idempotency-Key was used before: answer the stored job
 ├── DeliveryBroken      the stream broke after the first token: the job is incomplete
@@ -48,6 +49,18 @@ class UnknownJob(ServeError):
     def __str__(self) -> str:
         """In the seed's words."""
         return "No Job matches the given query."
+
+
+class UnknownNode(ServeError):
+    """There is no such node here now."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(node)
+        self.node = node
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"No node {self.node[:60]!r} is here now."
 
 
 class NotYourJob(ServeError):

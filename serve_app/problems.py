@@ -28,7 +28,7 @@ from ledger.client import (
     credits_text,
 )
 from serve_app.db import DatabaseUnavailable
-from serve_app.errors import DeliveryBroken, InvalidRequest, NotYourJob, ServeError, StoreUnavailable, TooLarge, UnknownJob
+from serve_app.errors import DeliveryBroken, InvalidRequest, NotYourJob, ServeError, StoreUnavailable, TooLarge, UnknownJob, UnknownNode
 
 Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
 
@@ -40,6 +40,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     NotPermitted: (403, None, "invalid_request_error"),
     NotYourJob: (403, "not_permitted", "invalid_request_error"),
     UnknownJob: (404, "not_found", "not_found_error"),
+    UnknownNode: (404, "not_found", "not_found_error"),
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),

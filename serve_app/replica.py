@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from cluster.connect import NAMESPACE
 from cluster.dispatcher_actor import NAME
 from cluster.node_client import NodeClient
-from cluster.service_tokens import ServiceTokens
+from cluster.service_tokens import ServiceTokens, TokenVerifier
 from cluster.view import ClusterView
 from ledger.client import LedgerClient
 from serve_app.app import create_app
-from serve_app.auth import Callers
+from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.context import ServeContext
+from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
@@ -40,16 +41,20 @@ async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
     view = ClusterView(lambda: ray.get_actor(NAME, namespace=NAMESPACE))
     writer, store = JobWriter(database_url, driver), JobStore(database_url)
     settlement = Settlement(ledger, writer, store)
+    callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
-        settings=settings, ledger=ledger, callers=Callers(ledger), view=view, nodes=nodes, writer=writer, store=store, settlement=settlement
-    )
+        settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, writer=writer, store=store, settlement=settlement,
+        feed=LedgerFeed(ledger, callers.forget),
+    )  # fmt: skip
     await ledger.start()
     await nodes.start()
     writer.start()
     view.start()
     # The loops have connections of their own: a slow sweep must not delay a lease.
     leases, sweeps = JobStore(database_url), JobStore(database_url)
-    loops = [asyncio.create_task(one) for one in (renew_leases(leases, driver), sweep(sweeps, ledger), settlement.run())]
+    loops = [
+        asyncio.create_task(one) for one in (renew_leases(leases, driver), sweep(sweeps, ledger), settlement.run(), context.feed.run())
+    ]
     try:
         yield context
     finally:

@@ -20,7 +20,7 @@ from cluster.jobs import Admitted, Attempt, Beat, Deadlines, End, EndReason, Eve
 from cluster.nodes import Node, Snapshot
 from cluster.placement import PlacementRequest, choose
 from cluster.queue import Wait
-from ledger.client import HoldPlaced, Outcome, PlaceHold, Void, job_cost, job_id, new_hold_id
+from ledger.client import Caller, HoldPlaced, Outcome, PlaceHold, Void, job_cost, job_id, new_hold_id
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.errors import DeliveryBroken, RequestReplayed, StoreUnavailable
@@ -84,9 +84,12 @@ class Finished:
     cost: int
 
 
-def placement_of(asked: JobRequest, excluded: frozenset[str] = frozenset()) -> PlacementRequest:
+def placement_of(context: ServeContext, asked: JobRequest, caller: Caller, excluded: frozenset[str] = frozenset()) -> PlacementRequest:
     """Tell what placement must know."""
-    return PlacementRequest(model=asked.model, tokens=asked.max_tokens, capabilities=asked.capabilities, excluded=excluded)
+    return PlacementRequest(
+        model=asked.model, tokens=asked.max_tokens, capabilities=asked.capabilities, excluded=excluded,
+        closed=context.feed.closed_to(caller.user), is_trusted_only=caller.privacy == "trusted",
+    )  # fmt: skip
 
 
 def require_model(name: str, snapshot: Snapshot) -> int:
@@ -132,7 +135,7 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     )  # fmt: skip
     if placed.status == "exists":
         raise RequestReplayed(placed.id)
-    job = OpenJob(placed.id, asked, placed, _place(context, asked))
+    job = OpenJob(placed.id, asked, placed, _place(context, asked, placed.caller))
     if job.node:
         context.view.note_placed(job.node.id)
     caller = placed.caller
@@ -154,12 +157,12 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     return job
 
 
-def _place(context: ServeContext, asked: JobRequest) -> Node | None:
+def _place(context: ServeContext, asked: JobRequest, caller: Caller) -> Node | None:
     """Choose a node at once, unless somebody already waits for this model."""
     snapshot = context.view.snapshot
     if snapshot.waiting.get(asked.model):
         return None
-    return choose(placement_of(asked), snapshot, context.rng, context.view.taken).node
+    return choose(placement_of(context, asked, caller), snapshot, context.rng, context.view.taken)
 
 
 async def _give_back(context: ServeContext, id_: uuid.UUID) -> None:
@@ -268,7 +271,8 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
         DatabaseUnavailable: The row could not be written.
     """
     asked, excluded = job.asked, frozenset(job.excluded)
-    wait = Wait(job=job.name, consumer=job.placed.caller.user, model=asked.model, tokens=asked.max_tokens, excluded=excluded)
+    caller = job.placed.caller
+    wait = Wait(job=job.name, consumer=caller.user, request=placement_of(context, asked, caller, excluded))
     if job.busy:
         context.view.put_back(wait)
     node = await context.view.wait_for_slot(wait, context.settings.node_wait_s)

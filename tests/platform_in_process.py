@@ -18,13 +18,13 @@ from cluster.runtime.ollama import OllamaRuntime
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from cluster.worker import Worker
 from serve_app.app import create_app
-from serve_app.auth import Callers
+from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.context import ServeContext
+from serve_app.feed import LedgerFeed
 from serve_app.local import secrets as made
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
-from serve_app.submission import PlacementRequest
 from tests.scripted_runtime import Script, serve
 
 
@@ -37,7 +37,7 @@ class LocalView:
 
     @property
     def snapshot(self):
-        return Snapshot(version=1, nodes={worker.node.id: worker.node for worker in self.workers})
+        return Snapshot.of(1, {worker.node.id: worker.node for worker in self.workers})
 
     def note_placed(self, node):
         pass
@@ -51,8 +51,7 @@ class LocalView:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 while True:
-                    request = PlacementRequest(model=wait.model, tokens=wait.tokens, excluded=wait.excluded)
-                    if node := choose(request, self.snapshot, random.Random(1)).node:
+                    if node := choose(wait.request, self.snapshot, random.Random(1)):
                         return node
                     await asyncio.sleep(0.02)
         raise NoCapacity(wait.model, ("busy",), 1)
@@ -115,9 +114,10 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     writer, store = JobWriter(database.serve_url, "driver-test"), JobStore(database.serve_url)
     writer.start()
     settlement = Settlement(ledger.client, writer, store)
+    callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
-        settings=settings, ledger=ledger.client, callers=Callers(ledger.client), view=LocalView(workers), nodes=client, writer=writer, store=store,
-        settlement=settlement, limits=limits or Limits(first_token_s=5, idle_s=5),
+        settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, writer=writer, store=store,
+        settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
     )  # fmt: skip
 
     @contextlib.asynccontextmanager

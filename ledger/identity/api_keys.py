@@ -166,7 +166,9 @@ class KeyRing:
             return [
                 KeyRow(
                     id=id_, person=person, mac=bytes(mac), is_revoked=revoked, limits=_limits(rest),
-                    caller=Caller(user=text_of("user", person), username=username, key=id_, scopes=tuple(scopes)),
+                    caller=Caller(
+                        user=text_of("user", person), username=username, key=id_, scopes=tuple(scopes), privacy=_limits(rest)["privacy"],
+                    ),
                 )
                 for id_, person, username, mac, scopes, revoked, *rest in await cursor.fetchall()
             ]  # fmt: skip

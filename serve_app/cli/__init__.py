@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("serve_app.cli.read:models", "List the models that are offered now."),
     "jobs": ("serve_app.cli.read:jobs", "Show one of your jobs."),
     "wallet": ("serve_app.cli.read:wallet", "Show your balance and the last entries."),
+    "nodes": ("serve_app.cli.nodes:app", "List the machines that are here; drain and resume them."),
     "keys": ("serve_app.cli.keys:app", "Make, list and revoke API keys."),
     "join": ("provider_join.cli:join", "Join this machine to an operator's cluster, as its invite says."),
     "leave": ("provider_join.cli:leave", "Finish what runs here, then leave the cluster."),

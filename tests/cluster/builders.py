@@ -1,6 +1,7 @@
 """Nodes, models and waits with plain defaults."""
 
 from cluster.nodes import Node, NodeKind, OfferedModel, Snapshot
+from cluster.placement import PlacementRequest
 from cluster.queue import Wait
 
 
@@ -24,8 +25,9 @@ def node(id_="node_a", *, slots=2, running=0, models=None, **more):
 
 
 def snapshot(*nodes, waiting=None):
-    return Snapshot(version=1, nodes={one.id: one for one in nodes}, waiting=waiting or {})
+    return Snapshot.of(1, {one.id: one for one in nodes}, waiting)
 
 
-def wait(job, consumer="user_a", *, model="m", tokens=100, **more):
-    return Wait(job=job, consumer=consumer, model=model, tokens=tokens, **more)
+def wait(job, consumer="user_a", *, model="m", tokens=100, excluded=frozenset(), capabilities=frozenset(), **more):
+    request = PlacementRequest(model=model, tokens=tokens, excluded=excluded, capabilities=capabilities)
+    return Wait(job=job, consumer=consumer, request=request, **more)

@@ -140,7 +140,7 @@ def test_while_two_wait_their_service_differs_by_two_jobs_at_most(asked):
     served = dict.fromkeys(left, 0)
     longest = max(tokens for _, tokens in asked)
     for one in drain(queue):
-        served[one.consumer] += one.tokens
-        left[one.consumer].remove(one.tokens)
+        served[one.consumer] += one.request.tokens
+        left[one.consumer].remove(one.request.tokens)
         waiting = [consumer for consumer, jobs in left.items() if jobs]
         assert all(served[one.consumer] - served[other] <= 2 * longest for other in waiting)

@@ -1,0 +1,82 @@
+"""What the ledger tells of itself: revoked credentials, and whose nodes there are in which state. Polled, so that a cut takes seconds.
+
+A ledger that is silent changes nothing that is known: credentials are asked for anyway, and nodes stay what they were.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from ledger.client import FeedEntry, FeedPage, LedgerError
+
+log = structlog.get_logger()
+POLL_S = 2.0
+PAGE = 500
+ACTIVE = "active"
+
+
+class FeedSource(Protocol):
+    """Where the feed comes from: the ledger's client."""
+
+    async def feed(self, after: int | None, limit: int = PAGE) -> FeedPage:
+        """Read what changed after an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """What the ledger says of a node; what it offers it says itself, to the Dispatcher."""
+
+    owner: str
+    kind: str
+    state: str
+
+
+class LedgerFeed:
+    """Keeps up with the feed. `revoked` is told of each credential that ended: `key:<id>`, `session:<id>`, `person:<id>`."""
+
+    def __init__(self, ledger: FeedSource, revoked: Callable[[str, str], None]) -> None:
+        self._ledger = ledger
+        self._revoked = revoked
+        self._seq: int | None = None
+        self.nodes: dict[str, NodeFact] = {}
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        while True:
+            try:
+                while await self.poll() >= PAGE:
+                    pass
+            except LedgerError as silent:
+                log.info("feed_silent", reason=type(silent).__name__)
+            await asyncio.sleep(POLL_S)
+
+    async def poll(self) -> int:
+        """Read one page; answer how much was new.
+
+        Raises:
+            LedgerUnavailable: The ledger does not answer.
+        """
+        page = await self._ledger.feed(self._seq, PAGE)
+        if page.reset:
+            self.nodes = {}
+        for entry in page.entries:
+            self._take(entry)
+        self._seq = page.seq
+        return 0 if page.reset else len(page.entries)
+
+    def _take(self, entry: FeedEntry) -> None:
+        match entry.kind:
+            case "node":
+                said = entry.detail
+                self.nodes[entry.subject] = NodeFact(str(said.get("owner")), str(said.get("kind")), str(said.get("state")))
+            case "key_revoked" | "session_revoked" | "person_blocked":
+                self._revoked(entry.kind, entry.subject)
+
+    def closed_to(self, consumer: str) -> frozenset[str]:
+        """Name the nodes that take no job of a consumer: those that are not active, and the consumer's own edge nodes (seed S21)."""
+        return frozenset(
+            id_ for id_, node in self.nodes.items() if node.state != ACTIVE or (node.kind == "edge" and node.owner == consumer)
+        )
