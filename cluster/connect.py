@@ -63,11 +63,6 @@ def pinned_ray() -> str | None:
     return found[0] if found else None
 
 
-def ray_version() -> str:
-    """Tell the version of Ray here."""
-    return str(ray.__version__)
-
-
 def check_version() -> None:
     """Check that Ray is the version that every node of the cluster has.
 

@@ -15,7 +15,8 @@ from cluster.node_client import NodeClient
 from cluster.pool import list_nodes, retire_worker, worker_url
 from cluster.queue import Wait
 from cluster.service_tokens import ServiceTokens
-from cluster.worker_actor import AUDIENCE, CONCURRENCY, WorkerSettings
+from cluster.worker_actor import AUDIENCE, CONCURRENCY
+from cluster.worker_settings import WorkerSettings
 
 NAME = "dispatcher"
 ISSUER = "serve"

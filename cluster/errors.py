@@ -8,6 +8,7 @@ ClusterError
 ├── AttemptSuperseded     a newer attempt of the job is known: whatever the old one says is ignored and unpaid
 ├── RuntimeFailed         the runtime on the node answered with an error (502)
 ├── RuntimeRefused        the runtime says that the request itself is wrong (400)
+├── PoisonRequest         the request ended two runtimes: no third one is risked (400)
 ├── JobTimedOut           a deadline of the job passed (504)
 └── ClusterUnreachable    neither the Dispatcher nor a recent snapshot is there (503)
 
@@ -110,6 +111,14 @@ class RuntimeRefused(ClusterError):
     def __str__(self) -> str:
         """Say what the runtime said."""
         return self.detail
+
+
+class PoisonRequest(ClusterError):
+    """The request ended the runtimes of two nodes; no third one is risked."""
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This request ended the model runtime on two machines and is not tried again for an hour. It costs nothing; change it."
 
 
 class JobTimedOut(ClusterError):

@@ -91,14 +91,18 @@ def _able(request: PlacementRequest, snapshot: Snapshot, ids: Iterable[str], giv
     return [nodes[id_] for id_ in dict.fromkeys(ids) if _why_not(request, nodes[id_], index.model(id_, request.model), given[id_]) is None]
 
 
-def explain(request: PlacementRequest, snapshot: Snapshot, chosen: str | None = None, taken: Collection[str] = ()) -> dict[str, str]:
-    """Tell of every node but the chosen one why it was not taken, in one sentence each."""
+def explain(
+    request: PlacementRequest, snapshot: Snapshot, chosen: str | None = None, taken: Collection[str] = (), limit: int | None = None
+) -> dict[str, str]:
+    """Tell of every node but the chosen one why it was not taken, in one sentence each; of the first `limit`, where one is given."""
     given = Counter(taken)
-    warm = set(snapshot.index.offering(request.model, is_loaded=True))
-    reasons = {}
+    warm = snapshot.index.offering(request.model, is_loaded=True)
+    reasons: dict[str, str] = {}
     for node in snapshot.nodes.values():
         if node.id == chosen:
             continue
+        if limit is not None and len(reasons) >= limit:
+            break
         why = _why_not(request, node, snapshot.index.model(node.id, request.model), given[node.id])
         if why is None:
             is_colder = chosen in warm and node.id not in warm

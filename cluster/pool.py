@@ -8,7 +8,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import NAMESPACE
-from cluster.worker_actor import WorkerActor, WorkerSettings
+from cluster.worker_actor import WorkerActor
+from cluster.worker_settings import WorkerSettings
 
 NODE_LABEL = "gfe.io/node"
 NAME_LABEL = "gfe.io/name"

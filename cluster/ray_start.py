@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 OBJECT_STORE_BYTES = 200_000_000  # answers travel by HTTP, not through Ray's store
@@ -15,6 +16,11 @@ def ray_python(link: Path) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(prefix)
     return link / python.relative_to(prefix)
+
+
+def ray_version() -> str:
+    """Tell the version of Ray here, without loading it."""
+    return version("ray")
 
 
 def settings(token_file: Path) -> dict[str, str]:

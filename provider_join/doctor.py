@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from cluster.connect import ray_version
 from cluster.invite import Invite
+from cluster.ray_start import ray_version
 from provider_join.errors import HeadUnreachable, NotFit
 
 CONNECT_LIMIT_S = 3.0

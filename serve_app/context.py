@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from cluster.breaker import Breakers
 from cluster.limits import LIMITS, Limits
 from cluster.node_client import Nodes
+from cluster.poison import PoisonList
 from cluster.view import View
 from ledger.client import LedgerOperations
 from serve_app.auth import Callers
@@ -32,6 +34,8 @@ class ServeContext:
     feed: LedgerFeed
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
+    breakers: Breakers = field(default_factory=Breakers)
+    poison: PoisonList = field(default_factory=PoisonList)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from cluster.connect import connect
 from cluster.dispatcher_actor import get_or_start
-from cluster.worker_actor import WorkerSettings
+from cluster.worker_settings import WorkerSettings
 from serve_app import replica
 from serve_app.settings import ServeSettings
 

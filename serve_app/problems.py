@@ -12,6 +12,7 @@ from cluster.errors import (
     ModelUnavailable,
     NoCapacity,
     NodeLost,
+    PoisonRequest,
     RuntimeFailed,
     RuntimeRefused,
 )
@@ -47,6 +48,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     IdempotencyConflict: (422, None, "invalid_request_error"),
     InvalidRequest: (400, "invalid_request", "invalid_request_error"),
     RuntimeRefused: (400, "invalid_request", "invalid_request_error"),
+    PoisonRequest: (400, "poison_request", "invalid_request_error"),
     RateLimited: (429, None, "rate_limit_error"),
     NoCapacity: (429, "no_capacity", "rate_limit_error"),
     RuntimeFailed: (502, "runtime_failed", "api_error"),

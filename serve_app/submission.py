@@ -5,24 +5,38 @@ job ends once and is settled once.
 """
 
 import asyncio
+import hashlib
 import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
-from cluster.errors import ClusterError, JobTimedOut, ModelUnavailable, NoCapacity, NodeBusy, NodeLost, RuntimeFailed, RuntimeRefused
+from cluster.errors import (
+    ClusterError,
+    JobTimedOut,
+    ModelUnavailable,
+    NoCapacity,
+    NodeBusy,
+    NodeLost,
+    PoisonRequest,
+    RuntimeFailed,
+    RuntimeRefused,
+)
 from cluster.jobs import Admitted, Attempt, Beat, Deadlines, End, EndReason, Event, Fail, JobKind, Text
 from cluster.nodes import Node, Snapshot
 from cluster.placement import PlacementRequest, choose
+from cluster.poison import CRASHES
 from cluster.queue import Wait
 from ledger.client import Caller, HoldPlaced, Outcome, PlaceHold, Void, job_cost, job_id, new_hold_id
+from serve_app import decisions
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
+from serve_app.decisions import Decision, decision_of
 from serve_app.errors import DeliveryBroken, RequestReplayed, StoreUnavailable
 from serve_app.settlement import VOID, VOID_RETRYABLE, capture_of
 from serve_app.store.jobs import Finish, JobState, NewJob, Owed, Progress
@@ -31,6 +45,7 @@ log = structlog.get_logger()
 HOLD_TO_RECORD_S = 15.0  # later than this a hold may be taken for one without a job
 BUSY_LIMIT = 20
 NEAREST_NAMES = 3
+MOST_DECISIONS = 10  # that are kept of one job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +74,11 @@ class OpenJob:
     texts: list[str] = field(default_factory=list)
     delivered_tokens: int = 0
     failures: int = 0
+    failed_on: set[str] = field(default_factory=set)
+    crashed_on: set[str] = field(default_factory=set)
     busy: int = 0
     excluded: set[str] = field(default_factory=set)
+    decisions: list[Decision] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -88,7 +106,7 @@ def placement_of(context: ServeContext, asked: JobRequest, caller: Caller, exclu
     """Tell what placement must know."""
     return PlacementRequest(
         model=asked.model, tokens=asked.max_tokens, capabilities=asked.capabilities, excluded=excluded,
-        closed=context.feed.closed_to(caller.user), is_trusted_only=caller.privacy == "trusted",
+        closed=context.feed.closed_to(caller.user) | context.breakers.open(time.monotonic()), is_trusted_only=caller.privacy == "trusted",
     )  # fmt: skip
 
 
@@ -123,9 +141,12 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
         LedgerUnavailable: New jobs cannot be taken now.
         StoreUnavailable: The job could not be recorded; the hold is given back.
         ClusterUnreachable: Nobody can say which nodes there are.
+        PoisonRequest: It ended two runtimes within the last hour.
     """
     snapshot = context.view.snapshot
     require_model(asked.model, snapshot)
+    if context.poison.is_known(time.monotonic()) and context.poison.has(digest_of(asked), time.monotonic()):
+        raise PoisonRequest
     started = time.monotonic()
     placed = await context.ledger.place_hold(
         PlaceHold.model_construct(
@@ -135,9 +156,12 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     )  # fmt: skip
     if placed.status == "exists":
         raise RequestReplayed(placed.id)
-    job = OpenJob(placed.id, asked, placed, _place(context, asked, placed.caller))
+    wanted = placement_of(context, asked, placed.caller)
+    job = OpenJob(placed.id, asked, placed, _place(context, wanted))
+    job.decisions.append(decision_of(wanted, context.view.snapshot, 1, job.node.id if job.node else None))
     if job.node:
         context.view.note_placed(job.node.id)
+        context.breakers.placed(job.node.id, time.monotonic())
     caller = placed.caller
     try:
         if time.monotonic() - started > HOLD_TO_RECORD_S:
@@ -146,6 +170,7 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
             NewJob(
                 id=job.id, user=caller.user, username=caller.username, key=caller.key, kind=asked.kind, model=asked.model,
                 node=job.node.id if job.node else None, held=placed.held, request=json.dumps(asked.request | {"max_tokens": asked.max_tokens}),
+                why=decisions.text_of(job.decisions),
             )
         )  # fmt: skip
     except (DatabaseUnavailable, StoreUnavailable) as failed:
@@ -157,12 +182,12 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     return job
 
 
-def _place(context: ServeContext, asked: JobRequest, caller: Caller) -> Node | None:
+def _place(context: ServeContext, wanted: PlacementRequest) -> Node | None:
     """Choose a node at once, unless somebody already waits for this model."""
     snapshot = context.view.snapshot
-    if snapshot.waiting.get(asked.model):
+    if snapshot.waiting.get(wanted.model):
         return None
-    return choose(placement_of(context, asked, caller), snapshot, context.rng, context.view.taken)
+    return choose(wanted, snapshot, context.rng, context.view.taken)
 
 
 async def _give_back(context: ServeContext, id_: uuid.UUID) -> None:
@@ -207,7 +232,7 @@ async def drive(context: ServeContext, job: OpenJob) -> AsyncGenerator[Text | Be
     except (asyncio.CancelledError, GeneratorExit):
         context.spawn(_end_unread(context, job, job.node))
         raise
-    except RuntimeRefused as refused:
+    except (RuntimeRefused, PoisonRequest) as refused:
         await _fail(context, job, str(refused), retryable=False)
         raise
     except (ClusterError, DatabaseUnavailable) as failed:
@@ -272,10 +297,12 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     """
     asked, excluded = job.asked, frozenset(job.excluded)
     caller = job.placed.caller
-    wait = Wait(job=job.name, consumer=caller.user, request=placement_of(context, asked, caller, excluded))
+    wanted = placement_of(context, asked, caller, excluded)
+    wait = Wait(job=job.name, consumer=caller.user, request=wanted)
     if job.busy:
         context.view.put_back(wait)
     node = await context.view.wait_for_slot(wait, context.settings.node_wait_s)
+    job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
     if job.failures:
         # A raised number is written before it is used: it fences off whatever the last attempt may still say.
         if not await context.writer.raise_attempt(Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)):
@@ -305,9 +332,10 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     """
     job.failures += 1
     log.info("attempt_failed", job=job.name, attempt=job.number, reason=str(failed))
+    assert job.node is not None
+    _note_failure(context, job, job.node.id, failed)
     if job.texts or job.failures >= context.limits.attempts:
         raise failed
-    assert job.node is not None
     others = [node for node in context.view.snapshot.nodes.values() if node.id not in job.excluded | {job.node.id} and node.is_healthy]
     if any(model.name == job.asked.model for node in others for model in node.models):
         job.excluded.add(job.node.id)
@@ -317,10 +345,42 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     job.node, job.busy = None, 0
 
 
+def _note_failure(context: ServeContext, job: OpenJob, node: str, failed: ClusterError) -> None:
+    """Remember where a job failed; a runtime that ended there may be the request's doing: that shows when another one ends too.
+
+    Raises:
+        PoisonRequest: It has.
+    """
+    job.failed_on.add(node)
+    if isinstance(failed, RuntimeFailed) and failed.status == 0:
+        job.crashed_on.add(node)
+    if len(job.crashed_on) >= CRASHES:
+        context.poison.add(digest_of(job.asked), time.monotonic())
+        raise PoisonRequest
+
+
+def _note_end(context: ServeContext, job: OpenJob) -> None:
+    """A good end is good news of its node, and proves that those which had failed the same job did so by themselves.
+
+    Nobody is struck for a job that fails everywhere: otherwise one consumer with a bad request could close a cluster.
+    """
+    now = time.monotonic()
+    for node in job.failed_on - {job.node.id if job.node else ""}:
+        context.breakers.failed(node, now)
+    if job.node:
+        context.breakers.succeeded(job.node.id)
+
+
+def digest_of(asked: JobRequest) -> str:
+    """Digest what a runtime is given."""
+    return hashlib.sha256(json.dumps([asked.kind, asked.model, asked.request], sort_keys=True).encode(errors="surrogatepass")).hexdigest()
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------------------------
 
 
 async def _succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
+    _note_end(context, job)
     usage = end.usage
     outcome: Outcome = "canceled" if end.reason is EndReason.CANCELED else "succeeded"
     cost = job_cost(job.placed.price, job.placed.held, outcome, usage.prompt_tokens, usage.completion_tokens)
@@ -344,6 +404,8 @@ async def _finish(context: ServeContext, job: OpenJob, finish: Finish) -> None:
     Raises:
         DatabaseUnavailable: The end is not recorded; the sweeper ends the job when our lease is over.
     """
+    if len(job.decisions) > 1:
+        finish = replace(finish, why=decisions.text_of(job.decisions))
     if not await context.writer.finish(finish):
         log.warning("job_ended_by_another", job=job.name)
         return

@@ -43,6 +43,7 @@ class Script:
         self.has_tokenizer = False
         self.slots: int | None = None
         self.is_down = False
+        self.always: str | None = None  # behaves as this model, whatever is asked
         self.peers: set[object] = set()  # one per connection that answers came through
 
 
@@ -62,7 +63,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
     body = json.loads(await request.read())
     script.peers.add(request.transport and request.transport.get_extra_info("peername"))
     script.requests.append(body) if len(script.requests) < 1000 else None
-    action, value = behavior(body["model"])
+    action, value = behavior(script.always or body["model"])
     if action == "500" or script.is_down:
         return web.json_response({"error": "scripted failure"}, status=500)
     if not body.get("messages") and not body.get("prompt"):

@@ -37,7 +37,7 @@ class Account(Answer):
 class SignInBody(Asked):
     """Who signs in; `code`: the six digits of the second factor, where there is one."""
 
-    username: Annotated[str, Field(max_length=1000)]
+    username: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
     password: Text
     code: Code | None = None
     deliver: Literal["body", "cookie"] = "body"

@@ -25,6 +25,31 @@ async def get_job(request: Request) -> Response:
 
 
 async def _detail(request: Request) -> dict[str, Any]:
+    return _row(await _own(request))
+
+
+async def why(request: Request) -> Response:
+    """`GET /api/computing/jobs/<id>/why/`: why the job went where it went, or why it still waits; one sentence per node."""
+    try:
+        return JSONResponse(_why(request.app.state.context, await _own(request)), headers={"Cache-Control": "no-store"})
+    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+        return as_problem_json(error)
+
+
+def _why(context: ServeContext, record: JobRecord) -> dict[str, Any]:
+    names = {id_: node.name for id_, node in context.view.snapshot.nodes.items()}
+    return {
+        "id": job_id(record.id),
+        "status": WIRE_STATES[record.state],
+        "attempts": record.attempt,
+        "waiting": context.view.snapshot.waiting.get(record.model, 0) if record.state is JobState.QUEUED else None,
+        "decisions": [one | {"name": names.get(one["node"], one["node"])} for one in record.why],
+        "error": record.error,
+    }
+
+
+async def _own(request: Request) -> JobRecord:
+    """Find the caller's job."""
     context: ServeContext = request.app.state.context
     caller = await context.callers.require(credential_of(request.headers.get("authorization")), "jobs:read")
     try:
@@ -36,7 +61,7 @@ async def _detail(request: Request) -> dict[str, Any]:
         raise UnknownJob
     if record.user != caller.user:
         raise NotYourJob
-    return _row(record)
+    return record
 
 
 def _row(record: JobRecord) -> dict[str, Any]:
@@ -74,4 +99,6 @@ def _result(record: JobRecord) -> dict[str, str] | None:
 ROUTES = [
     Route("/api/computing/jobs/{id}/", get_job, methods=["GET"]),
     Route("/api/computing/jobs/{id}", get_job, methods=["GET"]),
+    Route("/api/computing/jobs/{id}/why/", why, methods=["GET"]),
+    Route("/api/computing/jobs/{id}/why", why, methods=["GET"]),
 ]

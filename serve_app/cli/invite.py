@@ -19,7 +19,7 @@ def invite(
     import platform
 
     from cluster import invite as invites
-    from cluster.connect import ray_version
+    from cluster.ray_start import ray_version
     from serve_app.local.home import Home, read_json
 
     home = Home.of_environment()

@@ -1,6 +1,4 @@
-"""`gfe models`, `gfe jobs`, `gfe wallet`: what the APIs tell."""
-
-from typing import Any
+"""`gfe models` and `gfe wallet`: what the APIs tell."""
 
 import typer
 
@@ -20,27 +18,6 @@ def models(*, as_json: bool = JSON) -> None:
         output.data("\n".join(row["id"] for row in rows), as_json=False)
     else:
         output.note("no node offers a model now\n\nhint: `gfe status` tells what the nodes do")
-
-
-def jobs(job: str = typer.Argument(help="The job's id, job_…"), *, as_json: bool = JSON) -> None:
-    """Show one of your jobs."""
-    found = installation()
-    said: dict[str, Any] = found.call("GET", f"{found.api_url}/api/computing/jobs/{job}/")
-    if as_json:
-        output.data(said, as_json=True)
-        return
-    usage = said["usage"] or {}
-    lines = [
-        ("job", said["id"]),
-        ("status", said["status"] + (" (incomplete)" if said["incomplete"] else "")),
-        ("model", said["model"]),
-        ("node", (said["node"] or {}).get("id") or "-"),
-        ("cost", said["cost"] or f"open, at most {said['held']}"),
-        ("tokens", f"{usage.get('prompt_tokens', '-')} read, {usage.get('completion_tokens', '-')} written"),
-        ("prompt", said["prompt"]),
-        *((name, text) for name, text in (said["result"] or {}).items()),
-    ]
-    output.data("\n".join(f"{name:<8}{text}" for name, text in lines), as_json=False)
 
 
 def wallet(*, limit: int = typer.Option(10, min=1, max=100, help="Entries to show."), as_json: bool = JSON) -> None:

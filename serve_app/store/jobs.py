@@ -55,6 +55,7 @@ class NewJob:
     node: str | None
     held: int
     request: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class Finish:
     cost: int
     error: str | None
     result: str | None
+    why: str | None = None  # when there was more than the first decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +120,16 @@ class JobRecord:
     ended_at: datetime | None
     request: dict[str, Any]
     result: str | None
+    why: list[dict[str, Any]]
 
 
 CREATE = """
-WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[])
-             AS u(id, user_id, username, key_id, kind, model, node, held, request)),
+WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])
+             AS u(id, user_id, username, key_id, kind, model, node, held, request, why)),
 job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, lease_until)
         SELECT id, user_id, username, key_id, kind, model, node, held, true, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
         ON CONFLICT DO NOTHING RETURNING id),
-text AS (INSERT INTO serve_app.job_text (job_id, request) SELECT new.id, new.request FROM new JOIN job USING (id))
+text AS (INSERT INTO serve_app.job_text (job_id, request, why) SELECT new.id, new.request, new.why FROM new JOIN job USING (id))
 SELECT id FROM job"""
 PROGRESS = """
 UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
@@ -134,12 +137,13 @@ UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN
   FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[]) AS u(id, attempt, node, running)
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
 FINISH = """
-WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])
-           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result)),
+WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[])
+           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, why)),
 done AS (UPDATE serve_app.job j SET state = u.state, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, ended_at = clock_timestamp(), lease_until = NULL
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id),
-text AS (UPDATE serve_app.job_text t SET result = u.result FROM u JOIN done USING (id) WHERE t.job_id = u.id AND u.result IS NOT NULL)
+text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
+         WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL))
 SELECT id FROM done"""
 SETTLED = """
 UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
@@ -269,7 +273,7 @@ class JobWriter:
             (
                 [job.id for job in jobs], [job.user for job in jobs], [job.username for job in jobs], [job.key for job in jobs],
                 [job.kind for job in jobs], [job.model for job in jobs], [job.node for job in jobs], [job.held for job in jobs],
-                [job.request for job in jobs], self.driver, float(LEASE_S),
+                [job.request for job in jobs], [job.why for job in jobs], self.driver, float(LEASE_S),
             ),
         )  # fmt: skip
         return {row[0] for row in rows}
@@ -282,7 +286,7 @@ class JobWriter:
         arrays = (
             [one.id for one in ends], [int(one.state) for one in ends], [one.is_incomplete for one in ends], [one.prompt_tokens for one in ends],
             [one.completion_tokens for one in ends], [one.counted_by for one in ends], [one.owed for one in ends], [one.cost for one in ends],
-            [one.error for one in ends], [one.result for one in ends],
+            [one.error for one in ends], [one.result for one in ends], [one.why for one in ends],
         )  # fmt: skip
         return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver))}
 
@@ -315,7 +319,7 @@ class JobStore:
         """Look a job up."""
         rows = await self._line.query(
             "SELECT j.id, j.user_id, j.username, j.model, j.state, j.is_incomplete, j.attempt, j.node, j.held, j.cost, j.prompt_tokens, "
-            "j.completion_tokens, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result "
+            "j.completion_tokens, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result, t.why "
             "FROM serve_app.job j JOIN serve_app.job_text t ON t.job_id = j.id WHERE j.id = %b",
             (id_,),
         )
@@ -325,7 +329,7 @@ class JobStore:
         return JobRecord(
             id=row[0], user=row[1], username=row[2], model=row[3], state=JobState(row[4]), is_incomplete=row[5], attempt=row[6], node=row[7],
             held=row[8], cost=row[9], prompt_tokens=row[10], completion_tokens=row[11], error=row[12], created_at=row[13], started_at=row[14],
-            ended_at=row[15], request=json.loads(row[16]), result=row[17],
+            ended_at=row[15], request=json.loads(row[16]), result=row[17], why=json.loads(row[18]) if row[18] else [],
         )  # fmt: skip
 
     async def known(self, ids: list[uuid.UUID]) -> set[uuid.UUID]:

@@ -62,7 +62,7 @@ async def pid_of(call):
 @asynccontextmanager
 async def on_ray(folder):
     from cluster.dispatcher_actor import find, get_or_start
-    from cluster.worker_actor import WorkerSettings
+    from cluster.worker_settings import WorkerSettings
 
     make_service_key(folder, "serve")
     tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")

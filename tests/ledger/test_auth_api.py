@@ -274,3 +274,8 @@ async def test_secrets_stand_nowhere_in_the_database_in_clear(ledger, database):
         stored = "".join(str(admin.execute(f"SELECT * FROM ledger.{table}").fetchall()) for table in tables)
     for secret in (PASSWORD, key, key.split("_")[3], ada.tokens["refresh"], ada.tokens["access"]):
         assert secret not in stored
+
+
+async def test_a_name_that_no_database_keeps_is_400(ledger):
+    answer = await sign_in(ledger, "ad\x00a")
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["username"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cluster import invite as invites
 from cluster.gpus import gpus_of
 from cluster.invite import BadInvite, Invite
-from cluster.worker_actor import WorkerSettings, settings_on
+from cluster.worker_settings import WorkerSettings, settings_on
 from provider_join import doctor, join, service
 from provider_join.errors import HeadUnreachable, NotFit
 from provider_join.home import NodeHome
@@ -170,3 +170,8 @@ def test_a_loopback_platform_says_how_machines_could_join(tmp_path):
     (tmp_path / "run" / "node_address.json").write_text("null")
     done = gfe("admin", "invite", "--name", "x", env={"GFE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
     assert (done.returncode, "GFE_NODE_ADDRESS" in done.stderr) == (1, True)
+
+
+def test_joining_does_not_load_ray_into_the_program_that_waits():
+    program = "import sys, provider_join.cli, provider_join.join; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0

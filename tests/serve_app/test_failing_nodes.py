@@ -1,0 +1,37 @@
+"""Nodes that fail are left alone for a while; requests that end runtimes are not tried on a third one (fault rows 7 and 42)."""
+
+import time
+
+from cluster.breaker import FAILURES
+
+
+async def test_row_42_a_request_that_ends_two_runtimes_is_not_tried_on_a_third_and_nobody_is_struck(platform_with):
+    platform = await platform_with(nodes=3)
+    answer = await platform.chat("fake:cut@0")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "poison_request")
+    assert sum(worker.node.admitted for worker in platform.workers) == 2
+    assert platform.context.breakers.open(0.0) == frozenset()
+    assert await platform.settled() == "10.00"
+    again = await platform.chat("fake:cut@0")
+    assert again.json()["error"]["code"] == "poison_request"
+    assert sum(worker.node.admitted for worker in platform.workers) == 2
+    assert (await platform.chat("fake:cut@0", "something else")).json()["error"]["code"] == "poison_request"
+    assert sum(worker.node.admitted for worker in platform.workers) == 4
+
+
+async def test_row_7_a_node_that_fails_what_others_can_do_gets_no_more_jobs_and_nobody_notices(platform_with):
+    platform = await platform_with(credits="100.00", nodes=2)
+    platform.scripts[1].always = "fake:500"
+    for _ in range(40):
+        assert (await platform.chat()).status_code == 200
+    assert platform.context.breakers.open(time.monotonic()) == {"node_1"}
+    assert platform.workers[1].node.admitted == FAILURES
+    assert await platform.settled() == "60.00"
+
+
+async def test_a_request_that_fails_everywhere_closes_nobody(platform_with):
+    platform = await platform_with(credits="100.00", nodes=2)
+    for _ in range(FAILURES + 1):
+        assert (await platform.chat("fake:500")).status_code == 502
+    assert platform.context.breakers.open(time.monotonic()) == frozenset()
+    assert (await platform.chat()).status_code == 200
