@@ -57,6 +57,7 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         ClusterError: It failed before the first token; the hold is given back.
         StoreUnavailable: The end could not be recorded yet.
     """
+    has_ended = False
     try:
         while True:
             try:
@@ -67,14 +68,17 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
                             yield event
                             continue
                         _note_end(context, job)
-                        yield await succeed(context, job, event)
+                        finished = await succeed(context, job, event)
+                        has_ended = True
+                        yield finished
                         return
             except NodeBusy as busy:
                 _after_busy(job, busy)
             except (NodeLost, RuntimeFailed, JobTimedOut) as failed:
                 await _after_failure(context, job, failed)
     except (asyncio.CancelledError, GeneratorExit):
-        context.spawn(end_unread(context, job, job.node))
+        if not has_ended:
+            context.spawn(end_unread(context, job, job.node))
         raise
     except (ClusterError, DatabaseUnavailable) as failed:
         if job.has_text:
