@@ -1,11 +1,12 @@
 """The queue of jobs that found no free slot: per model, weighted fair by consumer, bounded. Pure: the clock is an argument.
 
 Start-time fair queueing (Goyal, Vin, Cheng 1996): each consumer has a virtual time per model, in estimated tokens; the job with the
-smallest start goes first. A consumer with 500 jobs does not delay another's single one by more than one job.
+smallest start goes first. A consumer with 500 jobs does not delay another's single one by more than one job. The line's own time, where
+newcomers begin, moves on with the work done, shared by those who wait: so newcomers without end do not starve anybody's second job.
 """
 
 from bisect import bisect_left, insort
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -68,6 +69,7 @@ class _Line:
     places: list[_Place] = field(default_factory=list)
     virtual_now: float = 0.0
     finish: dict[str, float] = field(default_factory=dict)
+    consumers: Counter[str] = field(default_factory=Counter)  # of the places
     gaps: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_GAPS))
     moved_at: float = 0.0
     has_waited: bool = False
@@ -85,6 +87,12 @@ class _Line:
         stands_s = now - self.moved_at if self.places else 0.0
         gap_s = max(total / count, (total + stands_s) / (count + 1))
         return max((ahead + 1) * gap_s, stands_s - job_s)
+
+    def move_on(self, place: _Place) -> None:
+        """Move virtual time on after a job got its slot: to its start, and by its share of one round of all who wait and a newcomer."""
+        if place.is_new:
+            shared = self.virtual_now + _cost(place.wait) / (len(self.consumers) + 1)
+            self.virtual_now = max(place.start, shared)
 
     def tidy(self) -> None:
         """Forget consumers whose time is over: they would begin at the line's own time as well."""
@@ -155,6 +163,7 @@ class FairQueue:
             line.moved_at = now
         self._count = place.number
         insort(line.places, place)
+        line.consumers[place.wait.consumer] += 1
         self._place_of[place.wait.job] = place
 
     def remove(self, job: str) -> None:
@@ -180,8 +189,8 @@ class FairQueue:
             line.gaps.append(max(0.0, now - line.moved_at))
         line.has_waited = bool(line.places)
         line.moved_at = now
-        if place.is_new and line.places:
-            line.virtual_now = max(line.virtual_now, place.start)
+        if line.places:
+            line.move_on(place)
 
     def _pop(self, job: str) -> _Place | None:
         place = self._place_of.pop(job, None)
@@ -189,6 +198,9 @@ class FairQueue:
             return None
         line = self._lines[place.wait.model]
         del line.places[bisect_left(line.places, place)]
+        line.consumers[place.wait.consumer] -= 1
+        if not line.consumers[place.wait.consumer]:
+            del line.consumers[place.wait.consumer]
         if not line.places:
             line.virtual_now, line.has_waited = 0.0, False
             line.finish.clear()

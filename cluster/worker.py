@@ -39,7 +39,8 @@ class Worker:
     """Slots, attempts and the runtime of one node."""
 
     def __init__(
-        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, limits: Limits = LIMITS
+        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, zone: str = "",
+        limits: Limits = LIMITS,
     ) -> None:
         self._runtime = runtime
         self._gpus = gpus
@@ -59,7 +60,7 @@ class Worker:
         self._changed = asyncio.Event()
         self.watched = asyncio.Event()  # set when the Dispatcher watches: it can reach this node
         self._node = Node(
-            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting",
+            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting", zone=zone,
         )  # fmt: skip
 
     async def start(self) -> None:
