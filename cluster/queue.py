@@ -16,7 +16,9 @@ PATIENT_WAIT_S = 30.0
 ASYNC_WAIT_S = 600.0
 MOST_WAITING = 10_000  # per model
 JOB_S = 5.0  # how long a job takes a slot, where no node has learned it
-LEAST_GAPS, MOST_GAPS = 8, 256  # between grants, that an estimate looks at: two rounds of all slots, within these bounds
+ROUNDS = 4  # of all slots, that an estimate looks back
+LEAST_GAPS, MOST_GAPS = 16, 256  # between grants, that it looks at
+AT_ONCE_S = 0.05  # who is granted so soon got an idle slot, which tells nothing of how fast busy ones come free
 KEPT_CONSUMERS = 64  # whose time is over and kept all the same, before a line is tidied
 
 
@@ -60,6 +62,7 @@ class _Place:
     start: float
     number: int
     wait: Wait = field(compare=False)
+    came_at: float = field(compare=False)
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ class _Line:
         The gaps are those of late, and expected ones while few were seen. The one that lasts now counts when it is a long one; a line
         that stands for longer than a job takes will stand for as long again.
         """
-        most = min(MOST_GAPS, max(LEAST_GAPS, 2 * slots))
+        most = min(MOST_GAPS, max(LEAST_GAPS, ROUNDS * slots))
         seen = list(islice(reversed(self.gaps), most))
         missing = max(0, LEAST_GAPS - len(seen))
         total, count = sum(seen) + missing * job_s / max(1, slots), len(seen) + missing
@@ -141,7 +144,7 @@ class FairQueue:
             return None
         line = self._lines.setdefault(wait.model, _Line())
         start = max(line.virtual_now, line.finish.get(wait.consumer, 0.0))
-        place = _Place(True, start, self._count + 1, wait)
+        place = _Place(True, start, self._count + 1, wait, now)
         ahead = bisect_left(line.places, place)
         estimate = line.estimate_s(ahead, slots, job_s, now)
         limit_s = ASYNC_WAIT_S if wait.is_async else PATIENT_WAIT_S
@@ -156,7 +159,7 @@ class FairQueue:
     def put_back(self, wait: Wait, now: float) -> None:
         """Put a job whose ticket met a busy node to the front."""
         if wait.job not in self._place_of:
-            self._insert(self._lines.setdefault(wait.model, _Line()), _Place(False, 0.0, self._count + 1, wait), now)
+            self._insert(self._lines.setdefault(wait.model, _Line()), _Place(False, 0.0, self._count + 1, wait, now), now)
 
     def _insert(self, line: _Line, place: _Place, now: float) -> None:
         if not line.places:
@@ -185,7 +188,7 @@ class FairQueue:
         if place is None:
             return
         line = self._lines[place.wait.model]
-        if line.has_waited:
+        if line.has_waited and now - place.came_at > AT_ONCE_S:
             line.gaps.append(max(0.0, now - line.moved_at))
         line.has_waited = bool(line.places)
         line.moved_at = now
