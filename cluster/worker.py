@@ -23,6 +23,7 @@ from cluster.limits import LIMITS, Limits
 from cluster.nodes import Node, NodeKind, OfferedModel
 from cluster.running import ABANDONED, CANCELED, SUPERSEDED, Running
 from cluster.runtime.ollama import OllamaRuntime, RuntimeEnd
+from cluster.speed import Speeds
 from cluster.token_count import count_answer, count_prompt, might_not_fit, misfit, platform_usage, provider_usage
 
 log = structlog.get_logger()
@@ -39,7 +40,8 @@ class Worker:
     """Slots, attempts and the runtime of one node."""
 
     def __init__(
-        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, limits: Limits = LIMITS
+        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, zone: str = "",
+        limits: Limits = LIMITS,
     ) -> None:
         self._runtime = runtime
         self._gpus = gpus
@@ -53,12 +55,13 @@ class Worker:
         self._running = 0
         self._admitted = 0
         self._slow_looks = 0
+        self._speeds = Speeds()
         self._tasks: list[asyncio.Task[None]] = []
         self._look_now = asyncio.Event()
         self._changed = asyncio.Event()
         self.watched = asyncio.Event()  # set when the Dispatcher watches: it can reach this node
         self._node = Node(
-            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting",
+            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting", zone=zone,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -121,7 +124,7 @@ class Worker:
         self._slow_looks = 0
         self._set_node(
             is_healthy=bool(found.models), reason=self._reason(found.models), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
-            models=found.models, runtime=f"{found.name} {found.version}", gpus=await asyncio.to_thread(self._gpus.read),
+            models=self._speeds.told(found.models), runtime=f"{found.name} {found.version}", gpus=await asyncio.to_thread(self._gpus.read),
         )  # fmt: skip
 
     def _reason(self, models: Sequence[OfferedModel]) -> str:
@@ -249,9 +252,14 @@ class Worker:
     # --- one attempt -------------------------------------------------------------------------------------------------------------------
 
     async def _run(self, running: Running) -> None:
+        model = self._model(running.attempt.model)  # as it was when the attempt came
         end = await self._outcome(running)
         self._release(running)
         running.end(end)  # here and not in `_finish`: so the end leaves with the last text
+        if model and isinstance(end, End) and end.reason is not EndReason.CANCELED:
+            now = time.monotonic()
+            if ran := running.ran(now, was_loaded=model.is_loaded):
+                self._speeds.ended(model, ran, now)
 
     async def _outcome(self, running: Running) -> End | Fail:
         try:
