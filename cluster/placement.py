@@ -55,6 +55,8 @@ def _why_not_its_model(request: PlacementRequest, model: OfferedModel | None) ->
         return f"it does not have {request.model}"
     if request.digest is not None and model.digest != request.digest:
         return f"it has another {request.model}"
+    if not model.fits:
+        return f"its memory is too small for {request.model}"
     if missing := request.capabilities - set(model.capabilities):
         return f"its {request.model} cannot do {', '.join(sorted(missing))}"
     if request.tokens > model.context_tokens:

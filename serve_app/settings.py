@@ -23,6 +23,8 @@ class ServeSettings(BaseSettings):
     node_port: int = Field(0, ge=0, le=65535, description="Port of the node protocol; 0: any.")
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
+    node_pull: bool = Field(False, description="Whether this machine fetches models that its operator names.")
+    node_partial: bool = Field(False, description="Whether models that only partly fit into this machine's GPU are used, slowly.")
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
     replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")
     max_tokens: int = Field(1024, ge=1, description="Longest answer where a request sets no limit, in tokens.")
