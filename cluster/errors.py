@@ -10,6 +10,7 @@ ClusterError
 ├── RuntimeRefused        the runtime says that the request itself is wrong (400)
 ├── PoisonRequest         the request ended two runtimes: no third one is risked (400)
 ├── OperationRefused      an operator's wish about a model cannot be met: no such model, no memory, not allowed (409)
+├── TooManyFailures       so much fails that nothing is tried again for now (503)
 ├── JobTimedOut           a deadline of the job passed (504)
 └── ClusterUnreachable    neither the Dispatcher nor a recent snapshot is there (503)
 
@@ -134,6 +135,21 @@ class OperationRefused(ClusterError):
     def __str__(self) -> str:
         """Say why not."""
         return self.detail
+
+
+class TooManyFailures(ClusterError):
+    """So much fails that nothing is tried again for now; `last` is what failed here."""
+
+    retry_after_s = 5
+
+    def __init__(self, last: str) -> None:
+        """Keep the last failure's text."""
+        super().__init__(last)
+        self.last = last
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"Too many jobs fail now to try this one again ({self.last}). Try again in {self.retry_after_s} s."
 
 
 class JobTimedOut(ClusterError):

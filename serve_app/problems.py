@@ -12,9 +12,11 @@ from cluster.errors import (
     ModelUnavailable,
     NoCapacity,
     NodeLost,
+    OperationRefused,
     PoisonRequest,
     RuntimeFailed,
     RuntimeRefused,
+    TooManyFailures,
 )
 from ledger.client import (
     BudgetExceeded,
@@ -43,6 +45,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     UnknownJob: (404, "not_found", "not_found_error"),
     UnknownNode: (404, "not_found", "not_found_error"),
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
+    OperationRefused: (409, "model_operation_refused", "invalid_request_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),
     IdempotencyConflict: (422, None, "invalid_request_error"),
@@ -56,6 +59,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     DeliveryBroken: (502, "incomplete", "api_error"),
     JobTimedOut: (504, "timed_out", "api_error"),
     LedgerUnavailable: (503, None, "api_error"),
+    TooManyFailures: (503, "too_many_failures", "api_error"),
     ClusterUnreachable: (503, "cluster_unreachable", "api_error"),
     StoreUnavailable: (503, "database_unavailable", "api_error"),
     DatabaseUnavailable: (503, "database_unavailable", "api_error"),
@@ -101,6 +105,8 @@ def problem_of(error: Exception) -> Problem:
         more = {"period": error.period, "available": credits_text(error.left_micros), "required": credits_text(error.required_micros)}
     elif isinstance(error, InsufficientFunds):
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
+    elif isinstance(error, OperationRefused):
+        more = {"hint": error.hint}
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)
     if retry_after_s is not None:
         more["retry_after_s"] = retry_after_s

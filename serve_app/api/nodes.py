@@ -67,13 +67,18 @@ async def resume(request: Request, context: ServeContext) -> Any:
 
 
 async def require_operator(request: Request, context: ServeContext) -> None:
-    """An operator who signed in, or `gfe` on the platform's own machine, which can read its secrets."""
+    """Let an operator pass who signed in, or `gfe` on the platform's own machine, which can read its secrets."""
     credential = credential_of(request.headers.get("authorization"))
     if not context.callers.is_own_machine(credential):
         await context.callers.require(credential, "operator")
 
 
 def node_of(request: Request, context: ServeContext) -> Node:
+    """Find the node that the path names, by id or name.
+
+    Raises:
+        UnknownNode: It is not here.
+    """
     wanted = str(request.path_params["id"])
     nodes = context.view.snapshot.nodes
     found = nodes.get(wanted) or next((node for node in nodes.values() if node.name == wanted), None)
