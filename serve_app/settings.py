@@ -30,7 +30,8 @@ class ServeSettings(BaseSettings):
     node_partial: bool = Field(False, description="Whether models that only partly fit into this machine's GPU are used, slowly.")
     env: Literal["dev", "test", "production"] = Field("dev", description="What this installation is for.")
     catalog: CatalogMode | None = Field(
-        None, description="`approved` offers what the catalog lists, by digest; `open` whatever nodes have. Unset: `approved` in production."
+        None,
+        description="`approved` offers what the catalog lists, by digest; `open` whatever nodes have. Unset: `approved` in production.",
     )
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
     replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")
