@@ -74,7 +74,9 @@ def costs_of_decision(count: int) -> dict[str, float]:
     found = {}
     for name, (snapshot, asked) in cases.items():
         requests = [PlacementRequest(model=f"m{n % MODELS}", tokens=500, **asked) for n in range(256)]
-        found[name] = microseconds(lambda n, requests=requests, snapshot=snapshot: choose(requests[n % 256], snapshot, rng), DECISIONS // 10)
+        found[name] = microseconds(
+            lambda n, requests=requests, snapshot=snapshot: choose(requests[n % 256], snapshot, rng), DECISIONS // 10
+        )
     request = PlacementRequest(model="m1", tokens=500)
     found["reasons of 20"] = microseconds(lambda _: explain(request, half, ids[0], limit=20), DECISIONS // 10)
     return found
@@ -112,11 +114,11 @@ async def _nobody() -> list[Any]:
     return []
 
 
-async def _nowhere(member: Any) -> str:  # noqa: ARG001 - the shape that the Dispatcher asks for
+async def _nowhere(member: Any) -> str:
     return ""
 
 
-async def _nothing(url: str) -> AsyncGenerator[Node | None, None]:  # noqa: ARG001
+async def _nothing(url: str) -> AsyncGenerator[Node | None, None]:
     yield None
 
 
@@ -193,7 +195,11 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(found["machine"])
-    for title, figures in (("decision", found["decision_us"]), ("change of a node", found["change_us"]), ("news at the Dispatcher", found["news_us"])):
+    for title, figures in (
+        ("decision", found["decision_us"]),
+        ("change of a node", found["change_us"]),
+        ("news at the Dispatcher", found["news_us"]),
+    ):
         print(f"{title}, µs of CPU at {', '.join(figures)} nodes")
         for name in figures[str(COUNTS[0])]:
             print(f"  {name:<16}" + "".join(f"{figures[str(count)][name]:>10.1f}" for count in COUNTS))
@@ -204,7 +210,9 @@ def main() -> None:
         delay = crowd["single_delay_in_jobs"]
         print(f"single jobs beside 500 of another consumer wait {delay['mean']:.2f} job lengths, {delay['most']:.2f} at most (real)")
         print(f"told waits over real ones: {honest(crowd['told_waits'])} (real)")
-        print(f"Retry-After over the real wait: {honest(overload['retry_after'])}; {overload['taken']} taken, {overload['refused']} refused (real)")
+        print(
+            f"Retry-After over the real wait: {honest(overload['retry_after'])}; {overload['taken']} taken, {overload['refused']} refused (real)"
+        )
 
 
 def honest(told: dict[str, float]) -> str:

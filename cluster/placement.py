@@ -87,12 +87,12 @@ def _why_not_its_kin(request: PlacementRequest, kin: Kin) -> str | None:
         return "it is not one of the operator's own machines"
     if request.digest is not None and kin.digest != request.digest:
         return f"it has another {request.model}"
+    if not kin.fits:
+        return f"its memory is too small for {request.model}"
     if missing := request.capabilities.difference(kin.capabilities):
         return f"its {request.model} cannot do {', '.join(sorted(missing))}"
     if request.tokens > kin.context_tokens:
         return f"its context of {kin.context_tokens} tokens is too short"
-    if not (kin.is_loaded or kin.fits):
-        return f"it has no memory for {request.model}"
     if request.price_cap is not None and kin.price is not None and kin.price > request.price_cap:
         return "it costs more than was allowed"
     return None
@@ -112,7 +112,9 @@ def choose(request: PlacementRequest, snapshot: Snapshot, rng: Random, taken: Ta
     return None
 
 
-def _able(request: PlacementRequest, snapshot: Snapshot, pools: Sequence[Sequence[str]], rng: Random, given: Mapping[str, int]) -> list[Node]:
+def _able(
+    request: PlacementRequest, snapshot: Snapshot, pools: Sequence[Sequence[str]], rng: Random, given: Mapping[str, int]
+) -> list[Node]:
     """Find up to `SAMPLE` nodes that can take the job: in a sample first, among all if there is none in it."""
     count = sum(map(len, pools))
     if count <= SAMPLE:
@@ -215,7 +217,7 @@ def explain(
 def _why_another(request: PlacementRequest, snapshot: Snapshot, node: Node, chosen: str | None, given: Mapping[str, int]) -> str:
     """Tell why a node that could have taken the job did not get it."""
     offers = snapshot.index.offers(request.model)
-    if chosen not in offers or chosen not in snapshot.nodes:
+    if chosen is None or chosen not in offers or chosen not in snapshot.nodes:
         return "another one was as good"
     if offers[chosen].is_loaded and not offers[node.id].is_loaded:
         return f"it would have to load {request.model} first"

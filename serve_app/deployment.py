@@ -82,6 +82,8 @@ def start_dispatcher(settings: ServeSettings) -> Any:
         slots=settings.slots,
         zone=settings.zone,
         simulated_gpus=settings.simulated_gpus,
+        may_pull=settings.node_pull,
+        allows_partial=settings.node_partial,
     )
     return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker)
 

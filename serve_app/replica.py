@@ -45,7 +45,7 @@ async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget),
+        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
