@@ -21,6 +21,12 @@ RULES = {
 }
 
 
+def rows_of(admin_url, query, *values):
+    """Read rows as the administrator."""
+    with psycopg.connect(admin_url, connect_timeout=3) as connection:
+        return connection.execute(query.encode(), values or None).fetchall()
+
+
 def unquiet(admin_url):
     """Name what is not as it must be, with the first rows."""
     with psycopg.connect(admin_url, connect_timeout=3) as connection:

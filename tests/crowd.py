@@ -44,7 +44,7 @@ class Outcome:
     streams: bool
     model: str
     jobs: list[str] = field(default_factory=list)  # one per submission that became a job; the last one decides
-    ended: str = "unknown"  # ok | incomplete | refused | wrong | broken
+    ended: str = "unknown"  # ok | incomplete | refused | left | wrong | broken
     detail: str = ""
     text: str = ""
     refusals: int = 0
@@ -74,9 +74,10 @@ class History:
 class Crowd:
     """Submits jobs to one platform, so many at once."""
 
-    def __init__(self, url, key, history, *, seed=1, kinds=((SLOW, 7), (QUICK, 2), (LATE, 1)), in_flight=12):
+    def __init__(self, url, key, history, *, seed=1, kinds=((SLOW, 7), (QUICK, 2), (LATE, 1)), in_flight=12, leavers=0.0):
         self.urls = [url] if isinstance(url, str) else list(url)
         self.key, self.history, self.seed, self.kinds, self.in_flight = key, history, seed, kinds, in_flight
+        self.leavers = leavers  # the share of streams whose consumer leaves after a few words
         self.ended = 0
         self.outcomes = []
 
@@ -106,10 +107,11 @@ class Crowd:
         body = {
             "model": kind.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": kind.max_tokens, "stream": outcome.streams
         }  # fmt: skip
+        leaves_after = rng.randint(1, 8) if outcome.streams and rng.random() < self.leavers else None
         began = time.monotonic()
         while True:
             self.history.write("invoke", number)
-            pause_s = await self._submit(session, outcome, body, whole)
+            pause_s = await self._submit(session, outcome, body, whole, leaves_after)
             if pause_s is None or time.monotonic() - began > REFUSALS_LIMIT_S:
                 break
             outcome.refusals += 1
@@ -119,7 +121,7 @@ class Crowd:
         self.history.write(said, number, outcome.jobs[-1] if outcome.jobs else "")
         return outcome
 
-    async def _submit(self, session, outcome, body, whole):
+    async def _submit(self, session, outcome, body, whole, leaves_after):
         """One submission; answers how long to wait before the next one, None: none is needed."""
         sent_at = time.monotonic()
         try:
@@ -128,7 +130,7 @@ class Crowd:
                 if job := answer.headers.get("X-GFE-Job"):
                     outcome.jobs.append(job)
                 if answer.status == 200 and outcome.streams:
-                    await read_stream(answer, outcome, whole, sent_at)
+                    await read_stream(answer, outcome, whole, sent_at, leaves_after)
                     return None
                 said = await answer.json(content_type=None)
                 outcome.byte_gap_s = max(outcome.byte_gap_s, time.monotonic() - sent_at)
@@ -152,8 +154,9 @@ def judge(answer, said, outcome, whole):
     return None
 
 
-async def read_stream(answer, outcome, whole, sent_at):
-    """Read a stream to its end; measure how long it was silent."""
+async def read_stream(answer, outcome, whole, sent_at, leaves_after=None):
+    """Read a stream to its end, or leave after so many pieces of text; measure how long it was silent."""
+    pieces = 0
     last_text = last_byte = sent_at
     rest, has_ended, error = b"", False, None
     async for data in answer.content.iter_any():
@@ -174,6 +177,11 @@ async def read_stream(answer, outcome, whole, sent_at):
                 if outcome.first_s is None:
                     outcome.first_s = now - sent_at
                 outcome.text_gap_s, last_text = max(outcome.text_gap_s, now - last_text), now
+                pieces += 1
+        if leaves_after and pieces >= leaves_after and not has_ended:
+            outcome.ended = "left" if whole.startswith(outcome.text) else "wrong"
+            answer.close()
+            return
     now = time.monotonic()
     outcome.text_gap_s = max(outcome.text_gap_s, now - last_text)
     outcome.byte_gap_s = max(outcome.byte_gap_s, now - last_byte)
@@ -189,7 +197,7 @@ async def read_stream(answer, outcome, whole, sent_at):
 
 def summary(outcomes):
     """The figures of a crowd."""
-    ends = {end: sum(outcome.ended == end for outcome in outcomes) for end in ("ok", "incomplete", "refused", "wrong", "broken", "unknown")}
+    ends = {end: sum(outcome.ended == end for outcome in outcomes) for end in ("ok", "incomplete", "refused", "left", "wrong", "broken", "unknown")}
     streams = [outcome for outcome in outcomes if outcome.streams]
     return ends | {
         "jobs": len(outcomes),

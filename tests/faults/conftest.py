@@ -1,20 +1,12 @@
 """Platforms to break, the check that all is quiet afterwards, and the figures of the rows."""
 
 import contextlib
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Database, login
-from tests.faults.platform import faulty_platform
+from tests.faults.platform import LEDGER, faulty_platform, platform_on
 from tests.ledger.proof.server import throw_away_server
-from tests.running_ledger import start_ledger
 
-LEDGER = {
-    "welcome_credits": "100000.00", "open_jobs": 10_000, "submits_per_minute": 1_000_000, "completion_price": "1000.00"
-}  # fmt: skip
 FIGURES = pytest.StashKey[list[str]]()
 
 
@@ -36,30 +28,25 @@ async def platform_with(database, ledger_with):
 
 @pytest.fixture
 def server():
-    """A PostgreSQL server that may be killed and frozen; its books are audited when the test is done."""
-    from ledger.money.audit import audit_at
-
+    """A PostgreSQL server that may be killed and frozen."""
     with throw_away_server() as server:
         yield server
-        assert [finding.rule for finding in audit_at(server.admin_url) if not finding.is_held] == []
 
 
 @pytest.fixture
 async def platform_over(server):
-    """Start a platform over that server."""
-    folder = Path(tempfile.mkdtemp(prefix="gfe-"))
-    database = Database(server.admin_url, server.ledger_url, server.pay_url, login(server.admin_url, "gfe_serve", "gfe"), "gfe")
+    """Start a platform over that server; at the end all must come to rest by itself, and the books must hold."""
     async with contextlib.AsyncExitStack() as stack:
+        started = []
 
         async def start(**options):
-            ledger, stop = await start_ledger(database, folder, **LEDGER)
-            stack.push_async_callback(stop)
-            start.platform = await stack.enter_async_context(faulty_platform(database, ledger, **options))
-            return start.platform
+            started.append(await stack.enter_async_context(platform_on(server, LEDGER, **options)))
+            return started[-1]
 
         yield start
-        await start.platform.require_quiet()
-    shutil.rmtree(folder, ignore_errors=True)
+        for platform in started:
+            await platform.require_quiet()
+            await platform.require_books()
 
 
 @pytest.fixture

@@ -3,24 +3,33 @@
 import asyncio
 import contextlib
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
+import psycopg
 import uvicorn
 
 from cluster.dispatcher import Dispatcher
 from cluster.node_client import NodeClient
 from cluster.service_tokens import ServiceTokens
+from ledger.money.audit import audit_at
 from serve_app.app import create_app
 from serve_app.local import secrets as made
 from serve_app.replica import opened
 from serve_app.settings import ServeSettings
 from tests.books import unquiet
+from tests.conftest import Database, login
 from tests.faults import bad_runtime
 from tests.faults.node_process import Child
+from tests.running_ledger import start_ledger
 
 QUIET_LIMIT_S = 40
+LEDGER = {
+    "welcome_credits": "100000.00", "open_jobs": 10_000, "submits_per_minute": 1_000_000, "completion_price": "1000.00"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,21 @@ class FaultyNode:
         words = ("--node", self.id, "--runtime", self.runtime_url, "--key", self.key_file, "--slots", self.slots)
         self.worker = await Child("tests.faults.node_process", *words).start()
 
+    async def kill_runtime(self):
+        """End its runtime; connections break."""
+        if self.runtime:
+            self.runtime.kill()
+        else:
+            await self.runner.cleanup()
+
     async def start_runtime(self):
         """Start the killed runtime again where it was."""
-        self.runtime.stop()
-        self.runtime = await Child("tests.scripted_runtime", "--port", self.runtime_url.rpartition(":")[2]).start()
+        port = int(self.runtime_url.rpartition(":")[2])
+        if self.runtime:
+            self.runtime.stop()
+            self.runtime = await Child("tests.scripted_runtime", "--port", port).start()
+        else:
+            self.runner, _ = await bad_runtime.serve(self.script, port)
 
     async def stop(self):
         for child in (self.worker, self.runtime):
@@ -140,6 +160,11 @@ class FaultyPlatform:
             assert time.monotonic() < end, f"not quiet: {found}, {busy()}"
             await asyncio.sleep(0.1)
 
+    async def require_books(self):
+        """Check every rule of the books."""
+        found = await asyncio.to_thread(audit_at, self.database.admin_url)
+        assert [finding.rule for finding in found if not finding.is_held] == []
+
     async def balance(self):
         return (await self.ledger.http.get("/api/payments/wallet/", headers=self.bearer)).json()["balance"]
 
@@ -153,12 +178,23 @@ async def until(condition, limit_s=10):
     return held
 
 
+def register(admin_url, names):
+    """Make nodes known to the ledger, as the operator's own."""
+    with psycopg.connect(admin_url) as connection:
+        connection.execute(
+            "INSERT INTO ledger.node (id, person_id, name, kind) SELECT u.id, n.person_id, u.id, 'trusted' "
+            "FROM unnest(%s::text[]) AS u(id), ledger.node n WHERE n.id = 'node_local' ON CONFLICT (id) DO NOTHING",
+            [names],
+        )
+
+
 @contextlib.asynccontextmanager
 async def faulty_platform(database, ledger, *, nodes=2, slots=2, replicas=1, limits=None, has_runtime_processes=False, node_wait_s=20.0):
     """Run it over a ledger that runs already."""
     folder = ledger.folder
     made.overwrite(folder / "serve_database_url", database.serve_url)
     names = ["node_local", *(f"node_{n}" for n in range(1, nodes))]
+    await asyncio.to_thread(register, database.admin_url, names)
     started = [FaultyNode(name, folder / "service_serve.pub.pem", slots) for name in names]
     platform = FaultyPlatform(database, ledger, started)
     tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
@@ -184,6 +220,19 @@ async def faulty_platform(database, ledger, *, nodes=2, slots=2, replicas=1, lim
         platform.http = await stack.enter_async_context(httpx2.AsyncClient(base_url=platform.url, timeout=130))
         await platform.until_known()
         yield platform
+
+
+@contextlib.asynccontextmanager
+async def platform_on(server, ledger_settings, **options):
+    """Run ledger and platform over a PostgreSQL server that may be killed and frozen."""
+    database = Database(server.admin_url, server.ledger_url, server.pay_url, login(server.admin_url, "gfe_serve", "gfe"), "gfe")
+    with tempfile.TemporaryDirectory(prefix="gfe-") as folder:
+        ledger, stop = await start_ledger(database, Path(folder), **ledger_settings)
+        try:
+            async with faulty_platform(database, ledger, **options) as platform:
+                yield platform
+        finally:
+            await stop()
 
 
 @contextlib.asynccontextmanager

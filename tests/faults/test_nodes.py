@@ -12,6 +12,7 @@ from tests.scripted_runtime import words_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 STEADY = Kind("fake:drip=0.1", 20, 20)
+SHORTER = Kind("fake:drip=0.1", 13, 13)  # beside the other, so that jobs do not march in step
 FAILOVER_TARGET_S = 12
 SILENCE_TARGET_S = 25
 BACK_TARGET_S = 5
@@ -55,7 +56,7 @@ async def test_row_4_a_frozen_machine_before_the_first_token_shows_only_as_delay
 
 async def test_row_4_what_a_frozen_machine_still_says_is_refused_and_unpaid(platform_with, figure, tmp_path):
     platform = await platform_with(nodes=2, slots=8)
-    crowd = Crowd(platform.url, platform.key, History(tmp_path / "history"), kinds=((STEADY, 1),), in_flight=8)
+    crowd = Crowd(platform.url, platform.key, History(tmp_path / "history"), kinds=((STEADY, 1), (SHORTER, 1)), in_flight=8)
     running = asyncio.create_task(crowd.run(80))
     frozen = platform.nodes[1]
     await until(lambda: crowd.ended >= 8 and frozen.script.running >= 2, 30)
