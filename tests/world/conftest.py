@@ -1,16 +1,17 @@
-"""One world for all its tests: the head and three machines."""
+"""One world for all its tests: the head, two machines that come and go, three that stay joined."""
 
 import pytest
 
 from tests.world.network import World
-from tests.world.platform import Platform
+from tests.world.platform import Platform, Scripted
 
-MACHINES = 4
+NAMES = ("loft", "barn", "shed")
+COMERS = 2  # machines of the join tests
 
 
 @pytest.fixture(scope="session")
 def platform():
-    with World(MACHINES) as world:
+    with World(1 + COMERS + len(NAMES)) as world:
         platform = Platform(world.machines[0])
         platform.world = world
         try:
@@ -19,3 +20,18 @@ def platform():
             yield platform
         finally:
             platform.stop()
+
+
+@pytest.fixture(scope="session")
+def machines(platform):
+    """Three machines that joined, each with its own Ray, worker and scripted runtime."""
+    found = [Scripted(platform, machine, name) for machine, name in zip(platform.world.machines[1 + COMERS :], NAMES, strict=True)]
+    try:
+        for one in found:
+            one.start(platform.invite(one.name))
+        for one in found:
+            one.joined()
+        yield found
+    finally:
+        for one in found:
+            one.stop()

@@ -10,11 +10,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
+
 from cluster import invite as invites
 from cluster import processes
+from ledger.client import uuid_of_job
 from provider_join.home import NodeHome
+from tests.crowd import History, Outcome
 
 ROOT = Path(__file__).parents[2]
+REJOIN_LIMIT_S = 90
 GFE = [sys.executable, "-P", "-m", "serve_app.cli"]
 
 
@@ -53,8 +58,9 @@ class Platform:
         return f"http://127.0.0.1:{ports['api']}"
 
     def nodes(self):
-        """What `gfe nodes` tells, by name."""
-        return {row["name"]: row for row in self.ask("nodes")}
+        """What `gfe nodes` tells, by name; nothing while nobody answers."""
+        done = self.gfe("nodes", "--json")
+        return {row["name"]: row for row in json.loads(done.stdout)} if done.returncode == 0 else {}
 
     def gfe(self, *words, **options):
         return self.machine.run([*GFE, *words], environment=self.environment, capture_output=True, **options)
@@ -152,3 +158,35 @@ class Scripted(Newcomer):
                 process.terminate()
         for process in (self.process, self.runtime):
             process.wait(60)
+
+
+def wait_until_all_are_well(machines, limit_s=REJOIN_LIMIT_S):
+    for one in machines:
+        until(one.is_well, limit_s, f"{one.name} to be well: {one.platform.nodes().get(one.name)}")
+
+
+class CrowdOnTheHead:
+    """A crowd of consumers on the head's machine."""
+
+    def __init__(self, platform, jobs, seed):
+        self.history, self.result = platform.folder / f"history-{seed}", platform.folder / f"outcomes-{seed}"
+        self.log = platform.folder / f"crowd-{seed}.log"
+        command = [sys.executable, "-m", "tests.crowd", "--url", platform.url, "--key-file", str(platform.secrets / "first_api_key")]
+        command += ["--history", str(self.history), "--result", str(self.result), "--jobs", str(jobs), "--seed", str(seed)]
+        self.process = platform.machine.start(command, environment=platform.environment, log=self.log, folder=ROOT)
+
+    def wait_for(self, ended, limit_s=240):
+        until(lambda: History.ended(self.history) >= ended or self.process.poll() is not None, limit_s, f"{ended} ended jobs")
+
+    def outcomes(self, limit_s=240):
+        assert self.process.wait(limit_s) == 0, self.log.read_text()
+        return [Outcome(**row) for row in json.loads(self.result.read_text())]
+
+
+def nodes_of(platform, outcomes):
+    """How many of these jobs each machine served."""
+    names = {row["id"]: name for name, row in platform.nodes().items()}
+    with psycopg.connect(platform.admin_url) as connection:
+        ids = [uuid_of_job(outcome.jobs[-1]) for outcome in outcomes if outcome.jobs]
+        rows = connection.execute("SELECT node, count(*) FROM serve_app.job WHERE id = ANY(%s) GROUP BY node", [ids]).fetchall()
+    return {names.get(node, node): count for node, count in rows}

@@ -7,9 +7,10 @@ import time
 import pytest
 
 from tests.books import attempts_of, contradictions, unquiet
-from tests.crowd import History, Outcome, summary
+from tests.crowd import summary
 from tests.world.network import why_not
-from tests.world.platform import ROOT, Scripted, until
+from tests.world.conftest import NAMES
+from tests.world.platform import CrowdOnTheHead, nodes_of, until, wait_until_all_are_well
 
 REASON = why_not()
 pytestmark = [
@@ -21,46 +22,6 @@ CUT_S = 25
 FAILOVER_LIMIT_S = 12
 SILENCE_LIMIT_S = 25
 SETTLED_LIMIT_S = 120
-REJOIN_LIMIT_S = 90
-NAMES = ("attic", "barn", "cellar")
-
-
-@pytest.fixture(scope="module")
-def machines(platform):
-    """Three machines that joined, each with its own Ray, worker and scripted runtime."""
-    found = [Scripted(platform, machine, name) for machine, name in zip(platform.world.machines[1:], NAMES, strict=True)]
-    try:
-        for one in found:
-            one.start(platform.invite(one.name))
-        for one in found:
-            one.joined()
-        yield found
-    finally:
-        for one in found:
-            one.stop()
-
-
-def wait_until_all_are_well(machines):
-    for one in machines:
-        until(one.is_well, REJOIN_LIMIT_S, f"{one.name} to be well: {one.platform.nodes()}")
-
-
-class CrowdOnTheHead:
-    """A crowd of consumers on the head's machine."""
-
-    def __init__(self, platform, jobs, seed):
-        self.history, self.result = platform.folder / f"history-{seed}", platform.folder / f"outcomes-{seed}"
-        self.log = platform.folder / f"crowd-{seed}.log"
-        command = [sys.executable, "-m", "tests.crowd", "--url", platform.url, "--key-file", str(platform.secrets / "first_api_key")]
-        command += ["--history", str(self.history), "--result", str(self.result), "--jobs", str(jobs), "--seed", str(seed)]
-        self.process = platform.machine.start(command, environment=platform.environment, log=self.log, folder=ROOT)
-
-    def wait_for(self, ended, limit_s=240):
-        until(lambda: History.ended(self.history) >= ended or self.process.poll() is not None, limit_s, f"{ended} ended jobs")
-
-    def outcomes(self, limit_s=240):
-        assert self.process.wait(limit_s) == 0, self.log.read_text()
-        return [Outcome(**row) for row in json.loads(self.result.read_text())]
 
 
 def test_all_machines_are_listed_with_their_gpus_and_models(platform, machines):
@@ -81,7 +42,7 @@ def test_a_drained_machine_gets_no_jobs_until_it_is_resumed(platform, machines):
     before = platform.nodes()["barn"]["running"]
     outcomes = CrowdOnTheHead(platform, 24, seed=7).outcomes()
     assert {outcome.ended for outcome in outcomes} == {"ok"}, outcomes
-    assert nodes_of(platform, outcomes).keys() <= {"attic", "cellar"}
+    assert nodes_of(platform, outcomes).keys() <= {"loft", "shed"}
     assert before == platform.nodes()["barn"]["running"] == 0
     assert platform.gfe("nodes", "resume", "barn").stdout.strip() == "barn takes jobs again"
     until(machines[1].is_well, 20, "barn to be well again")
@@ -89,25 +50,12 @@ def test_a_drained_machine_gets_no_jobs_until_it_is_resumed(platform, machines):
     assert "barn" in nodes_of(platform, outcomes)
 
 
-def nodes_of(platform, outcomes):
-    """How many of these jobs each machine served."""
-    import psycopg
-
-    from ledger.client import uuid_of_job
-
-    names = {row["id"]: name for name, row in platform.nodes().items()}
-    with psycopg.connect(platform.admin_url) as connection:
-        ids = [uuid_of_job(outcome.jobs[-1]) for outcome in outcomes if outcome.jobs]
-        rows = connection.execute("SELECT node, count(*) FROM serve_app.job WHERE id = ANY(%s) GROUP BY node", [ids]).fetchall()
-    return {names.get(node, node): count for node, count in rows}
-
-
 def test_two_hundred_jobs_end_well_while_machines_die_freeze_and_are_cut_off(platform, machines):
     wait_until_all_are_well(machines)
-    attic, barn, cellar = machines
+    loft, barn, shed = machines
     crowd = CrowdOnTheHead(platform, JOBS, seed=200)
     crowd.wait_for(20)
-    attic.machine.kill("raylet/raylet")
+    loft.machine.kill("raylet/raylet")
     crowd.wait_for(60)
     barn.machine.freeze()
     frozen_at = time.monotonic()
@@ -116,13 +64,13 @@ def test_two_hundred_jobs_end_well_while_machines_die_freeze_and_are_cut_off(pla
         until(lambda: time.monotonic() - frozen_at >= FROZEN_S, FROZEN_S + 1, "the end of the freeze")
     finally:
         barn.machine.thaw()
-    cellar.machine.cut()
+    shed.machine.cut()
     cut_at = time.monotonic()
     try:
         crowd.wait_for(160)
         until(lambda: time.monotonic() - cut_at >= CUT_S, CUT_S + 1, "the end of the cut")
     finally:
-        cellar.machine.heal()
+        shed.machine.heal()
     outcomes = crowd.outcomes()
     until(lambda: not unquiet(platform.admin_url), SETTLED_LIMIT_S, f"quiet books: {unquiet(platform.admin_url)}")
     attempts = attempts_of(platform.admin_url, [job for outcome in outcomes for job in outcome.jobs])
