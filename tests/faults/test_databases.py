@@ -22,6 +22,10 @@ SHORT = Kind("fake:words=3", 100, 3)
 ANSWER_TARGET_S = 3.5
 BACK_TARGET_S = 5
 FROZEN_S = 8.0
+# Each hold once: in 1 ms to 1 s, evenly on a logarithmic scale, so that on any machine some are captured before and some expire.
+SOON = """
+UPDATE ledger.hold SET expires_at = clock_timestamp() + interval '1 ms' * power(10, 3 * random())
+ WHERE expires_at > clock_timestamp() + interval '10 s'"""
 HONEST = {"ok", "incomplete", "refused"}
 
 
@@ -130,7 +134,7 @@ async def test_row_31_expiry_that_races_capture_never_does_both(platform_with, f
     running = asyncio.create_task(crowd.run(400))
     async with await psycopg.AsyncConnection.connect(platform.database.admin_url, autocommit=True) as admin:
         while not running.done():
-            await admin.execute("UPDATE ledger.hold SET expires_at = clock_timestamp() + random() * interval '15 ms' WHERE expires_at > clock_timestamp() + interval '1 s'")
+            await admin.execute(SOON)
             await platform.ledger.context.settling.expire()
             await asyncio.sleep(0.002)
     outcomes = await running
