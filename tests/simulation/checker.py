@@ -8,15 +8,14 @@ from ledger.client import uuid_of_job
 from serve_app.store.jobs import JobState
 from tests.simulation.database import ENDED
 
-WORD = re.compile(r"(\d+)\.(\d+) ")
-ORPHANED = "The platform restarted"
+WORD = re.compile(r"(\d+)\.(\d+)")
 AFTER_THE_END = {"owed", "settled_at", "cost"}  # all that may change of an ended job
 
 
 def words_in(text):
     """Read a text as (number, serial) per word; None: it is no beginning of an answer of ours."""
     found = [(int(n), int(serial)) for n, serial in WORD.findall(text)]
-    return found if "".join(f"{n}.{serial} " for n, serial in found) == text else None
+    return found if " ".join(f"{n}.{serial}" for n, serial in found) == text else None
 
 
 class Checker:
@@ -66,7 +65,7 @@ class Checker:
     def _books(self):
         ledger = self.world.ledger
         held = sum(hold.placed.held for hold in ledger.holds.values())
-        if sum(ledger.balances.values()) + held + sum(ledger.earned.values()) + ledger.fees != ledger.put_in:
+        if sum(ledger.balances.values()) + held + sum(ledger.earned.values()) + ledger.fees - ledger.goodwill != ledger.put_in:
             self.world.defect("the books do not add up")
         if min(ledger.balances.values()) < 0:
             self.world.defect("somebody's balance is below zero")
@@ -138,9 +137,13 @@ class Checker:
         if not words:
             self.world.defect(f"charged though nothing was delivered: {row.id} {row.result!r}")
             return
-        generation = self.world.generations.all[words[-1][1]]
-        if (generation.node, generation.attempt) != (capture.node, capture.attempt):
-            self.world.defect(f"paid to {capture.node}/{capture.attempt}, served by {generation.node}/{generation.attempt}: {row.id}")
+        generations = self.world.generations.all
+        served = Counter((generations[serial].node, generations[serial].attempt) for _, serial in words)
+        for share in capture.shares:
+            if served.pop((share.node, share.attempt), 0) != share.tokens:
+                self.world.defect(f"a share of {share.tokens} tokens for {share.node}/{share.attempt}, served otherwise: {row.id} {row.result}")
+        if served.keys() - {(capture.node, capture.attempt)}:
+            self.world.defect(f"paid to {capture.node}/{capture.attempt}, served by {dict(served)}: {row.id}")
         most = len(words) if capture.counted_by == "platform" or capture.outcome != "succeeded" else hold_limit(row)
         if capture.completion_tokens > most:
             self.world.defect(f"charged for {capture.completion_tokens} tokens, delivered {len(words)}: {row.id}")
@@ -154,8 +157,13 @@ class Checker:
             self.world.defect(f"a job that is not kept: #{asked.number}")
         elif asked.outcome == "done" and (row.state != JobState.SUCCEEDED or row.result != asked.text):
             self.world.defect(f"told success, kept {JobState(row.state).name} {row.error}: #{asked.number} {row.id}")
-        elif not (row.error or "").startswith(ORPHANED) and not (row.result or "").startswith(asked.text):
+        elif not (row.result or "").startswith(asked.text) and not self._was_given_up(row):
             self.world.defect(f"delivered other than kept: #{asked.number} {asked.text!r}, kept {row.result!r}")
+
+    @staticmethod
+    def _was_given_up(row):
+        """Whether the platform lost the job: then its text is not kept."""
+        return row.state == JobState.FAILED and row.cost == 0 and row.result is None
 
     def _once_per_key(self):
         captures = Counter(

@@ -4,8 +4,7 @@ The seam is psycopg's connection: `Line`, `JobWriter` and `JobStore` run as they
 these rows and the real server's against each other. A statement that is not known here is an error, never a guess.
 """
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,8 +33,9 @@ class Row:
     lease_until: float | None
     created_at: float
     request: str
+    terms: str | None
     why: str | None
-    is_sync: bool = True
+    is_sync: bool
     state: int = 0
     is_incomplete: bool = False
     attempt: int = 1
@@ -49,6 +49,9 @@ class Row:
     started_at: float | None = None
     ended_at: float | None = None
     result: str | None = None
+    marks: str | None = None
+    served: str | None = None
+    seen_at: float | None = None
 
 
 @dataclass
@@ -72,12 +75,13 @@ class JobTable:
         for name, value in changes.items():
             setattr(row, name, value)
 
-    def create(self, ids, users, usernames, keys, kinds, models, nodes, helds, requests, whys, driver, lease_s):
+    def create(self, *columns_and_lease):
+        *columns, driver, lease_s = columns_and_lease
         now, made = self.clock(), []
-        columns = (ids, users, usernames, keys, kinds, models, nodes, helds, requests, whys)
-        for id_, user, username, key, kind, model, node, held, request, why in zip(*columns, strict=True):
+        for id_, user, username, key, kind, model, node, held, is_sync, request, terms, why in zip(*columns, strict=True):
             if id_ not in self.rows:
-                self.rows[id_] = Row(id_, user, username, key, kind, model, node, held, driver, now + lease_s, now, request, why)
+                lease = (driver, now + lease_s, now)
+                self.rows[id_] = Row(id_, user, username, key, kind, model, node, held, *lease, request, terms, why, is_sync)
                 made.append((id_,))
         return made
 
@@ -94,18 +98,20 @@ class JobTable:
             written.append((id_,))
         return written
 
-    def finish(self, ids, states, incompletes, prompts, completions, counteds, oweds, costs, errors, results, whys, driver):
+    def finish(self, *columns_and_driver):
+        *columns, driver = columns_and_driver
         written = []
-        columns = (ids, states, incompletes, prompts, completions, counteds, oweds, costs, errors, results, whys)
-        for id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, why in zip(*columns, strict=True):
+        for id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why in zip(*columns, strict=True):
             row = self._driven(id_, driver)
             if row is None:
                 continue
             self.change(
                 row, state=state, is_incomplete=is_incomplete, prompt_tokens=prompt, completion_tokens=completion, counted_by=counted, owed=owed,
-                cost=cost, error=error, ended_at=self.clock(), lease_until=None,
-                result=row.result if result is None else result, why=row.why if why is None else why,
+                cost=cost, error=error, served=served, ended_at=self.clock(), lease_until=None,
             )  # fmt: skip
+            if result is not None or why is not None:
+                texts = {"result": row.result if result is None else result, "marks": marks, "why": row.why if why is None else why}
+                row.__dict__.update(texts)
             written.append((id_,))
         return written
 
@@ -135,22 +141,43 @@ class JobTable:
                 self.change(row, lease_until=self.clock() + lease_s)
         return []
 
-    def end_orphans(self, grace_s):
-        lost = [row for row in self.rows.values() if row.state < ENDED and row.lease_until < self.clock() - grace_s]
-        for row in sorted(lost, key=lambda row: row.lease_until)[:200]:
-            self.change(
-                row, state=3, is_incomplete=row.started_at is not None, driver=None, cost=0, owed="void", lease_until=None,
-                error="The platform restarted while this job ran. It costs nothing.", ended_at=self.clock(),
-            )  # fmt: skip
-        return [(row.id,) for row in lost[:200]]
+    def adopt(self, driver, limit, _driver, lease_s, seen_s):
+        now = self.clock()
+        lost = [row for row in self.rows.values() if row.state < ENDED and row.lease_until < now and row.driver != driver]
+        mine = sorted(lost, key=lambda row: row.lease_until)[:limit]
+        for row in mine:
+            self.change(row, driver=driver, lease_until=now + lease_s)
+        return [
+            (
+                row.id, row.user_id, row.username, row.key_id, row.kind, row.model, row.state, row.attempt, row.node, row.held, row.is_sync,
+                self._is_seen(row, seen_s), row.request, row.terms, row.why,
+            )
+            for row in mine
+        ]  # fmt: skip
+
+    def _is_seen(self, row, seen_s):
+        return row.seen_at is not None and row.seen_at > self.clock() - seen_s
+
+    def note_seen(self, id_):
+        row = self.rows.get(id_)
+        if row and row.state < ENDED:
+            self.change(row, seen_at=self.clock())
+        return []
+
+    def is_seen(self, seen_s, id_):
+        row = self.rows.get(id_)
+        return [(self._is_seen(row, seen_s),)] if row else []
 
     def owed(self, older_than_s):
         until = self.clock() - older_than_s
         owed = sorted((row for row in self.rows.values() if row.owed is not None and row.ended_at <= until), key=lambda row: row.ended_at)
         return [
-            (row.id, row.owed, row.prompt_tokens or 0, row.completion_tokens or 0, row.counted_by or "provider", row.node or "", row.attempt)
+            (
+                row.id, row.owed, row.prompt_tokens or 0, row.completion_tokens or 0, row.counted_by or "provider", row.node or "", row.attempt,
+                row.served,
+            )
             for row in owed[:200]
-        ]
+        ]  # fmt: skip
 
 
 def _at(moment):
@@ -160,7 +187,8 @@ def _at(moment):
 def _found(row):
     return (
         row.id, row.user_id, row.username, row.model, row.state, row.is_incomplete, row.attempt, row.node, row.held, row.cost, row.prompt_tokens,
-        row.completion_tokens, row.error, _at(row.created_at), _at(row.started_at), _at(row.ended_at), row.request, row.result, row.why,
+        row.completion_tokens, row.counted_by, row.error, _at(row.created_at), _at(row.started_at), _at(row.ended_at), row.request, row.result,
+        row.marks, row.why,
     )  # fmt: skip
 
 
@@ -173,7 +201,9 @@ STATEMENTS = {
     "FROM serve_app.job j JOIN serve_app.job_text t": JobTable.find,
     "SELECT id FROM serve_app.job WHERE id = ANY": JobTable.known,
     "SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver": JobTable.renew,
-    "error = 'The platform restarted while this job ran. It costs nothing.'": JobTable.end_orphans,
+    jobs.ADOPT: JobTable.adopt,
+    "UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2": JobTable.note_seen,
+    "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": JobTable.is_seen,
     "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": JobTable.owed,
     "SELECT 1": lambda table: [(1,)],
 }

@@ -1,11 +1,8 @@
 """The ledger as a process: the fake of the tests behind the wire of the real one, with books that can be added up."""
 
-import time
-from dataclasses import fields, is_dataclass
-
 from aiohttp import web
 
-from ledger.client import FeedPage, LedgerError, Refused
+from ledger.client import FeedPage, LedgerError, NotFound, Refused, job_cost
 from ledger.pricing import split_fee
 from ledger.wire import ANSWERS, FEED, OPERATIONS, Answers, HoldsFound, Introspected
 from tests.fakes import FakeLedger
@@ -20,7 +17,7 @@ class BookedLedger(FakeLedger):
         super().__init__(nodes=set(nodes), **prices)
         self.grace_s = grace_s
         self.earned = dict.fromkeys(nodes, 0)
-        self.fees = 0
+        self.fees = self.goodwill = 0
         self.put_in = 0
         self.effects = []  # (what, hold's id, cost), in their order
 
@@ -28,13 +25,33 @@ class BookedLedger(FakeLedger):
         self.put_in += balance
         return super().add_key(key, balance, **more)
 
+    async def capture(self, operation):
+        if unknown := [share.node for share in operation.shares if share.node not in self.nodes]:
+            raise NotFound("Node", unknown[0])
+        return await super().capture(operation)
+
     def _resolve(self, how, hold, operation, cost):
         self.effects.append((how, operation.id, cost))
+        share, fee = split_fee(cost, FEE_PERCENT)
         if how == "capture":
-            share, fee = split_fee(cost, FEE_PERCENT)
-            self.earned[operation.node] += share
+            self._pay(operation, share)
             self.fees += fee
+        elif operation.served and operation.served.node in self.nodes:
+            served = operation.served
+            would_cost = job_cost(hold.placed.price, hold.placed.held, "incomplete", served.prompt_tokens, served.completion_tokens)
+            paid, _ = split_fee(would_cost, FEE_PERCENT)
+            self.earned[served.node] += paid
+            self.goodwill += paid
         return super()._resolve(how, hold, operation, cost)
+
+    def _pay(self, capture, amount):
+        """Pay by tokens; what is left over goes to the node that finished."""
+        rest = amount
+        for share in capture.shares:
+            part = amount * share.tokens // max(1, capture.completion_tokens, sum(one.tokens for one in capture.shares))
+            self.earned[share.node] += part
+            rest -= part
+        self.earned[capture.node] += rest
 
 
 async def operate(ledger, operation):

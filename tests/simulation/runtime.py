@@ -1,10 +1,11 @@
 """A model runtime whose every word tells where it comes from, and which fails in all ways that a real one does.
 
 The n-th word of an answer is `n.s`: `s` is the serial number of the generation that said it. So whoever reads an answer sees gaps, repeats
-and words of an attempt that was replaced, and whose they were.
+and words of an attempt that was replaced, and whose they were. Words begin with their blank, as tokens do.
 """
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from cluster.errors import RuntimeFailed, RuntimeRefused
@@ -12,6 +13,7 @@ from cluster.nodes import OfferedModel
 from cluster.runtime.ollama import Inventory, RuntimeEnd, RuntimeText
 
 MODEL = "sim"
+TURN = "<assistant>"
 FAULTS = ("hang", "hang_midway", "die", "die_midway", "error", "no_done", "lie", "slow", "refuse")
 
 
@@ -24,6 +26,7 @@ class Generation:
     job: str
     attempt: int
     prompt: str
+    first: int
     wanted: int
     started_at: float
     said: int = 0
@@ -91,24 +94,33 @@ class SimulatedRuntime:
             return None
         return len((text if messages is None else " ".join(one["content"] for one in messages)).split())
 
+    async def render(self, model, request):
+        await asyncio.sleep(0.001)
+        if self.is_down:
+            raise RuntimeFailed(0, "nobody listens")
+        return request["messages"][-1]["content"] + TURN
+
     async def stream(self, kind, model, request, max_tokens):
-        prompt = request["messages"][-1]["content"]
+        rendered = request["prompt"] if request.get("raw") else request["messages"][-1]["content"] + TURN
+        prompt, _, said = rendered.partition(TURN)
+        first = len(said.split())
         job, attempt = self.attempt_of_task(asyncio.current_task())
         generation = self._generations.begin(
-            node=self.node, job=job, attempt=attempt, prompt=prompt, wanted=min(words_of(prompt), max_tokens),
+            node=self.node, job=job, attempt=attempt, prompt=prompt, first=first, wanted=max(0, min(words_of(prompt) - first, max_tokens)),
             started_at=asyncio.get_running_loop().time(),
         )  # fmt: skip
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            async for piece in self._words(generation, max_tokens, self.faults.pop(0) if self.faults else None):
-                yield piece
+            async with aclosing(self._words(generation, max_tokens, self.faults.pop(0) if self.faults else None)) as pieces:
+                async for piece in pieces:
+                    yield piece
         finally:
             self.in_flight -= 1
             generation.ended_at = asyncio.get_running_loop().time()
 
     async def _words(self, generation, max_tokens, fault):
-        breaks_at = self._rng.randrange(1, generation.wanted + 1) if fault in {"hang_midway", "die_midway", "no_done"} else 0
+        breaks_at = self._rng.randrange(1, max(2, generation.wanted)) if fault in {"hang_midway", "die_midway", "no_done"} else 0
         if fault == "refuse":
             raise RuntimeRefused(400, "the template cannot be applied")
         if fault == "error":
@@ -121,7 +133,7 @@ class SimulatedRuntime:
             if fault == "no_done" and n == breaks_at:
                 break
             await self._silence(self._rng.expovariate(1 / (self._word_s * (20 if fault == "slow" else 1))))
-            yield RuntimeText(content=f"{n}.{generation.serial} ")
+            yield RuntimeText(content=self._word(generation, generation.first + n, n))
             generation.said = n + 1
         if fault == "no_done":
             yield RuntimeEnd(reason="stop", prompt_tokens=None, completion_tokens=None, ended_early=True)
@@ -129,6 +141,14 @@ class SimulatedRuntime:
         reason = "length" if generation.wanted == max_tokens else "stop"
         factor = 10 if fault == "lie" else 1
         yield RuntimeEnd(reason=reason, prompt_tokens=len(generation.prompt.split()) * factor, completion_tokens=generation.wanted * factor)
+
+    def _word(self, generation, number, n):
+        """Say a word. The first one of an answer that is gone on with may come out as the lost generation said it, or otherwise."""
+        serial = generation.serial
+        if n == 0 and number and self._rng.random() < 0.5:
+            same = [one for one in self._generations.all if one.prompt == generation.prompt and one.first + one.said > number]
+            serial = same[0].serial if same else serial
+        return f"{' ' if number else ''}{number}.{serial}"
 
     async def _silence(self, limit_s):
         """Say nothing for a while; break off when the runtime ends meanwhile."""

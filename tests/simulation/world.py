@@ -280,7 +280,7 @@ class World:
 
     async def _serve_replica(self, process):
         settings = ServeSettings.model_construct(
-            secrets_dir=Path(), ledger_socket=Path("ledger"), default_model="sim", max_tokens=100, node_wait_s=NODE_WAIT_S
+            secrets_dir=Path(), ledger_socket=Path("ledger"), default_model="sim", max_tokens=100, node_wait_s=NODE_WAIT_S, continues=False
         )
         app = create_app(lambda: serve_app.replica.opened(settings))
         async with app.router.lifespan_context(app):
