@@ -93,14 +93,13 @@ class Checker:
         if not world.is_quiet():
             for line in self._restless():
                 world.defect(f"it never ends: {line}")
-            return
         for generation in world.generations.all:
             if generation.ended_at is None:
                 world.defect(f"a generation goes on for nobody: {generation}")
         for id_, resolved in world.ledger.resolved.items():
             self._resolved(id_, *resolved)
         for row in world.table.rows.values():
-            if row.id not in world.ledger.resolved:
+            if row.id not in world.ledger.resolved and row.id not in world.ledger.holds:
                 world.defect(f"a job without a hold: {row.id}")
         for asked in world.asked:
             self._told(asked)
@@ -123,6 +122,8 @@ class Checker:
             if how == "capture":
                 self.world.defect(f"charged without a job: {id_}")
             return
+        if row.state < ENDED or row.owed:
+            return  # told already: it never ends
         if row.cost != cost:
             self.world.defect(f"the row says {row.cost}, the books say {cost}: {id_} {how} {row.error}")
         if cost > hold.placed.held:
@@ -155,9 +156,9 @@ class Checker:
         row = self.world.table.rows.get(uuid_of_job(asked.job))
         if row is None:
             self.world.defect(f"a job that is not kept: #{asked.number}")
-        elif asked.outcome == "done" and (row.state != JobState.SUCCEEDED or row.result != asked.text):
+        elif row.state >= ENDED and asked.outcome == "done" and (row.state != JobState.SUCCEEDED or row.result != asked.text):
             self.world.defect(f"told success, kept {JobState(row.state).name} {row.error}: #{asked.number} {row.id}")
-        elif not (row.result or "").startswith(asked.text) and not self._was_given_up(row):
+        elif row.state >= ENDED and not (row.result or "").startswith(asked.text) and not self._was_given_up(row):
             self.world.defect(f"delivered other than kept: #{asked.number} {asked.text!r}, kept {row.result!r}")
 
     @staticmethod

@@ -23,6 +23,7 @@ class Outcome:
     steps: int
     virtual_s: float
     jobs: int
+    defects: tuple[str, ...] = ()
 
     @property
     def kind(self):
@@ -62,7 +63,7 @@ def run(seed, events=None, *, steps=STEPS, until=None, trace=lambda line: None):
         except Standstill as stands:
             world.defect(f"standstill: {stands}")
         first = world.defects[0] if world.defects else None
-        outcome = Outcome(seed, events, first, taken, loop.time() - 1000, len(world.table.rows))
+        outcome = Outcome(seed, events, first, taken, loop.time() - 1000, len(world.table.rows), tuple(world.defects))
         world.trace = lambda line: None
         loop.run_until_complete(world.close())
         loop.close()
