@@ -44,8 +44,8 @@ class WorkerActor:
         verifier = TokenVerifier(settings.public_key.encode(), AUDIENCE)
         if self._worker is None:  # else: it ran already, only its port was taken
             worker = Worker(
-                self._node_id, self._name, OllamaRuntime(settings.runtime_url), gpus_of(settings.simulated_gpus), slots=settings.slots
-            )
+                self._node_id, self._name, OllamaRuntime(settings.runtime_url), gpus_of(settings.simulated_gpus), slots=settings.slots, zone=settings.zone,
+            )  # fmt: skip
             await worker.start()
             self._worker = worker
             if settings.notes:

@@ -15,6 +15,7 @@ class WorkerSettings:
     host: str = "127.0.0.1"
     port: int = 0
     slots: int | None = None
+    zone: str = ""
     simulated_gpus: str | None = None
     notes: str | None = None  # folder in which a joined node and its worker tell each other `offer`, `drain` and `drained`
 
@@ -27,4 +28,5 @@ def settings_on(told: WorkerSettings, environment: Mapping[str, str]) -> WorkerS
     return replace(
         told, runtime_url=here["RUNTIME_URL"], host=here["HOST"], port=int(here.get("PORT", "0")), simulated_gpus=here.get("GPUS"),
         slots=int(here["SLOTS"]) if here.get("SLOTS") else None, notes=here.get("NOTES"),
+        zone=here.get("ZONE", ""),
     )  # fmt: skip

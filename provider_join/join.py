@@ -115,6 +115,8 @@ def environment_of(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
         own["GFE_NODE_SLOTS"] = str(plan.slots)
     if plan.simulated_gpus:
         own["GFE_NODE_GPUS"] = plan.simulated_gpus
+    if given.get("GFE_ZONE"):
+        own["GFE_NODE_ZONE"] = given["GFE_ZONE"]
     return passed | ray_start.settings(plan.home.token_file) | own
 
 

@@ -80,6 +80,7 @@ def start_dispatcher(settings: ServeSettings) -> Any:
         host=settings.node_host,
         port=settings.node_port,
         slots=settings.slots,
+        zone=settings.zone,
         simulated_gpus=settings.simulated_gpus,
     )
     return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker)

@@ -22,6 +22,7 @@ class ServeSettings(BaseSettings):
     node_host: str = Field("127.0.0.1", description="Address on which a worker serves the node protocol.")
     node_port: int = Field(0, ge=0, le=65535, description="Port of the node protocol; 0: any.")
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
+    zone: str = Field("", max_length=100, description="Where this machine stands, in your words; jobs prefer nodes of the same zone.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
     replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")

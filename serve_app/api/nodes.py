@@ -93,6 +93,7 @@ def _row(context: ServeContext, node: Node) -> dict[str, Any]:
         "healthy": node.is_healthy,
         "draining": node.is_draining,
         "reason": node.reason,
+        "zone": node.zone,
         "slots": node.slots,
         "running": node.running,
         "runtime": node.runtime,
@@ -111,6 +112,7 @@ def _gpu(gpu: Gpu) -> dict[str, Any]:
 def _model(model: OfferedModel) -> dict[str, Any]:
     return {
         "name": model.name, "digest": model.digest, "size_bytes": model.size_bytes, "context_tokens": model.context_tokens, "loaded": model.is_loaded,
+        "tokens_per_s": model.tokens_per_s, "first_token_s": model.first_token_s, "first_token_p99_s": model.first_token_p99_s, "job_s": model.job_s,
     }  # fmt: skip
 
 

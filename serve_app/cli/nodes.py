@@ -64,7 +64,7 @@ def show(node: str = NODE, *, as_json: bool = JSON) -> None:
     lines += [
         (
             "model",
-            f"{model['name']}, {model['context_tokens']} tokens, {'loaded' if model['loaded'] else 'not loaded'}, {model['digest'][:12]}",
+            f"{model['name']}, {model['context_tokens']} tokens, {'loaded' if model['loaded'] else 'not loaded'}, {model['digest'][:12]}{_speed(model)}",
         )
         for model in row["models"]
     ]
@@ -104,6 +104,14 @@ def gpus_of(row: dict[str, Any]) -> str:
 def models_of(row: dict[str, Any]) -> str:
     """Name the models; those that are loaded with a star."""
     return ", ".join(f"{model['name']}{'*' if model['loaded'] else ''}" for model in row["models"]) or "none"
+
+
+def _speed(model: dict[str, Any]) -> str:
+    """Say what jobs showed of a model's speed; nothing before some ended."""
+    parts = [f"{model['tokens_per_s']:g} tokens/s"] if model["tokens_per_s"] is not None else []
+    parts += [f"first token after {model['first_token_s']:g} s"] if model["first_token_s"] is not None else []
+    parts += [f"p99 {model['first_token_p99_s']:g} s"] if model["first_token_p99_s"] is not None else []
+    return "".join(f", {part}" for part in parts)
 
 
 def _heat(gpu: dict[str, Any]) -> str:
