@@ -24,7 +24,10 @@ class ServeSettings(BaseSettings):
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
-    replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")
+    replicas: int | None = Field(None, ge=1, le=64, description="Serve replicas; unset: 2 on a machine with 4 cores or more, else 1.")
+    node_notes: Path | None = Field(
+        None, description="Folder in which this machine's worker keeps what must outlive it; unset: nothing is kept."
+    )
     max_tokens: int = Field(1024, ge=1, description="Longest answer where a request sets no limit, in tokens.")
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
