@@ -16,7 +16,9 @@ class WorkerSettings:
     port: int = 0
     slots: int | None = None
     simulated_gpus: str | None = None
-    notes: str | None = None  # folder in which a joined node and its worker tell each other `offer`, `drain` and `drained`
+    notes: str | None = (
+        None  # folder of what outlives a worker, and in which a joined node and its worker tell each other (see `keep_notes`)
+    )
 
 
 def settings_on(told: WorkerSettings, environment: Mapping[str, str]) -> WorkerSettings:
