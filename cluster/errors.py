@@ -9,6 +9,7 @@ ClusterError
 ├── RuntimeFailed         the runtime on the node answered with an error (502)
 ├── RuntimeRefused        the runtime says that the request itself is wrong (400)
 ├── PoisonRequest         the request ended two runtimes: no third one is risked (400)
+├── TooManyFailures       so much fails that nothing is tried again for now (503)
 ├── JobTimedOut           a deadline of the job passed (504)
 └── ClusterUnreachable    neither the Dispatcher nor a recent snapshot is there (503)
 
@@ -119,6 +120,21 @@ class PoisonRequest(ClusterError):
     def __str__(self) -> str:
         """Say what to do."""
         return "This request ended the model runtime on two machines and is not tried again for an hour. It costs nothing; change it."
+
+
+class TooManyFailures(ClusterError):
+    """So much fails that nothing is tried again for now; `last` is what failed here."""
+
+    retry_after_s = 5
+
+    def __init__(self, last: str) -> None:
+        """Keep the last failure's text."""
+        super().__init__(last)
+        self.last = last
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"Too many jobs fail now to try this one again ({self.last}). Try again in {self.retry_after_s} s."
 
 
 class JobTimedOut(ClusterError):

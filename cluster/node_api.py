@@ -78,9 +78,9 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 async def start_attempt(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/attempts`: start, or attach to the same attempt; answers its log, or 409 when it did not start."""
+    """`POST /v1/attempts`: start, or attach to the same attempt; answers its log after what was delivered, or 409 when it did not start."""
     attempt = attempt_of(json.loads(await request.read()))
-    return await send_log(request, request.app[HOST].admit(attempt), 0)
+    return await send_log(request, request.app[HOST].admit(attempt), len(attempt.delivered))
 
 
 async def attach(request: web.Request) -> web.StreamResponse:

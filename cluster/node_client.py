@@ -66,7 +66,7 @@ class NodeClient:
         return self._session.request(method, url, headers={"Authorization": f"Bearer {self._token()}"}, **options)
 
     async def run(self, url: str, attempt: Attempt) -> AsyncGenerator[Event, None]:
-        """Start an attempt on its node and yield its events from the first to its end.
+        """Start an attempt on its node and yield its events, from the first that was not delivered before, to its end.
 
         Raises:
             NodeBusy: The node refused; nothing was started.
@@ -89,7 +89,9 @@ class NodeClient:
 
     async def _events(self, method: str, url: str, job: str, number: int, node: str, body: bytes | None) -> AsyncGenerator[Event, None]:
         try:
-            async with self._request(method, url, data=body) as answer:
+            async with asyncio.timeout(self._limits.admit_s):
+                answer = await self._request(method, url, data=body)
+            async with answer:
                 if answer.status != 200:
                     raise _refusal(answer.status, await answer.json(content_type=None), job, number, node)
                 rest = b""
@@ -165,16 +167,3 @@ def _refusal(status: int, said: Any, job: str, number: int, node: str) -> Except
     if status == 410:
         return AttemptSuperseded(job, number)
     return NodeLost(node, f"it answered {status}")
-
-
-async def first_of(events: AsyncIterator[Event], limit_s: float, node: str) -> Event:
-    """Wait for the first event of an attempt.
-
-    Raises:
-        NodeLost: None came in time.
-    """
-    try:
-        async with asyncio.timeout(limit_s):
-            return await anext(events)
-    except (TimeoutError, StopAsyncIteration) as late:
-        raise NodeLost(node, f"it did not answer within {limit_s:g} s") from late

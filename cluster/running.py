@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cluster.attempt_log import AttemptLog, Coalescer, bytes_of, clipped, embedding_events
+from cluster.continuation import said_in
 from cluster.jobs import Admitted, Attempt, Beat, End, Event, Fail, Text
 from cluster.limits import Limits
 from cluster.runtime.ollama import RuntimeText
@@ -33,7 +34,9 @@ class Running:
         self.cancel_reason: str | None = None
         self.has_slot = True
         self.pieces = 0
-        self._texts: list[str] = []
+        self.said = said_in(attempt.delivered)  # by earlier attempts: this one goes on from there
+        self.tokens_before = sum(event.tokens for event in attempt.delivered if isinstance(event, Text))
+        self._texts: list[str] = [self.said] if self.said else []
         self._coalescer = Coalescer()
         self._timer: asyncio.TimerHandle | None = None
         self._grew = asyncio.Event()
@@ -43,7 +46,7 @@ class Running:
 
     @property
     def text(self) -> str:
-        """All that the model said in this attempt: thinking, content and tool calls, as they came."""
+        """All that the model said, in earlier attempts too: thinking, content and tool calls, as they came."""
         return "".join(self._texts)
 
     # --- writing -------------------------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from typing import Any
 
 import structlog
 
+from cluster.continuation import Diverged, Seam, Source, cut, raw_request
 from cluster.errors import AttemptSuperseded, NodeBusy, RuntimeFailed, RuntimeRefused
 from cluster.gpus import GpuReader
-from cluster.jobs import Attempt, End, EndReason, Fail, Usage
+from cluster.jobs import Attempt, End, EndReason, Fail, JobKind, Usage
 from cluster.limits import LIMITS, Limits
 from cluster.nodes import Node, NodeKind, OfferedModel
 from cluster.running import ABANDONED, CANCELED, SUPERSEDED, Running
@@ -270,6 +271,8 @@ class Worker:
         model = self._model(attempt.model)
         if model is None:
             raise RuntimeFailed(404, f"the node lost {attempt.model}")
+        if running.said:
+            return await self._go_on(running)
         if not model.has_tokenizer:
             return await self._stream(running, None)
         counted = asyncio.create_task(count_prompt(self._runtime, attempt))
@@ -282,16 +285,49 @@ class Worker:
         finally:
             counted.cancel()
 
-    async def _stream(self, running: Running, counted: "asyncio.Task[int | None] | None") -> End | Fail:
+    async def _go_on(self, running: Running) -> End | Fail:
+        """Go on with an answer that another node began (`cluster/continuation.py`)."""
+        attempt, said = running.attempt, running.said
+        try:
+            prompt = await self._runtime.render(attempt.model, attempt.request)
+        except (RuntimeFailed, RuntimeRefused) as failed:
+            return Fail(seq=0, status=501, detail=f"this node cannot go on with an answer: {failed}")
+        kept, again = cut(said)
+        for text, written_again in ((kept, again), (said, "")):
+            left = attempt.max_tokens - await self._tokens_of(running, text)
+            if left <= 0:
+                return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, None))
+            try:
+                return await self._stream(running, None, Source(raw_request(attempt.request, prompt + text), left, written_again))
+            except Diverged:
+                continue
+        raise RuntimeFailed(0, "the answer could not be gone on with")
+
+    async def _tokens_of(self, running: Running, text: str) -> int:
+        counted = await count_answer(self._runtime, running.attempt, text)
+        return running.tokens_before if counted is None else counted
+
+    async def _stream(self, running: Running, counted: "asyncio.Task[int | None] | None", source: Source | None = None) -> End | Fail:
+        """Read the runtime's answer to its end.
+
+        Raises:
+            Diverged: What was to be written again came out otherwise; nothing was said.
+        """
         attempt = running.attempt
-        async with aclosing(self._runtime.stream(attempt.kind, attempt.model, attempt.request, attempt.max_tokens)) as pieces:
+        kind = attempt.kind if source is None else JobKind.GENERATE
+        source = source or Source(attempt.request, attempt.max_tokens)
+        seam = Seam(source.again)
+        async with aclosing(self._runtime.stream(kind, attempt.model, source.request, source.max_tokens)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, RuntimeEnd):
+                    if not seam.is_closed:
+                        raise Diverged
                     if piece.ended_early:
                         return Fail(seq=0, status=502, detail="the runtime ended without saying that it was done")
                     reason = EndReason.LENGTH if piece.reason == "length" else EndReason.STOP
                     return End(seq=0, reason=reason, usage=await self._usage(running, piece, counted))
-                if not running.add(piece):
+                new = piece if seam.is_closed else replace(piece, content=seam.take(piece.content))
+                if not running.add(new):
                     return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, counted))
         raise RuntimeFailed(0, "the answer broke off")
 
@@ -303,7 +339,7 @@ class Worker:
             completion = await count_answer(self._runtime, attempt, text) if prompt is not None else None
             if prompt is not None and completion is not None:
                 return platform_usage(attempt, prompt, completion)
-        return provider_usage(attempt, end, len(text.encode(errors="surrogatepass")), running.pieces)
+        return provider_usage(attempt, end, len(text.encode(errors="surrogatepass")), running.pieces, running.tokens_before)
 
     # --- watch ---------------------------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,9 @@ from ledger.wire import (
     PlaceHold,
     Price,
     Refused,
+    Served,
     Settled,
+    Share,
     Void,
 )
 
@@ -92,7 +94,9 @@ __all__ = [
     "PlaceHold",
     "Price",
     "RateLimited",
+    "Served",
     "Settled",
+    "Share",
     "Void",
     "check_api_key",
     "credits_text",

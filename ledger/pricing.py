@@ -3,6 +3,7 @@
 cost = flat + ceil((prompt tokens · P + completion tokens · C) / 1,000,000), once per job, never above the hold.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,33 +44,44 @@ def split_fee(amount: int, fee_percent: int) -> tuple[int, int]:
     return share, amount - share
 
 
-def capture_legs(
-    taken_from: tuple[tuple[int, int], ...],
-    amount: int,
-    *,
-    promo_account: int,
-    provider_promo: int,
-    provider_pending: int,
-    fees: int,
-    fee_percent: int,
-) -> tuple[tuple[int, int], ...]:
-    """Lay a charge of `amount` over the held pockets, in their order, and pay provider and platform.
+@dataclass(frozen=True, slots=True)
+class Earner:
+    """Who earns with a job: its two accounts, and its part, in tokens."""
 
-    `taken_from` is (account, held) per pocket. What promotional credits pay goes to the provider's own promotional pocket: it can be spent
-    but not withdrawn (seed S31).
+    promo: int
+    pending: int
+    tokens: int
+
+
+def parts_of(amount: int, earners: Sequence[Earner]) -> tuple[int, ...]:
+    """Split an amount by tokens; what is left over goes to the last, who finished the job."""
+    tokens = sum(earner.tokens for earner in earners)
+    parts = [amount * earner.tokens // tokens if tokens else 0 for earner in earners[:-1]]
+    return (*parts, amount - sum(parts))
+
+
+def capture_legs(
+    taken_from: tuple[tuple[int, int], ...], amount: int, *, promo_account: int, earners: Sequence[Earner], fees: int, fee_percent: int
+) -> tuple[tuple[int, int], ...]:
+    """Lay a charge of `amount` over the held pockets, in their order, and pay providers and platform.
+
+    `taken_from` is (account, held) per pocket. What promotional credits pay goes to the providers' own promotional pockets: it can be spent
+    but not withdrawn (seed S31). Several earners share by tokens; an account that earns twice has one leg.
     """
-    legs: list[tuple[int, int]] = []
+    legs: dict[int, int] = {}
     left, from_promo = amount, 0
     for account, held in taken_from:
         part = min(left, held)
         if part:
-            legs.append((account, -part))
+            legs[account] = legs.get(account, 0) - part
             left -= part
             if account == promo_account:
                 from_promo += part
     promo_share, promo_fee = split_fee(from_promo, fee_percent)
     paid_share, paid_fee = split_fee(amount - left - from_promo, fee_percent)
-    for account, part in ((provider_promo, promo_share), (provider_pending, paid_share), (fees, promo_fee + paid_fee)):
+    gains = [(earner.promo, part) for earner, part in zip(earners, parts_of(promo_share, earners), strict=True)]
+    gains += [(earner.pending, part) for earner, part in zip(earners, parts_of(paid_share, earners), strict=True)]
+    for account, part in (*gains, (fees, promo_fee + paid_fee)):
         if part:
-            legs.append((account, part))
-    return tuple(legs)
+            legs[account] = legs.get(account, 0) + part
+    return tuple(legs.items())

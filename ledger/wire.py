@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 WIRE_VERSION = 1
 MAX_OPERATIONS = 256
+MAX_SHARES = 8  # nodes that serve one job
 
 
 class Wire(BaseModel):
@@ -53,8 +54,28 @@ class PlaceHold(Wire):
     request_digest: str | None = Field(default=None, max_length=64, pattern=r"^[^\x00]*$")  # hex; compared when the key repeats
 
 
+class Share(Wire):
+    """What one node served of a job that several served, in tokens of the answer."""
+
+    node: Text
+    attempt: int = Field(ge=1, le=MAX_TOKENS)
+    tokens: Tokens
+
+
+class Served(Wire):
+    """What one node served of a job for which nobody is charged."""
+
+    node: Text
+    attempt: int = Field(ge=1, le=MAX_TOKENS)
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+
+
 class Capture(Wire):
-    """Charge for a job. The ledger computes the cost from the price on the hold, never above the hold."""
+    """Charge for a job, once. The ledger computes the cost from the price on the hold, never above the hold.
+
+    `shares`: what other nodes served of its answer before `node` finished it; each owner gets the same part of the payment.
+    """
 
     op: Literal["capture"] = "capture"
     id: uuid.UUID
@@ -64,15 +85,20 @@ class Capture(Wire):
     counted_by: Literal["platform", "provider"]
     node: Text  # node id; its owner earns
     attempt: int = Field(ge=1, le=MAX_TOKENS)  # the lease that won
+    shares: tuple[Share, ...] = Field(default=(), max_length=MAX_SHARES)
 
 
 class Void(Wire):
-    """Give the whole hold back. `retryable` frees an idempotency key for a new try."""
+    """Give the whole hold back. `retryable` frees an idempotency key for a new try.
+
+    `served`: the platform broke a job that was being served; whoever served it is paid by the platform, from `platform:goodwill`.
+    """
 
     op: Literal["void"] = "void"
     id: uuid.UUID
     reason: str = Field(max_length=200, pattern=r"^[^\x00]*$")
     retryable: bool = False
+    served: Served | None = None
 
 
 class Introspect(Wire):

@@ -10,6 +10,7 @@ from cluster.breaker import Breakers
 from cluster.limits import LIMITS, Limits
 from cluster.node_client import Nodes
 from cluster.poison import PoisonList
+from cluster.retry_budget import RetryBudget
 from cluster.view import View
 from ledger.client import LedgerOperations
 from serve_app.auth import Callers
@@ -36,6 +37,7 @@ class ServeContext:
     rng: Random = field(default_factory=Random)
     breakers: Breakers = field(default_factory=Breakers)
     poison: PoisonList = field(default_factory=PoisonList)
+    retries: RetryBudget = field(default_factory=RetryBudget)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

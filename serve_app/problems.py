@@ -15,6 +15,7 @@ from cluster.errors import (
     PoisonRequest,
     RuntimeFailed,
     RuntimeRefused,
+    TooManyFailures,
 )
 from ledger.client import (
     BudgetExceeded,
@@ -56,6 +57,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     DeliveryBroken: (502, "incomplete", "api_error"),
     JobTimedOut: (504, "timed_out", "api_error"),
     LedgerUnavailable: (503, None, "api_error"),
+    TooManyFailures: (503, "too_many_failures", "api_error"),
     ClusterUnreachable: (503, "cluster_unreachable", "api_error"),
     StoreUnavailable: (503, "database_unavailable", "api_error"),
     DatabaseUnavailable: (503, "database_unavailable", "api_error"),

@@ -13,6 +13,7 @@ from cluster.node_client import NodeClient
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from cluster.view import ClusterView
 from ledger.client import LedgerClient
+from serve_app.adoption import adopt_for_ever
 from serve_app.app import create_app
 from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.context import ServeContext
@@ -51,10 +52,13 @@ async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
     writer.start()
     view.start()
     # The loops have connections of their own: a slow sweep must not delay a lease.
-    leases, sweeps = JobStore(database_url), JobStore(database_url)
+    leases, sweeps, adoptions = (JobStore(database_url) for _ in range(3))
     loops = [
-        asyncio.create_task(one) for one in (renew_leases(leases, driver), sweep(sweeps, ledger), settlement.run(), context.feed.run())
-    ]
+        asyncio.create_task(one)
+        for one in (
+            renew_leases(leases, driver), sweep(sweeps, ledger), adopt_for_ever(context, adoptions), settlement.run(), context.feed.run()
+        )
+    ]  # fmt: skip
     try:
         yield context
     finally:
@@ -64,7 +68,7 @@ async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
         await asyncio.gather(*loops, return_exceptions=True)
         await view.aclose()
         await writer.aclose()
-        for one in (leases, sweeps, store, nodes, ledger):
+        for one in (leases, sweeps, adoptions, store, nodes, ledger):
             await one.aclose()
 
 

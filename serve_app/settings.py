@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,6 +29,10 @@ class ServeSettings(BaseSettings):
         None, description="Folder in which this machine's worker keeps what must outlive it; unset: nothing is kept."
     )
     max_tokens: int = Field(1024, ge=1, description="Longest answer where a request sets no limit, in tokens.")
+    continues: bool = Field(
+        True, validation_alias=AliasChoices("GFE_CONTINUE", "continues"),
+        description="Whether another node goes on in the middle of a plain answer whose node was lost.",
+    )  # fmt: skip
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
     def secret(self, name: str) -> bytes:

@@ -1,20 +1,21 @@
 """Tells the ledger what it is owed, until it acknowledges. The rows are the outbox: what a crash leaves open is found there again."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import Iterable
 from typing import Literal, cast
 
 import structlog
 
-from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, OwnNode, Settled, Void
+from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, OwnNode, Served, Settled, Share, Void
 from serve_app.db import DatabaseUnavailable
 from serve_app.store.jobs import JobStore, JobWriter, Owed
 
 log = structlog.get_logger()
 LOOK_S = 3.0
 LEAVE_TO_DRIVER_S = 5.0
-VOID, VOID_RETRYABLE, CAPTURE = "void", "void_retryable", "capture"
+VOID, VOID_RETRYABLE, CAPTURE, GOODWILL = "void", "void_retryable", "capture", "goodwill"
 _Outcome = Literal["succeeded", "incomplete", "canceled"]
 
 
@@ -37,10 +38,10 @@ class Settlement:
         self._in_flight.add(owed.id)
         try:
             settled = await self._tell(owed)
-        except OwnNode:
-            log.warning("own_node_not_paid", job=str(owed.id), node=owed.node)
-            await self._settle_own(owed)
-        except (HoldNotOpen, NotFound) as refused:
+        except (OwnNode, NotFound) as unpaid:
+            log.warning("nobody_to_pay", job=str(owed.id), node=owed.node, reason=str(unpaid))
+            await self._give_back(owed)
+        except HoldNotOpen as refused:
             # Resolved otherwise: expired, or voided by the sweeper. Nothing is left to do; the books are right by themselves.
             log.warning("settlement_refused", job=str(owed.id), owed=owed.what, reason=str(refused))
             self._writer.settled(owed.id, 0)
@@ -51,10 +52,12 @@ class Settlement:
         finally:
             self._in_flight.discard(owed.id)
 
-    async def _settle_own(self, owed: Owed) -> None:
-        """A consumer's job that ran on the consumer's own node costs nothing."""
+    async def _give_back(self, owed: Owed) -> None:
+        """A job that ran on the consumer's own node, or on one that was banned meanwhile, costs nothing."""
         try:
-            await self._ledger.void(Void(id=owed.id, reason="own node"))
+            await self._ledger.void(Void(id=owed.id, reason="nobody to pay"))
+        except HoldNotOpen:
+            self._writer.settled(owed.id, 0)
         except LedgerError as failed:
             log.info("settlement_postponed", job=str(owed.id), reason=type(failed).__name__)
         else:
@@ -62,11 +65,17 @@ class Settlement:
 
     async def _tell(self, owed: Owed) -> Settled:
         kind, _, outcome = owed.what.partition(":")
+        if kind == GOODWILL:
+            served = Served(
+                node=owed.node, attempt=owed.attempt, prompt_tokens=owed.prompt_tokens, completion_tokens=owed.completion_tokens
+            )  # fmt: skip
+            return await self._ledger.void(Void(id=owed.id, reason="lost by the platform", served=served))
         if kind != CAPTURE:
             return await self._ledger.void(Void(id=owed.id, reason="not served", retryable=kind == VOID_RETRYABLE))
         operation = Capture(
             id=owed.id, outcome=cast("_Outcome", outcome), prompt_tokens=owed.prompt_tokens, completion_tokens=owed.completion_tokens,
             counted_by="platform" if owed.counted_by == "platform" else "provider", node=owed.node, attempt=owed.attempt,
+            shares=tuple(Share(node=one["node"], attempt=one["attempt"], tokens=one["tokens"]) for one in json.loads(owed.served or "[]")),
         )  # fmt: skip
         return await self._ledger.capture(operation)
 

@@ -1,4 +1,4 @@
-"""What crashes leave behind: jobs whose driver is gone, holds without a job. Many sweepers are harmless: each write is guarded."""
+"""What keeps jobs ours, and what crashes leave behind: holds without a job. Many sweepers are harmless: each write is guarded."""
 
 import asyncio
 
@@ -11,7 +11,6 @@ from serve_app.store.jobs import JobStore
 log = structlog.get_logger()
 RENEW_S = 5.0
 SWEEP_S = 5.0
-ORPHAN_GRACE_S = 5  # after the lease of 15 s: a driver whose database was away for a moment must not lose its jobs
 HOLD_WITHOUT_JOB_S = 30
 
 
@@ -37,14 +36,12 @@ async def sweep(store: JobStore, ledger: LedgerOperations) -> None:
 
 
 async def sweep_once(store: JobStore, ledger: LedgerOperations) -> None:
-    """End orphaned jobs, void holds that never became jobs.
+    """Void holds that never became jobs.
 
     Raises:
         DatabaseUnavailable: Ours does not answer.
         LedgerUnavailable: The ledger does not answer.
     """
-    if orphans := await store.end_orphans(ORPHAN_GRACE_S):
-        log.warning("orphaned_jobs_ended", count=len(orphans))
     old = await ledger.find_holds(HOLD_WITHOUT_JOB_S)
     if not old:
         return

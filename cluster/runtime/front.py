@@ -431,6 +431,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
     asked = asked_of(body, body["model"], dialect.checked_messages(body.get("messages")), model.capabilities)
     if not asked.messages:
         return await load_or_unload(front, asked, {"message": {"role": "assistant", "content": ""}})
+    if body.get("_debug_render_only"):
+        return await render_only(front, asked)
     return await answer(request, front, asked, started, lambda text: {"message": {"role": "assistant", "content": text}})
 
 
@@ -468,6 +470,14 @@ async def load_or_unload(front: Front, asked: Asked, shape: Json) -> web.Respons
         await front.obtain(asked.name, asked.options, asked.keep_alive_s)
     reason = "unload" if asked.keep_alive_s == 0 else "load"
     return web.json_response({"model": asked.name, "created_at": now_text(), **shape, "done": True, "done_reason": reason})
+
+
+async def render_only(front: Front, asked: Asked) -> web.Response:
+    """Answer the prompt as the model would read it, without running the model."""
+    assert asked.messages is not None
+    async with front.slot(asked.name, asked.options, asked.keep_alive_s) as loaded:
+        prompt = await front.rendered(loaded, await front.fitted(loaded, asked.messages, truncate=asked.truncate))
+    return web.json_response({"model": asked.name, "created_at": now_text(), "_debug_info": {"rendered_template": prompt}})
 
 
 async def answer(request: web.Request, front: Front, asked: Asked, started_ns: int, shape: Callable[[str], Json]) -> web.StreamResponse:

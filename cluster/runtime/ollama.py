@@ -120,6 +120,22 @@ class OllamaRuntime:
         asked: dict[str, Any] = {"model": model, "content": text} if messages is None else {"model": model, "messages": messages}
         return int((await self._post("/gfe/tokenize", asked, LOOK_LIMIT_S))["tokens"])
 
+    async def render(self, model: str, request: Mapping[str, Any]) -> str:
+        """Write a chat as the prompt that the model reads; raw generation from that prompt plus a text goes on after the text.
+
+        Raises:
+            RuntimeRefused: The request is wrong.
+            RuntimeFailed: The runtime cannot render, or does not answer.
+        """
+        # A runtime that does not know the flag answers the chat: one token, then.
+        options = {**(request.get("options") or {}), "num_predict": 1}
+        body = {**request, "model": model, "truncate": False, "stream": False, "options": options, "_debug_render_only": True}
+        told = (await self._post("/api/chat", body, LOAD_LIMIT_S)).get("_debug_info")
+        prompt = told.get("rendered_template") if isinstance(told, dict) else None
+        if not isinstance(prompt, str):
+            raise RuntimeFailed(501, "the runtime cannot render a chat")
+        return prompt
+
     async def stream(
         self, kind: JobKind, model: str, request: Mapping[str, Any], max_tokens: int
     ) -> AsyncGenerator[RuntimeText | RuntimeEnd, None]:

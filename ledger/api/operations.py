@@ -16,7 +16,7 @@ from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError, LedgerUnavailable, ModelNotAllowed, NotAuthenticated, NotPermitted, RateLimited
 from ledger.identity.credentials import Principal
 from ledger.identity.limits import Bucket
-from ledger.money.requests import CaptureRequest, Done, HoldRequest, OpenHold, Placed, VoidRequest
+from ledger.money.requests import CaptureRequest, Done, HoldRequest, OpenHold, Placed, Served, Share, VoidRequest
 from ledger.problems import problem, problem_of
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -194,10 +194,13 @@ def _settled(done: Done) -> wire.Settled:
 
 def _resolution(op: wire.Capture | wire.Void, service: str) -> CaptureRequest | VoidRequest:
     if isinstance(op, wire.Void):
-        return VoidRequest(id=op.id, service=service, reason=op.reason, retryable=op.retryable)
+        said = op.served
+        served = None if said is None else Served(said.node, said.attempt, said.prompt_tokens, said.completion_tokens)
+        return VoidRequest(id=op.id, service=service, reason=op.reason, retryable=op.retryable, served=served)
     return CaptureRequest(
         id=op.id, service=service, outcome=op.outcome, prompt_tokens=op.prompt_tokens, completion_tokens=op.completion_tokens,
         counted_by=op.counted_by, node=op.node, attempt=op.attempt,
+        shares=tuple(Share(share.node, share.attempt, share.tokens) for share in op.shares),
     )  # fmt: skip
 
 

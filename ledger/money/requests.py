@@ -39,9 +39,28 @@ class Placed:
     existed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one node served of a job's answer, in tokens."""
+
+    node: str
+    attempt: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one node served of a job for which its consumer pays nothing."""
+
+    node: str
+    attempt: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureRequest:
-    """What a job used, and who is to be paid."""
+    """What a job used, and who is to be paid: the owner of `node`, and with it those of `shares` for their part of the answer."""
 
     id: uuid.UUID
     service: str
@@ -51,16 +70,18 @@ class CaptureRequest:
     counted_by: str
     node: str
     attempt: int
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidRequest:
-    """Why a hold is given back."""
+    """Why a hold is given back, and whom the platform pays for what was served in vain."""
 
     id: uuid.UUID
     service: str
     reason: str
     retryable: bool
+    served: Served | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from ledger import pricing
 from ledger.db import Connection, Database
 from ledger.errors import HoldNotOpen, LedgerError
@@ -11,12 +13,14 @@ from ledger.money import accounts
 from ledger.money.accounts import AccountIds
 from ledger.money.holds import STATES, find_open, find_resolved
 from ledger.money.posting import Kind, Post, Status, Writer
-from ledger.money.requests import CaptureRequest, Done, OpenHold, VoidRequest
+from ledger.money.requests import CaptureRequest, Done, OpenHold, Served, VoidRequest
 from ledger.money.submitting import submit_all
+from ledger.pricing import Earner
 
+log = structlog.get_logger()
 EXPIRY_BATCH = 200
 RESOLVED = {Status.OK, Status.EXISTS}
-SAID = ("outcome", "prompt_tokens", "completion_tokens", "node", "attempt")  # what makes two captures the same
+SAID = ("outcome", "prompt_tokens", "completion_tokens", "node", "attempt")  # what makes two captures the same, with their shares
 
 Request = CaptureRequest | VoidRequest
 Answered = Done | LedgerError
@@ -77,6 +81,7 @@ class Settling:
         """Resolve holds, no id twice."""
         answers: dict[uuid.UUID, Answered] = {}
         posts: list[Post] = []
+        await self._pay_goodwill(requests, open_holds)
         for request in requests:
             held = open_holds.get(request.id)
             if held is None:
@@ -108,20 +113,63 @@ class Settling:
             kind = Kind.VOID_RETRYABLE if request.retryable else Kind.VOID
             return Post(id=request.id, kind=kind, resolves_hold=True, meta=_kept(held) | {"reason": request.reason})
         cost = pricing.cost(held.price, held.held, request.outcome, request.prompt_tokens, request.completion_tokens)
-        owner = await self._owner_of(request.node, uuid.UUID(held.meta["user"]))
-        provider_promo, pending = accounts.promo(owner), accounts.pending(owner)
-        ids = await self._ids.of((provider_promo, pending, accounts.FEES, accounts.ALLOWANCES))
+        ids = await self._ids.of((accounts.FEES, accounts.ALLOWANCES))
         legs = pricing.capture_legs(
-            held.pockets, cost, promo_account=held.accounts[0], provider_promo=ids[provider_promo], provider_pending=ids[pending],
-            fees=ids[accounts.FEES], fee_percent=self._fee_percent,
+            held.pockets, cost, promo_account=held.accounts[0], earners=await self._earners(request, held), fees=ids[accounts.FEES],
+            fee_percent=self._fee_percent,
         )  # fmt: skip
         if cost and held.budgets:
             legs = (*legs, *((budget, -cost) for budget in held.budgets), (ids[accounts.ALLOWANCES], cost * len(held.budgets)))
         meta = _kept(held) | {
             "cost": cost, "node": request.node, "attempt": request.attempt, "outcome": request.outcome, "counted_by": request.counted_by,
             "prompt_tokens": request.prompt_tokens, "completion_tokens": request.completion_tokens,
-        }  # fmt: skip
+        } | _said_shares(request)  # fmt: skip
         return Post(id=request.id, kind=Kind.CAPTURE, legs=legs, resolves_hold=True, meta=meta)
+
+    async def _earners(self, request: CaptureRequest, held: OpenHold) -> list[Earner]:
+        """Tell who earns: the owners of the nodes that served it, the one that finished it last.
+
+        Raises:
+            NotFound: A node is not known.
+            OwnNode: The consumer would be paid.
+        """
+        consumer = uuid.UUID(held.meta["user"])
+        before = sum(share.tokens for share in request.shares)
+        parts = [(share.node, share.tokens) for share in request.shares] + [(request.node, max(0, request.completion_tokens - before))]
+        earners = []
+        for node, tokens in parts:
+            owner = await self._owner_of(node, consumer)
+            promo, pending = accounts.promo(owner), accounts.pending(owner)
+            ids = await self._ids.of((promo, pending))
+            earners.append(Earner(ids[promo], ids[pending], tokens))
+        return earners
+
+    async def _pay_goodwill(self, requests: Sequence[Request], open_holds: Mapping[uuid.UUID, OpenHold]) -> None:
+        """Pay from the platform's goodwill who served what is given back; before the hold goes, so that a repeat finds both to do."""
+        posts = [
+            post
+            for request in requests
+            if isinstance(request, VoidRequest) and request.served and (held := open_holds.get(request.id))
+            if (post := await self._goodwill_of(request, request.served, held)) is not None
+        ]
+        for post, status in zip(posts, await submit_all(self._writer, posts), strict=True):
+            if status not in RESOLVED:
+                log.warning("goodwill_not_paid", post=str(post.id), status=str(status))
+
+    async def _goodwill_of(self, request: VoidRequest, served: Served, held: OpenHold) -> Post | None:
+        """Build the payment: what the provider would have got for these tokens; None where that is nothing, or nobody could be paid."""
+        try:
+            owner = await self._owner_of(served.node, uuid.UUID(held.meta["user"]))
+        except LedgerError:
+            return None
+        cost = pricing.cost(held.price, held.held, "incomplete", served.prompt_tokens, served.completion_tokens)
+        share, _ = pricing.split_fee(cost, self._fee_percent)
+        if not share:
+            return None
+        ids = await self._ids.of((accounts.GOODWILL, pending := accounts.pending(owner)))
+        meta = _kept(held) | {"node": served.node, "attempt": served.attempt, "completion_tokens": served.completion_tokens}
+        id_ = uuid.uuid5(request.id, "goodwill")
+        return Post(id=id_, kind=Kind.GOODWILL, legs=((ids[accounts.GOODWILL], -share), (ids[pending], share)), meta=meta)
 
     async def _resolved(self, ids: list[uuid.UUID]) -> dict[uuid.UUID, tuple[Kind, dict[str, Any]]]:
         async def query(connection: Connection) -> dict[uuid.UUID, tuple[Kind, dict[str, Any]]]:
@@ -162,6 +210,12 @@ def _as_before(request: Request, earlier: tuple[Kind, dict[str, Any]] | None) ->
         return HoldNotOpen("unknown")  # the id of something that never was a hold
     if isinstance(request, VoidRequest):
         return HoldNotOpen("captured") if kind is Kind.CAPTURE else Done(cost=0, existed=True)
-    if kind is Kind.CAPTURE and all(meta.get(name) == getattr(request, name) for name in SAID):
+    is_same = all(meta.get(name) == getattr(request, name) for name in SAID) and meta.get("shares") == _said_shares(request).get("shares")
+    if kind is Kind.CAPTURE and is_same:
         return Done(cost=int(meta["cost"]), existed=True)
     return HoldNotOpen(STATES[kind])
+
+
+def _said_shares(request: CaptureRequest) -> dict[str, Any]:
+    """What is kept of what other nodes served."""
+    return {"shares": [[share.node, share.attempt, share.tokens] for share in request.shares]} if request.shares else {}

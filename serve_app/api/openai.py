@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -15,16 +15,21 @@ from starlette.routing import Route
 from cluster.errors import ClusterError
 from cluster.jobs import Beat, Text
 from ledger.client import LedgerError, job_id
+from serve_app.adoption import let_go
 from serve_app.api.bodies import read_json
 from serve_app.api.openai_dialect import ChunkWriter, chat_request, completion
 from serve_app.api.sse import EventStream
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
+from serve_app.driving import Driven, drive
 from serve_app.errors import InvalidRequest, RequestReplayed, ServeError
+from serve_app.job import Finished, OpenJob
+from serve_app.placing import require_model
 from serve_app.problems import as_openai, openai_error
+from serve_app.store.answers import told_of
 from serve_app.store.jobs import JobRecord, JobState
-from serve_app.submission import Finished, OpenJob, drive, open_job, require_model
+from serve_app.submission import open_job
 
 log = structlog.get_logger()
 MAX_KEY_LENGTH = 255
@@ -85,26 +90,43 @@ def _wants_usage(body: dict[str, Any]) -> bool:
 
 async def _whole(request: Request, context: ServeContext, job: OpenJob) -> Response:
     """Read the job to its end and answer at once."""
-    texts, finished = await _unless_left(request, _read(context, job))
+    texts, finished = await _unless_left(request, context, job, _read(drive(context, job)))
     return JSONResponse(completion(job.name, job.asked.model, int(time.time()), texts, finished), headers={"X-GFE-Job": job.name})
 
 
-async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def _unless_left(
+    request: Request, context: ServeContext, job: OpenJob, work: Coroutine[Any, Any, T], rest: Driven | None = None
+) -> T:
     """Do the work, unless the client leaves before it is done: then it is canceled.
+
+    A client that named its request by an Idempotency-Key can come back to it: its job goes on for a while, the `rest` of it included.
 
     Raises:
         InvalidRequest: The client left; nobody reads this.
     """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    kept = False
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise InvalidRequest("The client left.")
-        return working.result()
+        if working.done():
+            return working.result()
+        if kept := job.asked.idempotency_key is not None:
+            context.spawn(let_go(context, job, asyncio.create_task(_unheard(working, rest))))
+        raise InvalidRequest("The client left.")
     finally:
-        for task in (working, leaving):
+        for task in (leaving,) if kept else (working, leaving):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _unheard(working: "asyncio.Future[Any]", rest: Driven | None) -> None:
+    """Go on with what nobody hears; canceled with it."""
+    with suppress(ServeError, LedgerError, ClusterError, DatabaseUnavailable):
+        await working
+        if rest is not None:
+            async with aclosing(rest):
+                async for _ in rest:
+                    pass
 
 
 async def _left(request: Request) -> None:
@@ -112,9 +134,9 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _read(context: ServeContext, job: OpenJob) -> tuple[list[Text], Finished]:
+async def _read(driven: Driven) -> tuple[list[Text], Finished]:
     texts: list[Text] = []
-    async with aclosing(drive(context, job)) as events:
+    async with aclosing(driven) as events:
         async for event in events:
             if isinstance(event, Text):
                 texts.append(event)
@@ -126,22 +148,26 @@ async def _read(context: ServeContext, job: OpenJob) -> tuple[list[Text], Finish
 async def _stream(request: Request, context: ServeContext, job: OpenJob, *, includes_usage: bool) -> EventStream:
     """Begin a stream: the first event is awaited, so that a job that fails before it gets a true status."""
     events = drive(context, job)
+    is_named = job.asked.idempotency_key is not None
     try:
-        first = await _unless_left(request, _first(events))
+        first = await _unless_left(request, context, job, _first(events), events)
     except BaseException:
-        await events.aclose()
+        if not is_named:
+            await events.aclose()
         raise
     chunks = ChunkWriter(job.name, job.asked.model, int(time.time()), includes_usage=includes_usage)
-    return EventStream(_chunks(events, first, chunks), {"X-GFE-Job": job.name})
+
+    def left(reading: "asyncio.Task[None]") -> None:
+        context.spawn(let_go(context, job, reading))
+
+    return EventStream(_chunks(events, first, chunks), {"X-GFE-Job": job.name}, left if is_named else None)
 
 
-async def _first(events: AsyncGenerator[Text | Beat | Finished, None]) -> Text | Beat | Finished:
+async def _first(events: Driven) -> Text | Beat | Finished:
     return await anext(events)
 
 
-async def _chunks(
-    events: AsyncGenerator[Text | Beat | Finished, None], first: Text | Beat | Finished, chunks: ChunkWriter
-) -> AsyncGenerator[bytes, None]:
+async def _chunks(events: Driven, first: Text | Beat | Finished, chunks: ChunkWriter) -> AsyncGenerator[bytes, None]:
     """Write events as chunks. A stream that breaks ends with an error event and without `[DONE]`."""
 
     def written(event: Text | Beat | Finished) -> bytes:
@@ -161,7 +187,8 @@ async def _chunks(
 async def _replayed(context: ServeContext, replayed: RequestReplayed) -> Response:
     """Answer a repeated Idempotency-Key from the stored job."""
     record = await context.store.find(replayed.job)
-    if record is None or record.state in {JobState.QUEUED, JobState.RUNNING}:
+    if record is None or not record.has_ended:
+        await context.store.note_seen(replayed.job)
         body = {
             "error": {"message": "This request is still running.", "type": "invalid_request_error", "param": None, "code": "in_progress"}
         }
@@ -169,7 +196,7 @@ async def _replayed(context: ServeContext, replayed: RequestReplayed) -> Respons
     if record.state is JobState.SUCCEEDED:
         name = job_id(record.id)
         body = completion(
-            name, record.model, int(record.created_at.timestamp()), [Text(seq=0, content=record.result or "")], _finished_of(record)
+            name, record.model, int(record.created_at.timestamp()), told_of(record.result, record.marks), _finished_of(record)
         )
         return JSONResponse(body, headers={"X-GFE-Job": name, "Idempotent-Replayed": "true"})
     body = {"error": {"message": record.error or "The job failed.", "type": "api_error", "param": None, "code": "job_failed"}}
@@ -181,7 +208,8 @@ def _finished_of(record: JobRecord) -> Finished:
 
     prompt, completed = record.prompt_tokens or 0, record.completion_tokens or 0
     reason = EndReason.LENGTH if completed >= int(record.request.get("max_tokens") or completed + 1) else EndReason.STOP
-    return Finished(reason=reason, prompt_tokens=prompt, completion_tokens=completed, counted_by="platform", cost=record.cost or 0)
+    counted_by = record.counted_by or "provider"
+    return Finished(reason=reason, prompt_tokens=prompt, completion_tokens=completed, counted_by=counted_by, cost=record.cost or 0)
 
 
 def _model_row(name: str, created: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from cluster.jobs import EndReason, JobKind, Text
 from ledger.client import credits_text
 from serve_app.api.bodies import Fields
 from serve_app.errors import InvalidRequest
-from serve_app.submission import Finished, JobRequest
+from serve_app.job import Finished, JobRequest
 
 MAX_MESSAGES = 256
 MAX_STOPS = 16

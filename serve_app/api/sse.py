@@ -1,7 +1,8 @@
 """Server-sent events over a generator that is closed in every case, also when the client leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from starlette.types import Receive, Scope, Send
 
@@ -10,11 +11,15 @@ class EventStream:
     """An ASGI response that sends what a generator yields.
 
     Starlette's own streaming response leaves the generator to the garbage collector when the client goes; ours is closed at once, since
-    closing it is what stops the job.
+    closing it is what stops the job. `left`, where given, takes what is still to be read of it instead, as a task that nobody hears.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str]) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], headers: dict[str, str], left: Callable[["asyncio.Task[None]"], None] | None = None
+    ) -> None:
         self._events = events
+        self._left = left
+        self._is_heard = True
         self._headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"),
             *((name.lower().encode(), value.encode()) for name, value in headers.items()),
@@ -28,17 +33,25 @@ class EventStream:
             await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
             if sender.done():
                 sender.result()
+            elif self._left is not None:
+                self._is_heard = False
+                self._left(sender)
+                sender = listener
         finally:
             for task in (sender, listener):
                 task.cancel()
             await asyncio.gather(sender, listener, return_exceptions=True)
-            await self._events.aclose()
+            if self._is_heard:
+                await self._events.aclose()
 
     async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        async for event in self._events:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with aclosing(self._events):
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            async for event in self._events:
+                if self._is_heard:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            if self._is_heard:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _left(receive: Receive) -> None:

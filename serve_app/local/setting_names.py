@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from ledger.settings import LedgerSettings
@@ -49,7 +50,9 @@ def settings() -> Iterator[SettingName]:
     for reader, model in (("ledger", LedgerSettings), ("job APIs", ServeSettings)):
         for name, field in model.model_fields.items():
             default = "" if field.default in (PydanticUndefined, None) else str(field.default)
-            yield SettingName(f"{PREFIX}{name.upper()}", default, field.description or "", reader)
+            alias = field.validation_alias
+            written = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{PREFIX}{name.upper()}"
+            yield SettingName(written, default, field.description or "", reader)
 
 
 def require_known(environment: Iterable[str]) -> None:

@@ -19,6 +19,8 @@ from serve_app.db import DatabaseUnavailable, Line
 
 log = structlog.get_logger()
 LEASE_S = 15
+SEEN_S = 15  # how long a job whose consumer left waits for somebody to read it
+ADOPT_LIMIT = 50
 RETRY_LIMIT_S = 2.5
 MAX_WAITING = 2048
 
@@ -55,7 +57,9 @@ class NewJob:
     node: str | None
     held: int
     request: str
+    terms: str
     why: str
+    is_sync: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +86,14 @@ class Finish:
     cost: int
     error: str | None
     result: str | None
+    marks: str | None = None  # how the result was told (serve_app/store/answers.py)
+    served: str | None = None  # JSON: what earlier nodes served of it
     why: str | None = None  # when there was more than the first decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
-    """A settlement that the ledger has not acknowledged."""
+    """A settlement that the ledger has not acknowledged. `served`: JSON of what earlier nodes served."""
 
     id: uuid.UUID
     what: str
@@ -96,6 +102,7 @@ class Owed:
     counted_by: str
     node: str
     attempt: int
+    served: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,22 +121,50 @@ class JobRecord:
     cost: int | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    counted_by: str | None
     error: str | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     request: dict[str, Any]
     result: str | None
+    marks: str | None
+    why: list[dict[str, Any]]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it changes any more but its settlement."""
+        return self.state not in {JobState.QUEUED, JobState.RUNNING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A job whose driver was lost, now ours. `is_wanted`: it runs on by itself, or somebody reads it."""
+
+    id: uuid.UUID
+    user: str
+    username: str
+    key: str
+    kind: str
+    model: str
+    state: JobState
+    attempt: int
+    node: str | None
+    held: int
+    is_wanted: bool
+    is_sync: bool
+    request: dict[str, Any]
+    terms: dict[str, Any]
     why: list[dict[str, Any]]
 
 
 CREATE = """
-WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])
-             AS u(id, user_id, username, key_id, kind, model, node, held, request, why)),
+WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::boolean[],
+             %b::text[], %b::text[], %b::text[]) AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why)),
 job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, lease_until)
-        SELECT id, user_id, username, key_id, kind, model, node, held, true, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
+        SELECT id, user_id, username, key_id, kind, model, node, held, is_sync, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
         ON CONFLICT DO NOTHING RETURNING id),
-text AS (INSERT INTO serve_app.job_text (job_id, request, why) SELECT new.id, new.request, new.why FROM new JOIN job USING (id))
+text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why) SELECT new.id, new.request, new.terms, new.why FROM new JOIN job USING (id))
 SELECT id FROM job"""
 PROGRESS = """
 UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
@@ -137,17 +172,25 @@ UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN
   FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[]) AS u(id, attempt, node, running)
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
 FINISH = """
-WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[])
-           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, why)),
+WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
+           %b::text[], %b::text[], %b::text[]) AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why)),
 done AS (UPDATE serve_app.job j SET state = u.state, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
-         counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, ended_at = clock_timestamp(), lease_until = NULL
+         counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id),
-text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
+text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
          WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL))
 SELECT id FROM done"""
 SETTLED = """
 UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
+ADOPT = """
+WITH lost AS (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() AND driver <> %b::text ORDER BY lease_until LIMIT %b
+              FOR UPDATE SKIP LOCKED),
+mine AS (UPDATE serve_app.job j SET driver = %b::text, lease_until = clock_timestamp() + make_interval(secs => %b) FROM lost WHERE j.id = lost.id
+         RETURNING j.*)
+SELECT m.id, m.user_id, m.username, m.key_id, m.kind, m.model, m.state, m.attempt, m.node, m.held, m.is_sync,
+       coalesce(m.seen_at > clock_timestamp() - make_interval(secs => %b), false), t.request, t.terms, t.why
+  FROM mine m JOIN serve_app.job_text t ON t.job_id = m.id"""
 
 _Waiting = tuple[Any, "asyncio.Future[bool] | None"]
 
@@ -273,7 +316,8 @@ class JobWriter:
             (
                 [job.id for job in jobs], [job.user for job in jobs], [job.username for job in jobs], [job.key for job in jobs],
                 [job.kind for job in jobs], [job.model for job in jobs], [job.node for job in jobs], [job.held for job in jobs],
-                [job.request for job in jobs], [job.why for job in jobs], self.driver, float(LEASE_S),
+                [job.is_sync for job in jobs], [job.request for job in jobs], [job.terms for job in jobs], [job.why for job in jobs],
+                self.driver, float(LEASE_S),
             ),
         )  # fmt: skip
         return {row[0] for row in rows}
@@ -286,7 +330,8 @@ class JobWriter:
         arrays = (
             [one.id for one in ends], [int(one.state) for one in ends], [one.is_incomplete for one in ends], [one.prompt_tokens for one in ends],
             [one.completion_tokens for one in ends], [one.counted_by for one in ends], [one.owed for one in ends], [one.cost for one in ends],
-            [one.error for one in ends], [one.result for one in ends], [one.why for one in ends],
+            [one.error for one in ends], [one.result for one in ends], [one.marks for one in ends], [one.served for one in ends],
+            [one.why for one in ends],
         )  # fmt: skip
         return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver))}
 
@@ -319,7 +364,7 @@ class JobStore:
         """Look a job up."""
         rows = await self._line.query(
             "SELECT j.id, j.user_id, j.username, j.model, j.state, j.is_incomplete, j.attempt, j.node, j.held, j.cost, j.prompt_tokens, "
-            "j.completion_tokens, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result, t.why "
+            "j.completion_tokens, j.counted_by, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result, t.marks, t.why "
             "FROM serve_app.job j JOIN serve_app.job_text t ON t.job_id = j.id WHERE j.id = %b",
             (id_,),
         )
@@ -328,8 +373,9 @@ class JobStore:
         row = rows[0]
         return JobRecord(
             id=row[0], user=row[1], username=row[2], model=row[3], state=JobState(row[4]), is_incomplete=row[5], attempt=row[6], node=row[7],
-            held=row[8], cost=row[9], prompt_tokens=row[10], completion_tokens=row[11], error=row[12], created_at=row[13], started_at=row[14],
-            ended_at=row[15], request=json.loads(row[16]), result=row[17], why=json.loads(row[18]) if row[18] else [],
+            held=row[8], cost=row[9], prompt_tokens=row[10], completion_tokens=row[11], counted_by=row[12], error=row[13], created_at=row[14],
+            started_at=row[15], ended_at=row[16], request=json.loads(row[17]), result=row[18], marks=row[19],
+            why=json.loads(row[20]) if row[20] else [],
         )  # fmt: skip
 
     async def known(self, ids: list[uuid.UUID]) -> set[uuid.UUID]:
@@ -343,25 +389,43 @@ class JobStore:
             (float(LEASE_S), driver),
         )
 
-    async def end_orphans(self, grace_s: int) -> list[uuid.UUID]:
-        """End jobs whose driver's lease ran out and whose reader did not come back: they failed by our fault and cost nothing."""
+    async def adopt(self, driver: str) -> list[Adopted]:
+        """Take over jobs whose driver's lease ran out, at most `ADOPT_LIMIT` at a time; each goes to one driver only.
+
+        A job that is read along by nobody is wanted only when it runs on by itself.
+        """
+        rows = await self._line.query(ADOPT, (driver, ADOPT_LIMIT, driver, float(LEASE_S), float(SEEN_S)))
+        return [
+            Adopted(
+                id=row[0], user=row[1], username=row[2], key=row[3], kind=row[4], model=row[5], state=JobState(row[6]), attempt=row[7], node=row[8],
+                held=row[9], is_sync=row[10], is_wanted=not row[10] or row[11], request=json.loads(row[12]),
+                terms=json.loads(row[13]) if row[13] else {}, why=json.loads(row[14]) if row[14] else [],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def note_seen(self, id_: uuid.UUID) -> None:
+        """Somebody reads a running job beside its driver."""
+        await self._line.query("UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2", (id_,))
+
+    async def is_seen(self, id_: uuid.UUID) -> bool:
+        """Tell whether somebody has read a job within `SEEN_S`."""
         rows = await self._line.query(
-            "UPDATE serve_app.job SET state = 3, is_incomplete = (started_at IS NOT NULL), driver = NULL, cost = 0, owed = 'void', lease_until = NULL, "
-            "error = 'The platform restarted while this job ran. It costs nothing.', ended_at = clock_timestamp() "
-            "WHERE id IN (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() - make_interval(secs => %b) "
-            "ORDER BY lease_until LIMIT 200 FOR UPDATE SKIP LOCKED) RETURNING id",
-            (float(grace_s),),
+            "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id = %b",
+            (float(SEEN_S), id_),
         )
-        return [row[0] for row in rows]
+        return bool(rows and rows[0][0])
 
     async def owed(self, older_than_s: float) -> list[Owed]:
         """List settlements that the ledger has not acknowledged, oldest first."""
         rows = await self._line.query(
-            "SELECT id, owed, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), coalesce(counted_by, 'provider'), coalesce(node, ''), attempt "
+            "SELECT id, owed, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), coalesce(counted_by, 'provider'), coalesce(node, ''), attempt, served "
             "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <= clock_timestamp() - make_interval(secs => %b) ORDER BY ended_at LIMIT 200",
             (float(older_than_s),),
         )
         return [
-            Owed(id=row[0], what=row[1], prompt_tokens=row[2], completion_tokens=row[3], counted_by=row[4], node=row[5], attempt=row[6])
+            Owed(
+                id=row[0], what=row[1], prompt_tokens=row[2], completion_tokens=row[3], counted_by=row[4], node=row[5], attempt=row[6], served=row[7]
+            )
             for row in rows
-        ]
+        ]  # fmt: skip

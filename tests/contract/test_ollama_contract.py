@@ -13,6 +13,9 @@ import time
 import httpx2
 import pytest
 
+from cluster.jobs import JobKind
+from cluster.runtime.ollama import OllamaRuntime, RuntimeText
+
 MODEL = "smollm2:135m"
 PARIS = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
 STEADY = {"temperature": 0, "seed": 1, "num_predict": 16}
@@ -338,6 +341,39 @@ def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_wo
 
 def test_55_a_foreign_host_is_refused(runtime):
     assert runtime.http.get("/api/tags", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_56_a_chat_is_rendered_without_running_the_model(runtime):
+    said = runtime.chat(_debug_render_only=True).json()
+    assert PARIS[0]["content"] in said["_debug_info"]["rendered_template"]
+    assert "message" not in said
+
+
+async def test_57_raw_generation_goes_on_with_a_chat_that_was_cut_before_a_word(runtime):
+    """The rule of continuation: rendered chat, then the text up to the start of any word, gives the rest of the unbroken answer."""
+    client = OllamaRuntime(runtime.url)
+    await client.start()
+    try:
+        chat = {"messages": [{"role": "user", "content": "Tell me a story about a dog."}], "options": {"temperature": 0, "seed": 1}}
+        unbroken = await spoken(client, JobKind.CHAT, chat, 40)
+        prompt = await client.render(MODEL, chat)
+        blanks = [place for place, letter in enumerate(unbroken) if letter == " "]
+        assert len(blanks) > 10
+        for cut in blanks[2::6]:
+            raw = {"raw": True, "prompt": prompt + unbroken[:cut], "options": chat["options"]}
+            rest = await spoken(client, JobKind.GENERATE, raw, 12)
+            assert rest
+            assert unbroken.startswith(unbroken[:cut] + rest) or (unbroken[:cut] + rest).startswith(unbroken), cut
+    finally:
+        await client.aclose()
+
+
+async def spoken(client, kind, request, max_tokens):
+    texts = []
+    async for piece in client.stream(kind, MODEL, request, max_tokens):
+        if isinstance(piece, RuntimeText):
+            texts.append(piece.content)
+    return "".join(texts)
 
 
 def test_tokens_are_counted_by_the_models_own_tokenizer(runtime):

@@ -370,7 +370,8 @@ class KernelMachine(RuleBasedStateMachine):
             return
         cost = sum(held for _, held in pockets) * percent // 100
         names = {"provider_promo": self.ids["provider_promo"], "provider_pending": self.ids["pending"], "fees": self.ids["fees"]}
-        legs = pricing.capture_legs(pockets, cost, promo_account=promo, fee_percent=fee_percent, **names)
+        earners = [pricing.Earner(names["provider_promo"], names["provider_pending"], 1)]
+        legs = pricing.capture_legs(pockets, cost, promo_account=promo, earners=earners, fees=names["fees"], fee_percent=fee_percent)
         debits, promo_share, paid_share, fee = settled(pockets, cost, fee_percent)
         expected = {account: -part for account, part in debits.items()}
         expected |= {names["provider_promo"]: promo_share, names["provider_pending"]: paid_share, names["fees"]: fee}

@@ -1,0 +1,276 @@
+"""Drives a job: attempt by attempt, until it ended or there is nothing left to try. The one retry loop of the platform (faults reference 2.2).
+
+Before the first token another node takes over freely; after it one that has the same weights goes on in the middle of the answer, once per job,
+where that is possible (docs/concepts/continuation.md); else the job ends `incomplete`. Whatever happens to the reader, the job ends once.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import assert_never
+
+import structlog
+
+from cluster.errors import (
+    AttemptSuperseded,
+    ClusterError,
+    JobTimedOut,
+    NoCapacity,
+    NodeBusy,
+    NodeLost,
+    PoisonRequest,
+    RuntimeFailed,
+    RuntimeRefused,
+    TooManyFailures,
+)
+from cluster.jobs import Admitted, Attempt, Beat, Deadlines, End, Fail, Text
+from cluster.nodes import Node
+from cluster.poison import CRASHES
+from cluster.queue import Wait
+from serve_app.context import ServeContext
+from serve_app.db import DatabaseUnavailable
+from serve_app.decisions import decision_of
+from serve_app.ends import break_off, end_unread, fail, succeed
+from serve_app.errors import DeliveryBroken, StoreUnavailable
+from serve_app.job import Finished, OpenJob, Share, digest_of
+from serve_app.placing import placement_of
+from serve_app.store.jobs import Progress
+
+log = structlog.get_logger()
+BUSY_LIMIT = 20
+MOST_DECISIONS = 10  # that are kept of one job
+LONGEST_PAUSE_S = 4.0  # before the only node is tried again
+
+Driven = AsyncGenerator[Text | Beat | Finished, None]
+
+
+async def drive(context: ServeContext, job: OpenJob) -> Driven:
+    """Run the job; yield its text, beats while it is silent, and at last `Finished`, only after the end is committed.
+
+    Closing the generator before its end cancels the job: what was delivered is charged.
+
+    Raises:
+        NoCapacity: No node took it in time; the hold is given back.
+        RuntimeRefused: The request is to blame; the hold is given back.
+        DeliveryBroken: It broke off after the first token; the job is incomplete.
+        ClusterError: It failed before the first token; the hold is given back.
+        StoreUnavailable: The end could not be recorded yet.
+    """
+    has_ended = False
+    try:
+        while True:
+            try:
+                job.node = node = job.node or await _next_node(context, job)
+                async with aclosing(_attempt(context, job, node)) as events:
+                    async for event in events:
+                        if not isinstance(event, End):
+                            yield event
+                            continue
+                        _note_end(context, job)
+                        finished = await succeed(context, job, event)
+                        has_ended = True
+                        yield finished
+                        return
+            except NodeBusy as busy:
+                _after_busy(job, busy)
+            except (NodeLost, RuntimeFailed, JobTimedOut) as failed:
+                await _after_failure(context, job, failed)
+    except (asyncio.CancelledError, GeneratorExit):
+        if not has_ended:
+            context.spawn(end_unread(context, job, job.node))
+        raise
+    except (ClusterError, DatabaseUnavailable) as failed:
+        if job.has_text:
+            await break_off(context, job, str(failed))
+            raise DeliveryBroken(job.name, str(failed)) from failed
+        await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
+        if isinstance(failed, DatabaseUnavailable):
+            raise StoreUnavailable from failed
+        raise
+
+
+# --- one attempt ----------------------------------------------------------------------------------------------------------------------
+
+
+async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGenerator[Text | Beat | End, None]:
+    """Run one attempt on one node, or attach to the one that a lost driver began there.
+
+    Raises:
+        NodeBusy: It refused before starting.
+        NodeLost: It broke, or the node failed.
+        RuntimeFailed: Its runtime failed.
+        RuntimeRefused: The request is to blame.
+    """
+    if job.attaches:
+        job.attaches = False
+        events = context.nodes.attach(node.url, job.name, job.number, 0, node=node.id)
+    else:
+        events = context.nodes.run(node.url, _attempt_of(context, job, node))
+    try:
+        async for event in events:
+            if event.seq != len(job.events):
+                raise NodeLost(node.id, "its log has a gap")
+            match event:
+                case Text() | Beat():
+                    job.note(event)
+                    yield event
+                case Admitted():
+                    job.note(event)
+                    context.writer.running(Progress(id=job.id, attempt=job.number, node=node.id, is_running=True))
+                case End():
+                    yield event
+                    return
+                case Fail():
+                    raise _failure_of(event, node)
+                case _:
+                    assert_never(event)
+    except AttemptSuperseded as superseded:
+        raise NodeLost(node.id, "it knows a newer attempt") from superseded
+    raise NodeLost(node.id, "its answer ended without an end")
+
+
+def _attempt_of(context: ServeContext, job: OpenJob, node: Node) -> Attempt:
+    asked, limits = job.asked, context.limits
+    weights = next((model.digest for model in node.models if model.name == asked.model), "")
+    job.weights = job.weights or weights
+    deadlines = Deadlines(first_token_s=limits.first_token_s, idle_s=limits.idle_s, total_s=limits.total_s)
+    return Attempt(
+        job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=weights, request=asked.request,
+        max_tokens=asked.max_tokens, deadlines=deadlines, delivered=tuple(job.events),
+    )  # fmt: skip
+
+
+def _failure_of(event: Fail, node: Node) -> ClusterError:
+    if event.is_request_fault:
+        return RuntimeRefused(event.status, event.detail)
+    if event.status == 504:
+        return NodeLost(node.id, event.detail)
+    return RuntimeFailed(event.status, event.detail)
+
+
+async def _next_node(context: ServeContext, job: OpenJob) -> Node:
+    """Find a node for the next try: at once when nobody waits, else through the Dispatcher's queue; write it down before it is used.
+
+    Raises:
+        NoCapacity: None came free in time.
+        NodeLost: Another driver took the job over.
+        DatabaseUnavailable: The row could not be written.
+    """
+    wanted = placement_of(context, job.asked, job.placed.caller, frozenset(job.excluded), job.weights if job.has_text else None)
+    wait = Wait(job=job.name, consumer=job.placed.caller.user, request=wanted, is_async=not job.is_sync)
+    if job.busy:
+        context.view.put_back(wait)
+    began = time.monotonic()
+    node = await context.view.wait_for_slot(wait, _patience_s(context, job))
+    job.waited_s += time.monotonic() - began
+    job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
+    step = Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)
+    if not job.failures and not job.is_adopted:
+        context.writer.running(step)
+    elif not await context.writer.raise_attempt(step):  # written before it is used: it fences off whatever the last attempt may still say
+        raise NodeLost(node.id, "another driver took the job over")
+    return node
+
+
+def _patience_s(context: ServeContext, job: OpenJob) -> float:
+    if job.lost_at is not None:
+        return max(0.1, job.lost_at + context.limits.continue_s - time.monotonic())
+    return context.limits.async_wait_s if not job.is_sync else context.settings.node_wait_s
+
+
+# --- failures -------------------------------------------------------------------------------------------------------------------------
+
+
+def _after_busy(job: OpenJob, busy: NodeBusy) -> None:
+    """A busy node started nothing: another candidate, same number.
+
+    Raises:
+        NoCapacity: It happened too often.
+    """
+    job.busy += 1
+    job.node = None
+    if job.busy > BUSY_LIMIT:
+        raise NoCapacity(job.asked.model, (f"{busy.node} is {busy.reason}",), 5)
+
+
+async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterError) -> None:
+    """Prepare the next try.
+
+    Raises:
+        ClusterError: The failure, when there is none.
+    """
+    if job.node is None:
+        raise failed
+    job.failures += 1
+    log.info("attempt_failed", job=job.name, attempt=job.number, node=job.node.id, reason=str(failed))
+    _note_failure(context, job, job.node.id, failed)
+    now = time.monotonic()
+    if not (_may_continue(context, job, now) if job.has_text else _may_try_again(context, job, now)):
+        raise failed
+    if not context.retries.take():
+        raise TooManyFailures(str(failed))
+    if _others(context, job):
+        job.excluded.add(job.node.id)
+    else:  # the only node: give it a moment to come back
+        await asyncio.sleep(min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5)
+    job.number += 1
+    job.node, job.busy = None, 0
+
+
+def _may_try_again(context: ServeContext, job: OpenJob, now: float) -> bool:
+    """Whether a job that has said nothing may have another attempt. What a lost driver delivered of one that it drove is not known."""
+    if job.is_adopted and job.is_sync and not job.events:
+        return False
+    return job.failures < context.limits.attempts and now - job.started_at < context.limits.before_first_s + job.waited_s
+
+
+def _may_continue(context: ServeContext, job: OpenJob, now: float) -> bool:
+    """Whether another node may go on in the middle of the answer: once per job, within a few seconds, where the request allows it."""
+    if job.lost_at is None:
+        if not (context.settings.continues and job.asked.is_continuable and job.weights and _is_plain(job)):
+            return False
+        assert job.node is not None
+        job.lost_at, job.shares = now, [Share(job.node.id, job.number, job.delivered_tokens)]
+        return True
+    return job.delivered_tokens == job.shares[-1].tokens and now - job.lost_at < context.limits.continue_s
+
+
+def _is_plain(job: OpenJob) -> bool:
+    """Whether the model thinks aloud: its thoughts are not part of what can be gone on from."""
+    thinks = job.node is not None and any(model.name == job.asked.model and "thinking" in model.capabilities for model in job.node.models)
+    return not thinks or job.asked.request.get("think") is False
+
+
+def _others(context: ServeContext, job: OpenJob) -> bool:
+    """Whether a node that has not failed this job has the model."""
+    snapshot = context.view.snapshot
+    tried = job.excluded | {job.node.id if job.node else ""}
+    having = (id_ for is_loaded in (True, False) for id_ in snapshot.index.offering(job.asked.model, is_loaded=is_loaded))
+    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in having)
+
+
+def _note_failure(context: ServeContext, job: OpenJob, node: str, failed: ClusterError) -> None:
+    """Remember where a job failed; a runtime that ended there may be the request's doing: that shows when another one ends too.
+
+    Raises:
+        PoisonRequest: It has.
+    """
+    job.failed_on.add(node)
+    if isinstance(failed, RuntimeFailed) and failed.status == 0:
+        job.crashed_on.add(node)
+    if len(job.crashed_on) >= CRASHES:
+        context.poison.add(digest_of(job.asked), time.monotonic())
+        raise PoisonRequest
+
+
+def _note_end(context: ServeContext, job: OpenJob) -> None:
+    """A good end is good news of its node, and proves that those which had failed the same job did so by themselves.
+
+    Nobody is struck for a job that fails everywhere: otherwise one consumer with a bad request could close a cluster.
+    """
+    now = time.monotonic()
+    for node in job.failed_on - {job.node.id if job.node else ""}:
+        context.breakers.failed(node, now)
+    if job.node:
+        context.breakers.succeeded(job.node.id)

@@ -1,0 +1,159 @@
+"""A job as the replica that drives it knows it: what was asked, under which terms, and how far it has come."""
+
+import hashlib
+import json
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cluster.jobs import EndReason, Event, JobKind, Text
+from cluster.nodes import Node
+from ledger.client import Caller, HoldPlaced, Price, job_id
+from serve_app.decisions import Decision
+from serve_app.store.answers import text_of
+from serve_app.store.jobs import Adopted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a consumer asks, in our words. `request` is in Ollama's form; `prompt_bytes` bounds the prompt's tokens."""
+
+    kind: JobKind
+    model: str
+    request: dict[str, Any]
+    max_tokens: int
+    prompt_bytes: int
+    capabilities: frozenset[str] = frozenset()
+    idempotency_key: str | None = None
+    digest: str | None = None
+
+    @property
+    def is_continuable(self) -> bool:
+        """Whether another node could go on in the middle of its answer: plain chat, without tools, format, thinking or logprobs."""
+        asked = self.request
+        if self.kind is not JobKind.CHAT or any(asked.get(name) for name in ("tools", "format", "think", "logprobs")):
+            return False
+        return not any(message.get("images") or message.get("tool_calls") for message in asked["messages"])
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a node served of a job that another one finished."""
+
+    node: str
+    attempt: int
+    tokens: int
+
+
+@dataclass(slots=True)
+class OpenJob:
+    """A recorded job on its way.
+
+    `events` is what was delivered, numbered from 0 over all attempts. `attaches`: its attempt runs already, begun by a driver that was lost.
+    `lost_at`: when the node was lost in the middle of the answer; `shares` are what such nodes served. Times are monotonic seconds.
+    """
+
+    id: uuid.UUID
+    asked: JobRequest
+    placed: HoldPlaced
+    node: Node | None
+    started_at: float
+    number: int = 1
+    is_sync: bool = True
+    attaches: bool = False
+    is_adopted: bool = False
+    waited_s: float = 0.0
+    events: list[Event] = field(default_factory=list)
+    has_text: bool = False
+    delivered_tokens: int = 0
+    weights: str = ""
+    lost_at: float | None = None
+    shares: list[Share] = field(default_factory=list)
+    failures: int = 0
+    failed_on: set[str] = field(default_factory=set)
+    crashed_on: set[str] = field(default_factory=set)
+    busy: int = 0
+    excluded: set[str] = field(default_factory=set)
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The job's id as text."""
+        return job_id(self.id)
+
+    @property
+    def text(self) -> str:
+        """What was delivered."""
+        return text_of(self.events)
+
+    def note(self, event: Event) -> None:
+        """Keep a delivered event."""
+        self.events.append(event)
+        if isinstance(event, Text):
+            self.has_text = True
+            self.delivered_tokens += event.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The job's good end. `cost` in micro-credits."""
+
+    reason: EndReason
+    prompt_tokens: int
+    completion_tokens: int
+    counted_by: str
+    cost: int
+
+
+def digest_of(asked: JobRequest) -> str:
+    """Digest what a runtime is given."""
+    return hashlib.sha256(json.dumps([asked.kind, asked.model, asked.request], sort_keys=True).encode(errors="surrogatepass")).hexdigest()
+
+
+# --- as it is kept, for a driver that takes it over ------------------------------------------------------------------------------------
+
+
+def request_text(asked: JobRequest) -> str:
+    """Write what was asked."""
+    return json.dumps(asked.request | {"max_tokens": asked.max_tokens})
+
+
+def terms_text(asked: JobRequest, placed: HoldPlaced) -> str:
+    """Write what was agreed: the price, the caller's wishes, what the model must be able to do."""
+    price = placed.price
+    return json.dumps(
+        {
+            "price": [price.version, price.flat, price.prompt_per_million, price.completion_per_million],
+            "privacy": placed.caller.privacy,
+            "capabilities": sorted(asked.capabilities),
+        },
+        separators=(",", ":"),
+    )
+
+
+def adopted_job(row: Adopted, node: Node | None, now: float) -> OpenJob:
+    """Rebuild a job from its rows."""
+    request = dict(row.request)
+    max_tokens = int(request.pop("max_tokens", 1))
+    terms = row.terms
+    version, flat, prompt, completion = terms.get("price", (0, 0, 0, 0))
+    asked = JobRequest(
+        kind=JobKind(row.kind), model=row.model, request=request, max_tokens=max_tokens, prompt_bytes=0,
+        capabilities=frozenset(terms.get("capabilities", ())),
+    )  # fmt: skip
+    caller = Caller(user=row.user, username=row.username, key=row.key, scopes=(), privacy=terms.get("privacy", "community"))
+    price = Price(version=version, flat=flat, prompt_per_million=prompt, completion_per_million=completion)
+    placed = HoldPlaced(status="ok", id=row.id, caller=caller, price=price, held=row.held)
+    return OpenJob(
+        row.id, asked, placed, node, now, number=row.attempt, is_sync=row.is_sync, is_adopted=True, decisions=list(row.why)
+    )  # fmt: skip
+
+
+def shares_text(shares: list[Share]) -> str | None:
+    """Write what earlier nodes served; None: nothing."""
+    return json.dumps([asdict(share) for share in shares], separators=(",", ":")) if shares else None
+
+
+def shares_of(text: str | None) -> list[Share]:
+    """Read it."""
+    return [Share(**one) for one in json.loads(text)] if text else []
