@@ -20,7 +20,9 @@ class WorkerSettings:
     simulated_gpus: str | None = None
     may_pull: bool = False  # fetch models that its operator names
     allows_partial: bool = False  # use models that only partly fit into the GPU's memory
-    notes: str | None = None  # folder in which a joined node and its worker tell each other `offer`, `drain` and `drained`
+    notes: str | None = (
+        None  # folder of what outlives a worker, and in which a joined node and its worker tell each other (see `keep_notes`)
+    )
 
 
 def settings_on(told: WorkerSettings, environment: Mapping[str, str]) -> WorkerSettings:

@@ -25,7 +25,6 @@ from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.sweeper import renew_leases, sweep
 
-
 SERVICE = "serve"
 DRAIN_LIMIT_S = 10.0
 _told: dict[str, str] = {}  # Serve builds the application without arguments, right after the deployment's constructor got them

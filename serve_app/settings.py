@@ -35,7 +35,10 @@ class ServeSettings(BaseSettings):
         description="`approved` offers what the catalog lists, by digest; `open` whatever nodes have. Unset: `approved` in production.",
     )
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
-    replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")
+    replicas: int | None = Field(None, ge=1, le=64, description="Serve replicas; unset: 2 on a machine with 4 cores or more, else 1.")
+    node_notes: Path | None = Field(
+        None, description="Folder in which this machine's worker keeps what must outlive it; unset: nothing is kept."
+    )
     max_tokens: int = Field(1024, ge=1, description="Longest answer where a request sets no limit, in tokens.")
     continues: bool = Field(
         True, validation_alias=AliasChoices("GFE_CONTINUE", "continues"),

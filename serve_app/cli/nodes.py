@@ -21,7 +21,7 @@ def operators() -> tuple[Installation, str]:
 
     found = installation()
     try:
-        key = (Home.of_environment().secrets / "service_serve.pem").read_bytes()
+        key = (Home.of_environment().ray_secrets / "service_serve.pem").read_bytes()
     except OSError:
         output.refuse("only the platform's own machine can do this", "operators elsewhere use /api/admin/nodes/ with their sign-in")
     return Installation(found.api_url, found.console_url, ServiceTokens(key, "gfe").mint(OWN_MACHINE)), f"{found.api_url}/api/admin/nodes/"

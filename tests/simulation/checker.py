@@ -142,7 +142,9 @@ class Checker:
         served = Counter((generations[serial].node, generations[serial].attempt) for _, serial in words)
         for share in capture.shares:
             if served.pop((share.node, share.attempt), 0) != share.tokens:
-                self.world.defect(f"a share of {share.tokens} tokens for {share.node}/{share.attempt}, served otherwise: {row.id} {row.result}")
+                self.world.defect(
+                    f"a share of {share.tokens} tokens for {share.node}/{share.attempt}, served otherwise: {row.id} {row.result}"
+                )
         if served.keys() - {(capture.node, capture.attempt)}:
             self.world.defect(f"paid to {capture.node}/{capture.attempt}, served by {dict(served)}: {row.id}")
         most = len(words) if capture.counted_by == "platform" or capture.outcome != "succeeded" else hold_limit(row)

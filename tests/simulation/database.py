@@ -101,7 +101,9 @@ class JobTable:
     def finish(self, *columns_and_driver):
         *columns, driver = columns_and_driver
         written = []
-        for id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why in zip(*columns, strict=True):
+        for id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why in zip(
+            *columns, strict=True
+        ):
             row = self._driven(id_, driver)
             if row is None:
                 continue
@@ -268,5 +270,3 @@ def serve_database(network, process, table, duration_s):
         end.receive = receive
 
     network.listen("database", process, accept)
-
-

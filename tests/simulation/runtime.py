@@ -83,7 +83,9 @@ class SimulatedRuntime:
         await asyncio.sleep(0.001)
         if self.is_down:
             raise RuntimeFailed(0, "nobody listens")
-        model = OfferedModel(name=MODEL, digest="d" * 64, size_bytes=1, context_tokens=4096, is_loaded=True, has_tokenizer=self._has_tokenizer)
+        model = OfferedModel(
+            name=MODEL, digest="d" * 64, size_bytes=1, context_tokens=4096, is_loaded=True, has_tokenizer=self._has_tokenizer
+        )
         return Inventory(name="simulated", version="1", slots=self.slots, models=(model,))
 
     async def count_tokens(self, model, *, text=None, messages=None):

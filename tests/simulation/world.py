@@ -19,11 +19,11 @@ from pathlib import Path
 from unittest import mock
 
 import aiohttp
+import ray
 import structlog
 from aiohttp import web
 
 import cluster.connect  # noqa: F401 - sets what Ray reads at its import
-import ray
 import serve_app.db
 import serve_app.replica
 from cluster.dispatcher import Dispatcher

@@ -41,7 +41,12 @@ class Machine:
         """Start a command there; ended with the world."""
         with Path(log).open("ab") as file:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command], env=environment, stdout=file, stderr=file, start_new_session=True, cwd=folder
+                ["ip", "netns", "exec", self.namespace, *command],
+                env=environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                cwd=folder,
             )
         self.world.processes.append(process)
         return process
