@@ -17,9 +17,11 @@ def placement_of(
     context: ServeContext, asked: JobRequest, caller: Caller, excluded: frozenset[str] = frozenset(), weights: str | None = None
 ) -> PlacementRequest:
     """Tell what placement must know; `weights`: the digest that a node must have to go on with an answer."""
+    now = time.monotonic()
     return PlacementRequest(
         model=asked.model, tokens=asked.max_tokens, digest=weights, capabilities=asked.capabilities, excluded=excluded,
-        closed=context.feed.closed_to(caller.user) | context.breakers.open(time.monotonic()), is_trusted_only=caller.privacy == "trusted",
+        closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now), is_trusted_only=caller.privacy == "trusted",
+        zone=context.settings.zone, failures=context.breakers.recent_failures(now),
     )  # fmt: skip
 
 
@@ -29,11 +31,10 @@ def require_model(name: str, snapshot: Snapshot) -> int:
     Raises:
         ModelUnavailable: Nobody does; with the nearest known names.
     """
-    having = [id_ for is_loaded in (True, False) for id_ in snapshot.index.offering(name, is_loaded=is_loaded)]
-    offered = [model for id_ in having if (model := snapshot.index.model(id_, name)) is not None]
-    if not offered:
-        raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(snapshot.models()), NEAREST_NAMES, 0.3)))
-    return max(model.context_tokens for model in offered)
+    longest = snapshot.index.longest_context(name)
+    if not longest:
+        raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(snapshot.index.names()), NEAREST_NAMES, 0.3)))
+    return longest
 
 
 def place(context: ServeContext, wanted: PlacementRequest) -> Node | None:
