@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.jobs import Event, Text
 
+MOST_AGAIN = 2000  # characters that are written again at most
 _WORD_START = re.compile(r"(?<=\S) (?=\S)")  # one blank between two words: tokens begin with it
 
 
@@ -35,9 +36,10 @@ def said_in(delivered: Sequence[Event]) -> str:
 
 
 def cut(said: str) -> tuple[str, str]:
-    """Cut a text before its last word: what is kept, and what is written again."""
-    starts = [found.start() for found in _WORD_START.finditer(said)]
-    at = starts[-1] if starts else 0
+    """Cut a text before its last word: what is kept, and what is written again. A text without such a place in reach is kept whole."""
+    reach = max(0, len(said) - MOST_AGAIN)
+    starts = [found.start() for found in _WORD_START.finditer(said, reach)]
+    at = starts[-1] if starts else len(said) if reach else 0
     return said[:at], said[at:]
 
 

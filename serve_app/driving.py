@@ -81,14 +81,24 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         if not has_ended:
             context.spawn(end_unread(context, job, job.node))
         raise
-    except (ClusterError, DatabaseUnavailable) as failed:
-        if job.has_text:
-            await break_off(context, job, str(failed))
-            raise DeliveryBroken(job.name, str(failed)) from failed
-        await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
-        if isinstance(failed, DatabaseUnavailable):
-            raise StoreUnavailable from failed
+    except (DeliveryBroken, StoreUnavailable):
         raise
+    except Exception as failed:
+        told = await _end_badly(context, job, failed)
+        if told is failed:
+            raise
+        raise told from failed
+
+
+async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> Exception:
+    """End a job that cannot go on, also by a defect of ours; answer what its consumer is told."""
+    if not isinstance(failed, ClusterError | DatabaseUnavailable):
+        log.error("drive_failed", job=job.name, exc_info=failed)
+    if job.has_text:
+        await break_off(context, job, str(failed))
+        return DeliveryBroken(job.name, str(failed))
+    await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
+    return StoreUnavailable() if isinstance(failed, DatabaseUnavailable) else failed
 
 
 # --- one attempt ----------------------------------------------------------------------------------------------------------------------

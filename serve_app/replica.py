@@ -56,7 +56,7 @@ async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
     loops = [
         asyncio.create_task(one)
         for one in (
-            renew_leases(leases, driver), sweep(sweeps, ledger), adopt_for_ever(context, adoptions), settlement.run(), context.feed.run()
+            renew_leases(leases, writer), sweep(sweeps, ledger), adopt_for_ever(context, adoptions), settlement.run(), context.feed.run()
         )
     ]  # fmt: skip
     try:

@@ -40,6 +40,9 @@ class PieceRuntime:
     async def aclose(self):
         pass
 
+    async def render(self, model, request):
+        return "<prompt>"
+
     async def inventory(self):
         self.looks += 1
         if self.failure:

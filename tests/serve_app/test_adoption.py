@@ -152,7 +152,7 @@ async def test_a_lease_that_is_renewed_in_time_is_nobodys_to_take(platform, data
     job, driven, _ = await begin(lost, platform)
     assert await adopt(heir) == 0
     expire_leases(database)
-    await lost.context.store.renew("driver-lost")
+    await lost.context.store.renew("driver-lost", lost.context.writer.live)
     assert await adopt(heir) == 0
     assert [event async for event in driven]
     assert (await platform.job(job.name))["status"] == "COMPLETED"
@@ -166,7 +166,7 @@ async def test_a_database_that_was_away_lets_owners_renew_before_anybody_takes_o
     monkeypatch.setattr(adoption, "STEADY_S", 1.0)
     calls = []
 
-    async def adopted(_driver):
+    async def adopted(_driver, _live):
         calls.append(asyncio.get_running_loop().time())
         return []
 
@@ -177,3 +177,14 @@ async def test_a_database_that_was_away_lets_owners_renew_before_anybody_takes_o
     assert calls[0] - began > 1.0
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_job_that_its_own_driver_forgot_runs_out_of_its_lease_and_is_ended(platform, database, heir):
+    """A record that came late: the driver gave it up, the row is there."""
+    job = await open_job(heir.context, platform.key, asked("fake:words=3"))
+    heir.context.writer.live.discard(job.id)
+    await heir.context.store.renew("driver-heir", heir.context.writer.live)
+    expire_leases(database)
+    assert await adopt(heir) == 1
+    assert (await platform.job(job.name))["status"] == "FAILED"
+    assert await platform.settled() == "10.00"
