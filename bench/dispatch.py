@@ -74,7 +74,9 @@ def costs_of_decision(count: int) -> dict[str, float]:
     found = {}
     for name, (snapshot, asked) in cases.items():
         requests = [PlacementRequest(model=f"m{n % MODELS}", tokens=500, **asked) for n in range(256)]
-        found[name] = microseconds(lambda n, requests=requests, snapshot=snapshot: choose(requests[n % 256], snapshot, rng), DECISIONS // 10)
+        found[name] = microseconds(
+            lambda n, requests=requests, snapshot=snapshot: choose(requests[n % 256], snapshot, rng), DECISIONS // 10
+        )
     request = PlacementRequest(model="m1", tokens=500)
     found["reasons of 20"] = microseconds(lambda _: explain(request, half, ids[0], limit=20), DECISIONS // 10)
     return found
@@ -97,13 +99,14 @@ async def costs_of_news(count: int) -> dict[str, float]:
     """CPU microseconds of the Dispatcher per news of a full cluster's node while 2,000 jobs wait: more of the same, and a slot that came free."""
     dispatcher = Dispatcher(_nobody, _nowhere, _nothing, rng=random.Random(count))
     nodes = list(cluster_of(count, random.Random(count), 1.0).nodes.values())
+    hear = dispatcher._set  # noqa: SLF001 - what the Dispatcher does with a line of a watch, without the watch
     for node in nodes:
-        dispatcher._set(node)
+        hear(node)
     jobs = [waiting(f"job-{n}", f"consumer-{n % 50}", f"m{n % MODELS}") for n in range(WAITING)]
     told = asyncio.ensure_future(dispatcher.exchange("replica", jobs, [], []))
     await asyncio.sleep(0)
-    same = microseconds(lambda n: dispatcher._set(replace(nodes[n % count], running=4 + n // count % 2)), EVENTS)
-    free = microseconds(lambda n: dispatcher._set(replace(nodes[n % count], running=3, admitted=n)), min(EVENTS, WAITING // 2))
+    same = microseconds(lambda n: hear(replace(nodes[n % count], running=4 + n // count % 2)), EVENTS)
+    free = microseconds(lambda n: hear(replace(nodes[n % count], running=3, admitted=n)), min(EVENTS, WAITING // 2))
     grants = await told
     return {"full": same, "a slot free": free, "granted": len(grants)}
 
@@ -112,11 +115,11 @@ async def _nobody() -> list[Any]:
     return []
 
 
-async def _nowhere(member: Any) -> str:  # noqa: ARG001 - the shape that the Dispatcher asks for
+async def _nowhere(member: Any) -> str:
     return ""
 
 
-async def _nothing(url: str) -> AsyncGenerator[Node | None, None]:  # noqa: ARG001
+async def _nothing(url: str) -> AsyncGenerator[Node | None, None]:
     yield None
 
 
@@ -193,7 +196,11 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(found["machine"])
-    for title, figures in (("decision", found["decision_us"]), ("change of a node", found["change_us"]), ("news at the Dispatcher", found["news_us"])):
+    for title, figures in (
+        ("decision", found["decision_us"]),
+        ("change of a node", found["change_us"]),
+        ("news at the Dispatcher", found["news_us"]),
+    ):
         print(f"{title}, µs of CPU at {', '.join(figures)} nodes")
         for name in figures[str(COUNTS[0])]:
             print(f"  {name:<16}" + "".join(f"{figures[str(count)][name]:>10.1f}" for count in COUNTS))
@@ -204,7 +211,9 @@ def main() -> None:
         delay = crowd["single_delay_in_jobs"]
         print(f"single jobs beside 500 of another consumer wait {delay['mean']:.2f} job lengths, {delay['most']:.2f} at most (real)")
         print(f"told waits over real ones: {honest(crowd['told_waits'])} (real)")
-        print(f"Retry-After over the real wait: {honest(overload['retry_after'])}; {overload['taken']} taken, {overload['refused']} refused (real)")
+        print(
+            f"Retry-After over the real wait: {honest(overload['retry_after'])}; {overload['taken']} taken, {overload['refused']} refused (real)"
+        )
 
 
 def honest(told: dict[str, float]) -> str:

@@ -158,7 +158,7 @@ async def world(seed: int) -> AsyncGenerator[World, None]:
     made.dispatcher.start()
     made.view.start()
     try:
-        while made.dispatcher.status()["nodes"] < NODES:  # noqa: ASYNC110 - it tells no event
+        while made.dispatcher.status()["nodes"] < NODES:
             await asyncio.sleep(0.02)
         await asyncio.gather(*(made.job(f"first-{n}", f"first-{n}", is_async=True) for n in range(4 * SLOTS)))
         await asyncio.sleep(2 * TICK_S)
@@ -210,7 +210,13 @@ def honesty_of(ratios: Sequence[float]) -> dict[str, float]:
     """Sum up told times over real ones."""
     ordered = sorted(ratios)
     within = sum(0.5 <= ratio <= 2 for ratio in ordered) / len(ordered)
-    return {"jobs": len(ordered), "median": ordered[len(ordered) // 2], "least": ordered[0], "most": ordered[-1], "within_factor_two": within}
+    return {
+        "jobs": len(ordered),
+        "median": ordered[len(ordered) // 2],
+        "least": ordered[0],
+        "most": ordered[-1],
+        "within_factor_two": within,
+    }
 
 
 async def measure() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Who is there: nodes, what they offer, and the snapshot that replicas place by."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self

@@ -112,7 +112,9 @@ def choose(request: PlacementRequest, snapshot: Snapshot, rng: Random, taken: Ta
     return None
 
 
-def _able(request: PlacementRequest, snapshot: Snapshot, pools: Sequence[Sequence[str]], rng: Random, given: Mapping[str, int]) -> list[Node]:
+def _able(
+    request: PlacementRequest, snapshot: Snapshot, pools: Sequence[Sequence[str]], rng: Random, given: Mapping[str, int]
+) -> list[Node]:
     """Find up to `SAMPLE` nodes that can take the job: in a sample first, among all if there is none in it."""
     count = sum(map(len, pools))
     if count <= SAMPLE:
@@ -215,7 +217,7 @@ def explain(
 def _why_another(request: PlacementRequest, snapshot: Snapshot, node: Node, chosen: str | None, given: Mapping[str, int]) -> str:
     """Tell why a node that could have taken the job did not get it."""
     offers = snapshot.index.offers(request.model)
-    if chosen not in offers or chosen not in snapshot.nodes:
+    if chosen is None or chosen not in offers or chosen not in snapshot.nodes:
         return "another one was as good"
     if offers[chosen].is_loaded and not offers[node.id].is_loaded:
         return f"it would have to load {request.model} first"

@@ -40,7 +40,14 @@ class Worker:
     """Slots, attempts and the runtime of one node."""
 
     def __init__(
-        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, zone: str = "",
+        self,
+        node_id: str,
+        name: str,
+        runtime: OllamaRuntime,
+        gpus: GpuReader,
+        *,
+        slots: int | None = None,
+        zone: str = "",
         limits: Limits = LIMITS,
     ) -> None:
         self._runtime = runtime
