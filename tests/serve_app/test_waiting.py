@@ -59,7 +59,7 @@ async def test_a_waiting_consumer_sees_how_many_go_before_and_how_long_it_will_t
         assert 1 <= detail["wait"]["estimated_s"] <= 30
         said = (await platform.http.get(f"/api/computing/jobs/{second}/why/", headers=platform.bearer)).json()
         assert said["wait"]["ahead"] == 1
-        assert sentences(said)[-1].startswith("waits now; 1 jobs go before it, about ")
+        assert sentences(said)[-1].startswith("waits now, 1 before it, about ")
         for chat in chats:
             chat.cancel()
         await asyncio.gather(*chats, return_exceptions=True)
