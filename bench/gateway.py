@@ -135,6 +135,8 @@ def start_installation(home: Path, stub_url: str, port_base: int) -> dict[str, A
         "GFE_OLLAMA_URL": stub_url,
         "GFE_SLOTS": str(SLOTS),
         "GFE_REPLICAS": "1",
+        "GFE_OPEN_JOBS": "1000",
+        "GFE_SUBMITS_PER_MINUTE": "1000000",
         "GFE_DEFAULT_MODEL": MODEL,
         "GFE_WELCOME_CREDITS": "10000000.00",
     }
@@ -272,7 +274,9 @@ def report(rows: list[dict[str, Any]], dripping: dict[str, Any] | None, *, as_js
         print(f"{dripping['streams']} streams at {streams.WORDS_PER_S} words/s: {dripping}")
     for row in rows:
         if "nodes" in row:
-            print(f"{row['shape']:>20}: {row['one_cpu_ms']:.2f} CPU-ms on one node, {row['many_cpu_ms']:.2f} on {row['nodes']}, ratio {row['ratio']}")
+            print(
+                f"{row['shape']:>20}: {row['one_cpu_ms']:.2f} CPU-ms on one node, {row['many_cpu_ms']:.2f} on {row['nodes']}, ratio {row['ratio']}"
+            )
             print(f"{'':>22}one: {row['one_split']}\n{'':>22}all: {row['many_split']}")
             continue
         print(

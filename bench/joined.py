@@ -22,7 +22,9 @@ RAY_NODE = Path(__file__).resolve().parent.parent / "tests" / "cluster" / "ray_n
 def gfe(home: Path, *command: str) -> Any:
     """Run a `gfe` command of the installation; answer what it printed."""
     environment = {**os.environ, "GFE_HOME": str(home)}
-    done = subprocess.run([sys.executable, "-m", "serve_app.cli", *command, "--json"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "serve_app.cli", *command, "--json"], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout)
@@ -66,9 +68,13 @@ class JoinedNodes:
             self.ids.append(id_)
             self._raylets.append(
                 subprocess.Popen(
-                    [self._python, "-P", str(RAY_NODE), self._address, id_, self._folder], env=self._environment, cwd="/",
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                )  # fmt: skip
+                    [self._python, "-P", str(RAY_NODE), self._address, id_, self._folder],
+                    env=self._environment,
+                    cwd="/",
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             )
         end = time.monotonic() + START_LIMIT_S
         while not set(self.ids) <= {row["id"] for row in gfe(self._home, "nodes") if row["healthy"]}:

@@ -14,7 +14,9 @@ WARM_S = 4.0  # until all have begun
 MEASURED_S = 12.0  # each stream lasts 20 s
 
 
-async def one_stream(session: aiohttp.ClientSession, url: str, headers: dict[str, str], number: int, gaps: list[float], window: list[float]) -> int:
+async def one_stream(
+    session: aiohttp.ClientSession, url: str, headers: dict[str, str], number: int, gaps: list[float], window: list[float]
+) -> int:
     """Read one stream; note the gaps between its chunks while the window is open; answer how many chunks came then."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": f"Drip, number {number}."}], "stream": True, "max_tokens": 256}
     count, last = 0, 0.0

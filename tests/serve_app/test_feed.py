@@ -28,11 +28,13 @@ def page(*entries, reset=False):
 async def feed():
     made = LedgerFeed(
         Pages(
-            page(node("node_a", "ada"), node("node_b", "ada", "edge"), node("node_c", "bob", "edge"), node("node_d", "bob", state="paused")),
+            page(
+                node("node_a", "ada"), node("node_b", "ada", "edge"), node("node_c", "bob", "edge"), node("node_d", "bob", state="paused")
+            ),
             page(node("node_d", "bob"), node("node_c", "bob", "edge", "banned")),
             page(node("node_e", "eve"), reset=True),
         ),
-        lambda kind, subject: None,
+        lambda *_: None,
     )
     await made.poll()
     return made
