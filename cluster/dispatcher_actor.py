@@ -35,6 +35,10 @@ class DispatcherActor:
         self._dispatcher: Dispatcher | None = None
         self._worker_settings = worker_settings
 
+    def __repr__(self) -> str:
+        """Name it as Ray's dashboard and logs show it."""
+        return "Dispatcher"
+
     async def _started(self) -> Dispatcher:
         if self._dispatcher is None:
             async with self._starting:

@@ -15,7 +15,7 @@ class NodeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One device. None: the driver cannot say."""
+    """One device, or a MIG device of a card. None: the driver cannot say."""
 
     uuid: str
     name: str
@@ -25,6 +25,9 @@ class Gpu:
     compute_capability: str | None = None
     utilization_percent: int | None = None
     temperature_c: int | None = None
+    mig: bool | None = None  # whether the card is cut into MIG devices; it then computes through them alone
+    part_of: str | None = None  # of a MIG device: the uuid of its card
+    is_measured: bool = True  # False: known by the runtime's report alone, which tells what it uses and not what is free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +41,16 @@ class OfferedModel:
     is_loaded: bool
     capabilities: tuple[str, ...] = ("completion",)
     has_tokenizer: bool = False
-    fits: bool = True  # by the node's own reckoning there is memory to load it
+    fits: bool = True  # by the node's own reckoning its memory is large enough
     # What its jobs showed (`cluster/speed.py`); None until some ended.
     tokens_per_s: float | None = None  # of one answer, while others run beside it
     first_token_s: float | None = None  # median, with the model loaded
     first_token_p99_s: float | None = None
     job_s: float | None = None  # mean time that a job takes a slot
+    needed_bytes: int | None = None  # memory by the formula; None: the runtime does not tell the model's shape
+    took_bytes: int | None = None  # memory that it takes, as the runtime says; None: not loaded
+    gpu_bytes: int | None = None  # of which in a GPU's memory
+    trouble: str = ""  # what is not as it should be with it, in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +72,10 @@ class Node:
     admitted: int = 0  # attempts taken since the node started: tells which tickets were used
     is_healthy: bool = True
     is_draining: bool = False
-    reason: str = ""  # why it is unhealthy or draining, one sentence
+    reason: str = ""  # why it is unhealthy or draining, or what its operator should know, one sentence
     zone: str = ""
     price: int | None = None
+    operation: str = ""  # what is done with its models now, in words
 
     @property
     def has_room(self) -> bool:

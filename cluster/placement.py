@@ -87,12 +87,12 @@ def _why_not_its_kin(request: PlacementRequest, kin: Kin) -> str | None:
         return "it is not one of the operator's own machines"
     if request.digest is not None and kin.digest != request.digest:
         return f"it has another {request.model}"
+    if not kin.fits:
+        return f"its memory is too small for {request.model}"
     if missing := request.capabilities.difference(kin.capabilities):
         return f"its {request.model} cannot do {', '.join(sorted(missing))}"
     if request.tokens > kin.context_tokens:
         return f"its context of {kin.context_tokens} tokens is too short"
-    if not (kin.is_loaded or kin.fits):
-        return f"it has no memory for {request.model}"
     if request.price_cap is not None and kin.price is not None and kin.price > request.price_cap:
         return "it costs more than was allowed"
     return None

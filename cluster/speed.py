@@ -63,7 +63,8 @@ class Speeds:
             return model
         for name, figure in _figures([ran for _, ran in learned.jobs]).items():
             learned.told[name] = _steady(learned.told.get(name), figure)
-        return replace(model, **learned.told)
+        told: dict[str, Any] = learned.told
+        return replace(model, **told)
 
 
 def _figures(jobs: Sequence[Ran]) -> dict[str, float | None]:

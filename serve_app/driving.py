@@ -142,11 +142,11 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
 
 
 def _attempt_of(context: ServeContext, job: OpenJob, node: Node) -> Attempt:
-    asked, limits = job.asked, context.limits
-    offered = next((model for model in node.models if model.name == asked.model), None)
-    weights = offered.digest if offered else ""
+    asked = job.asked
+    model = next((one for one in node.models if one.name == asked.model), None)
+    weights = model.digest if model else ""
     job.weights = job.weights or weights
-    deadlines = deadlines_of(offered, asked.max_tokens, limits, prompt_bytes=asked.prompt_bytes)
+    deadlines = deadlines_of(model, asked.max_tokens, context.limits, prompt_bytes=asked.prompt_bytes)
     return Attempt(
         job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=weights, request=asked.request,
         max_tokens=asked.max_tokens, deadlines=deadlines, delivered=tuple(job.events),

@@ -7,6 +7,7 @@ from cluster.errors import ModelUnavailable
 from cluster.nodes import Node, Snapshot
 from cluster.placement import PlacementRequest, choose
 from ledger.client import Caller
+from serve_app.catalog import Catalog, CatalogMode
 from serve_app.context import ServeContext
 from serve_app.job import JobRequest
 
@@ -19,21 +20,25 @@ def placement_of(
     """Tell what placement must know; `weights`: the digest that a node must have to go on with an answer."""
     now = time.monotonic()
     return PlacementRequest(
-        model=asked.model, tokens=asked.max_tokens, digest=weights, capabilities=asked.capabilities, excluded=excluded,
-        closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now), is_trusted_only=caller.privacy == "trusted",
-        zone=context.settings.zone, failures=context.breakers.recent_failures(now),
+        model=asked.model, tokens=asked.max_tokens, digest=weights or context.feed.catalog.digest_of(asked.model), capabilities=asked.capabilities,
+        excluded=excluded, closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now),
+        is_trusted_only=caller.privacy == "trusted", zone=context.settings.zone, failures=context.breakers.recent_failures(now),
     )  # fmt: skip
 
 
-def require_model(name: str, snapshot: Snapshot) -> int:
-    """Check that somebody offers a model; answer the longest context that it has anywhere.
+def require_model(name: str, snapshot: Snapshot, catalog: Catalog) -> int:
+    """Check that somebody offers a model that may be offered; answer the longest context that it has anywhere.
 
     Raises:
         ModelUnavailable: Nobody does; with the nearest known names.
     """
-    longest = snapshot.index.longest_context(name)
+    index = snapshot.index
+    if catalog.mode is CatalogMode.OPEN:
+        longest = index.longest_context(name)
+    else:
+        longest = max((model.context_tokens for model in index.offers(name).values() if catalog.offers(name, model.digest)), default=0)
     if not longest:
-        raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(snapshot.index.names()), NEAREST_NAMES, 0.3)))
+        raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(filter(catalog.allows, index.names())), NEAREST_NAMES, 0.3)))
     return longest
 
 
