@@ -30,7 +30,6 @@ from cluster.runtime import dialect
 from cluster.runtime.dialect import BadRequest
 from cluster.runtime.models import SMOLLM2
 from tests.scripted_models import (
-    CONTEXT,
     FakeModel,
     cut_at,
     fake,
