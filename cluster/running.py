@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cluster.attempt_log import AttemptLog, Coalescer, bytes_of, clipped, embedding_events
+from cluster.continuation import said_in
 from cluster.jobs import Admitted, Attempt, Beat, End, Event, Fail, Text
 from cluster.limits import Limits
 from cluster.runtime.ollama import RuntimeText
+from cluster.speed import Ran
 
 CANCELED = "canceled"
 ABANDONED = "abandoned"
@@ -33,17 +35,20 @@ class Running:
         self.cancel_reason: str | None = None
         self.has_slot = True
         self.pieces = 0
-        self._texts: list[str] = []
+        self.said = said_in(attempt.delivered)  # by earlier attempts: this one goes on from there
+        self.tokens_before = sum(event.tokens for event in attempt.delivered if isinstance(event, Text))
+        self._texts: list[str] = [self.said] if self.said else []
         self._coalescer = Coalescer()
         self._timer: asyncio.TimerHandle | None = None
         self._grew = asyncio.Event()
         self._started_at = now
+        self._first_said_at: float | None = None
         self._said_at: float | None = None
         self.append(Admitted(seq=self.log.next_seq, node=node))
 
     @property
     def text(self) -> str:
-        """All that the model said in this attempt: thinking, content and tool calls, as they came."""
+        """All that the model said, in earlier attempts too: thinking, content and tool calls, as they came."""
         return "".join(self._texts)
 
     # --- writing -------------------------------------------------------------------------------------------------------------------
@@ -65,6 +70,7 @@ class Running:
         """
         now = time.monotonic()
         self._said_at = now
+        self._first_said_at = self._first_said_at or now
         self.pieces += 1
         if piece.embeddings:
             for event in embedding_events(self.log.next_seq, piece.embeddings):
@@ -126,6 +132,15 @@ class Running:
         if not self.log.has_ended and self.cancel_reason is None and self.task:
             self.cancel_reason = reason
             self.task.cancel()
+
+    def ran(self, now: float, *, was_loaded: bool) -> Ran | None:
+        """Tell how fast it was; None when it said nothing."""
+        if self._first_said_at is None or self._said_at is None:
+            return None
+        return Ran(
+            first_token_s=self._first_said_at - self._started_at, writing_s=self._said_at - self._first_said_at, tokens=self.pieces,
+            job_s=now - self._started_at, was_loaded=was_loaded,
+        )  # fmt: skip
 
     # --- time ----------------------------------------------------------------------------------------------------------------------
 

@@ -64,12 +64,15 @@ def platform_usage(attempt: Attempt, prompt_tokens: int, completion_tokens: int)
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=min(completion_tokens, attempt.max_tokens), counted_by="platform")
 
 
-def provider_usage(attempt: Attempt, end: RuntimeEnd | None, answer_bytes: int, pieces: int) -> Usage:
-    """Make the usage of the runtime's claim: at most a token per delivered byte, and never above the hold's limit."""
+def provider_usage(attempt: Attempt, end: RuntimeEnd | None, answer_bytes: int, pieces: int, tokens_before: int = 0) -> Usage:
+    """Make the usage of the runtime's claim: at most a token per delivered byte, and never above the hold's limit.
+
+    `tokens_before` were written by earlier attempts: the runtime read them with the prompt.
+    """
     claimed = end.completion_tokens if end and end.completion_tokens is not None else pieces
     prompt = end.prompt_tokens if end and end.prompt_tokens is not None else 0
     return Usage(
-        prompt_tokens=max(0, min(prompt, prompt_bound(attempt))),
-        completion_tokens=max(0, min(claimed, attempt.max_tokens, answer_bytes + 1 if answer_bytes else 0)),
+        prompt_tokens=max(0, min(prompt - tokens_before, prompt_bound(attempt))),
+        completion_tokens=max(0, min(tokens_before + claimed, attempt.max_tokens, answer_bytes + 1 if answer_bytes else 0)),
         counted_by="provider",
     )

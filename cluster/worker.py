@@ -15,10 +15,11 @@ from typing import Any
 
 import structlog
 
+from cluster.continuation import Diverged, Seam, Source, cut, raw_request
 from cluster.errors import AttemptSuperseded, NodeBusy, OperationRefused, RuntimeFailed, RuntimeRefused
 from cluster.fit import need_of
 from cluster.gpus import GpuReader
-from cluster.jobs import Attempt, End, EndReason, Fail, Usage
+from cluster.jobs import Attempt, End, EndReason, Fail, JobKind, Usage
 from cluster.limits import LIMITS, Limits
 from cluster.model_operations import Action, ModelOperations, Operation
 from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
@@ -26,6 +27,7 @@ from cluster.offer import Room, judged, room_of, with_told
 from cluster.running import ABANDONED, CANCELED, SUPERSEDED, Running
 from cluster.runtime.dialect import full_name
 from cluster.runtime.ollama import Inventory, OllamaRuntime, RuntimeEnd
+from cluster.speed import Speeds
 from cluster.token_count import count_answer, count_prompt, might_not_fit, misfit, platform_usage, provider_usage
 
 log = structlog.get_logger()
@@ -55,8 +57,8 @@ class Worker:
     """Slots, attempts and the runtime of one node."""
 
     def __init__(
-        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, limits: Limits = LIMITS,
-        care: Care = CARE,
+        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, zone: str = "",
+        limits: Limits = LIMITS, care: Care = CARE,
     ) -> None:  # fmt: skip
         self._runtime = runtime
         self._gpus = gpus
@@ -74,12 +76,13 @@ class Worker:
         self._running = 0
         self._admitted = 0
         self._slow_looks = 0
+        self._speeds = Speeds()
         self._tasks: list[asyncio.Task[None]] = []
         self._look_now = asyncio.Event()
         self._changed = asyncio.Event()
         self.watched = asyncio.Event()  # set when the Dispatcher watches: it can reach this node
         self._node = Node(
-            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting",
+            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting", zone=zone,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -146,7 +149,7 @@ class Worker:
         models = self._judged(found, gpus)
         self._set_node(
             is_healthy=bool(models), reason=self._reason(models, problem), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
-            models=models, runtime=f"{found.name} {found.version}", gpus=gpus,
+            models=self._speeds.told(models), runtime=f"{found.name} {found.version}", gpus=gpus,
         )  # fmt: skip
 
     async def _look_at_gpus(self) -> tuple[tuple[Gpu, ...], str]:
@@ -350,9 +353,14 @@ class Worker:
     # --- one attempt -------------------------------------------------------------------------------------------------------------------
 
     async def _run(self, running: Running) -> None:
+        model = self._model(running.attempt.model)  # as it was when the attempt came
         end = await self._outcome(running)
         self._release(running)
         running.end(end)  # here and not in `_finish`: so the end leaves with the last text
+        if model and isinstance(end, End) and end.reason is not EndReason.CANCELED:
+            now = time.monotonic()
+            if ran := running.ran(now, was_loaded=model.is_loaded):
+                self._speeds.ended(model, ran, now)
 
     async def _outcome(self, running: Running) -> End | Fail:
         try:
@@ -375,6 +383,8 @@ class Worker:
         if not model.is_loaded:
             await self._warm_up(model)
             model = self._model(attempt.model) or model
+        if running.said:
+            return await self._go_on(running)
         if not model.has_tokenizer:
             return await self._stream(running, None)
         counted = asyncio.create_task(count_prompt(self._runtime, attempt))
@@ -387,16 +397,49 @@ class Worker:
         finally:
             counted.cancel()
 
-    async def _stream(self, running: Running, counted: "asyncio.Task[int | None] | None") -> End | Fail:
+    async def _go_on(self, running: Running) -> End | Fail:
+        """Go on with an answer that another node began (`cluster/continuation.py`)."""
+        attempt, said = running.attempt, running.said
+        try:
+            prompt = await self._runtime.render(attempt.model, attempt.request)
+        except (RuntimeFailed, RuntimeRefused) as failed:
+            return Fail(seq=0, status=501, detail=f"this node cannot go on with an answer: {failed}")
+        kept, again = cut(said)
+        for text, written_again in ((kept, again), (said, "")):
+            left = attempt.max_tokens - await self._tokens_of(running, text)
+            if left <= 0:
+                return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, None))
+            try:
+                return await self._stream(running, None, Source(raw_request(attempt.request, prompt + text), left, written_again))
+            except Diverged:
+                continue
+        raise RuntimeFailed(0, "the answer could not be gone on with")
+
+    async def _tokens_of(self, running: Running, text: str) -> int:
+        counted = await count_answer(self._runtime, running.attempt, text)
+        return running.tokens_before if counted is None else counted
+
+    async def _stream(self, running: Running, counted: "asyncio.Task[int | None] | None", source: Source | None = None) -> End | Fail:
+        """Read the runtime's answer to its end.
+
+        Raises:
+            Diverged: What was to be written again came out otherwise; nothing was said.
+        """
         attempt = running.attempt
-        async with aclosing(self._runtime.stream(attempt.kind, attempt.model, attempt.request, attempt.max_tokens)) as pieces:
+        kind = attempt.kind if source is None else JobKind.GENERATE
+        source = source or Source(attempt.request, attempt.max_tokens)
+        seam = Seam(source.again)
+        async with aclosing(self._runtime.stream(kind, attempt.model, source.request, source.max_tokens)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, RuntimeEnd):
+                    if not seam.is_closed:
+                        raise Diverged
                     if piece.ended_early:
                         return Fail(seq=0, status=502, detail="the runtime ended without saying that it was done")
                     reason = EndReason.LENGTH if piece.reason == "length" else EndReason.STOP
                     return End(seq=0, reason=reason, usage=await self._usage(running, piece, counted))
-                if not running.add(piece):
+                new = piece if seam.is_closed else replace(piece, content=seam.take(piece.content))
+                if not running.add(new):
                     return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, counted))
         raise RuntimeFailed(0, "the answer broke off")
 
@@ -408,7 +451,7 @@ class Worker:
             completion = await count_answer(self._runtime, attempt, text) if prompt is not None else None
             if prompt is not None and completion is not None:
                 return platform_usage(attempt, prompt, completion)
-        return provider_usage(attempt, end, len(text.encode(errors="surrogatepass")), running.pieces)
+        return provider_usage(attempt, end, len(text.encode(errors="surrogatepass")), running.pieces, running.tokens_before)
 
     # --- watch ---------------------------------------------------------------------------------------------------------------------
 

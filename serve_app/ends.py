@@ -32,7 +32,7 @@ def _finish_of(
     job: OpenJob, state: JobState, owed: str, cost: int, error: str | None, usage: Usage | None = None, *, is_incomplete: bool
 ) -> Finish:
     return Finish(
-        id=job.id, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
+        id=job.id, node=job.node.id if job.node else None, attempt=job.number, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None, counted_by=usage.counted_by if usage else None, owed=owed, cost=cost, error=error,
         result=job.text or None, marks=marks_of(job.events) if job.events else None, served=shares_text(job.shares),
         why=decisions.text_of(job.decisions) if len(job.decisions) > 1 else None,
@@ -114,6 +114,7 @@ async def give_up(context: ServeContext, job: OpenJob, *, has_started: bool) -> 
 
 async def forget(context: ServeContext, job: OpenJob) -> None:
     """End a job of which nobody knows whether it was recorded: its row if there is one, its hold in every case."""
+    context.writer.live.discard(job.id)
     finish = _finish_of(job, JobState.FAILED, VOID_RETRYABLE, 0, "It could not be recorded.", is_incomplete=False)
     if not await _write_at_last(context, job, finish):
         try:
@@ -175,6 +176,7 @@ async def _write_at_last(context: ServeContext, job: OpenJob, finish: Finish) ->
             _settle(context, job, finish)
         return is_ours
     log.error("end_not_written", job=job.name)
+    context.writer.live.discard(job.id)
     return False
 
 

@@ -44,6 +44,8 @@ class LedgerFeed:
         self._revoked = revoked
         self._seq: int | None = None
         self.nodes: dict[str, NodeFact] = {}
+        self._inactive: frozenset[str] = frozenset()
+        self._own: dict[str, frozenset[str]] = {}  # owner -> edge nodes
         self.catalog = Catalog(mode)
 
     async def run(self) -> None:
@@ -69,6 +71,8 @@ class LedgerFeed:
         for entry in page.entries:
             self._take(entry)
         self._seq = page.seq
+        if page.reset or page.entries:
+            self._sort()
         return 0 if page.reset else len(page.entries)
 
     def _take(self, entry: FeedEntry) -> None:
@@ -90,6 +94,18 @@ class LedgerFeed:
 
     def closed_to(self, consumer: str) -> frozenset[str]:
         """Name the nodes that take no job of a consumer: those that are not active, and the consumer's own edge nodes (seed S21)."""
-        return frozenset(
-            id_ for id_, node in self.nodes.items() if node.state != ACTIVE or (node.kind == "edge" and node.owner == consumer)
-        )
+        own = self._own.get(consumer)
+        return self._inactive | own if own else self._inactive
+
+    def nodes_of(self, provider: str) -> frozenset[str]:
+        """Name the nodes that a provider's name means: the node of this id, or all of an owner."""
+        return frozenset(id_ for id_, node in self.nodes.items() if provider in {id_, node.owner})
+
+    def _sort(self) -> None:
+        """Keep by consumer what every job asks for."""
+        self._inactive = frozenset(id_ for id_, node in self.nodes.items() if node.state != ACTIVE)
+        own: dict[str, set[str]] = {}
+        for id_, node in self.nodes.items():
+            if node.kind == "edge":
+                own.setdefault(node.owner, set()).add(id_)
+        self._own = {owner: frozenset(ids) for owner, ids in own.items()}

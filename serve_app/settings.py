@@ -25,6 +25,7 @@ class ServeSettings(BaseSettings):
     node_host: str = Field("127.0.0.1", description="Address on which a worker serves the node protocol.")
     node_port: int = Field(0, ge=0, le=65535, description="Port of the node protocol; 0: any.")
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
+    zone: str = Field("", max_length=100, description="Where this machine stands, in your words; jobs prefer nodes of the same zone.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
     node_pull: bool = Field(False, description="Whether this machine fetches models that its operator names.")
     node_partial: bool = Field(False, description="Whether models that only partly fit into this machine's GPU are used, slowly.")
@@ -34,7 +35,10 @@ class ServeSettings(BaseSettings):
         description="`approved` offers what the catalog lists, by digest; `open` whatever nodes have. Unset: `approved` in production.",
     )
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
-    replicas: int = Field(1, ge=1, le=64, description="Serve replicas.")
+    replicas: int | None = Field(None, ge=1, le=64, description="Serve replicas; unset: 2 on a machine with 4 cores or more, else 1.")
+    node_notes: Path | None = Field(
+        None, description="Folder in which this machine's worker keeps what must outlive it; unset: nothing is kept."
+    )
     max_tokens: int = Field(1024, ge=1, description="Longest answer where a request sets no limit, in tokens.")
     continues: bool = Field(
         True, validation_alias=AliasChoices("GFE_CONTINUE", "continues"),

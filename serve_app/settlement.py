@@ -38,10 +38,10 @@ class Settlement:
         self._in_flight.add(owed.id)
         try:
             settled = await self._tell(owed)
-        except OwnNode:
-            log.warning("own_node_not_paid", job=str(owed.id), node=owed.node)
-            await self._settle_own(owed)
-        except (HoldNotOpen, NotFound) as refused:
+        except (OwnNode, NotFound) as unpaid:
+            log.warning("nobody_to_pay", job=str(owed.id), node=owed.node, reason=str(unpaid))
+            await self._give_back(owed)
+        except HoldNotOpen as refused:
             # Resolved otherwise: expired, or voided by the sweeper. Nothing is left to do; the books are right by themselves.
             log.warning("settlement_refused", job=str(owed.id), owed=owed.what, reason=str(refused))
             self._writer.settled(owed.id, 0)
@@ -52,10 +52,12 @@ class Settlement:
         finally:
             self._in_flight.discard(owed.id)
 
-    async def _settle_own(self, owed: Owed) -> None:
-        """A consumer's job that ran on the consumer's own node costs nothing."""
+    async def _give_back(self, owed: Owed) -> None:
+        """A job that ran on the consumer's own node, or on one that was banned meanwhile, costs nothing."""
         try:
-            await self._ledger.void(Void(id=owed.id, reason="own node"))
+            await self._ledger.void(Void(id=owed.id, reason="nobody to pay"))
+        except HoldNotOpen:
+            self._writer.settled(owed.id, 0)
         except LedgerError as failed:
             log.info("settlement_postponed", job=str(owed.id), reason=type(failed).__name__)
         else:

@@ -88,15 +88,16 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, has_tokenizer=False, loops=False):
+async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, has_tokenizer=False, loops=False, continues=False):
     """Run it over a ledger that runs already."""
     folder = ledger.folder
     made.overwrite(folder / "serve_database_url", database.serve_url)
     tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
     verifier = TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), "node")
     settings = ServeSettings(
-        secrets_dir=folder, ledger_socket=ledger.context.settings.ledger_socket, default_model="fake:words=3", node_wait_s=2
-    )
+        secrets_dir=folder, ledger_socket=ledger.context.settings.ledger_socket, default_model="fake:words=3", node_wait_s=2,
+        continues=continues,
+    )  # fmt: skip
     scripts, workers, runners = [], [], []
     for n in range(nodes):
         script = Script()

@@ -98,6 +98,7 @@ def _row(context: ServeContext, node: Node) -> dict[str, Any]:
         "healthy": node.is_healthy,
         "draining": node.is_draining,
         "reason": node.reason,
+        "zone": node.zone,
         "operation": node.operation,
         "slots": node.slots,
         "running": node.running,
@@ -118,6 +119,7 @@ def _gpu(gpu: Gpu) -> dict[str, Any]:
 def _model(model: OfferedModel) -> dict[str, Any]:
     return {
         "name": model.name, "digest": model.digest, "size_bytes": model.size_bytes, "context_tokens": model.context_tokens, "loaded": model.is_loaded,
+        "tokens_per_s": model.tokens_per_s, "first_token_s": model.first_token_s, "first_token_p99_s": model.first_token_p99_s, "job_s": model.job_s,
         "needed_bytes": model.needed_bytes, "took_bytes": model.took_bytes, "gpu_bytes": model.gpu_bytes, "fits": model.fits,
         "trouble": model.trouble,
     }  # fmt: skip

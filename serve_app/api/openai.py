@@ -72,13 +72,17 @@ async def create_chat_completion(request: Request) -> Any:
     wants_stream = body.get("stream") is True
     if body.get("stream") not in (None, True, False):
         raise InvalidRequest("`stream` must be true or false.", "stream")
+    includes_usage = wants_stream and _wants_usage(body)
     try:
         job = await open_job(context, credential, asked)
     except RequestReplayed as replayed:
         return await _replayed(context, replayed)
-    if wants_stream:
-        return await _stream(request, context, job, includes_usage=_wants_usage(body))
-    return await _whole(request, context, job)
+    try:
+        return await (_stream(request, context, job, includes_usage=includes_usage) if wants_stream else _whole(request, context, job))
+    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+        answer = as_openai(error)
+        answer.headers["X-GFE-Job"] = job.name  # what became of it, and what it cost, can be looked up
+        return answer
 
 
 def _wants_usage(body: dict[str, Any]) -> bool:

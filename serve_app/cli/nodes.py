@@ -21,7 +21,7 @@ def operators() -> tuple[Installation, str]:
 
     found = installation()
     try:
-        key = (Home.of_environment().secrets / "service_serve.pem").read_bytes()
+        key = (Home.of_environment().ray_secrets / "service_serve.pem").read_bytes()
     except OSError:
         output.refuse("only the platform's own machine can do this", "operators elsewhere use /api/admin/nodes/ with their sign-in")
     return Installation(found.api_url, found.console_url, ServiceTokens(key, "gfe").mint(OWN_MACHINE)), f"{found.api_url}/api/admin/nodes/"
@@ -109,12 +109,20 @@ def model_line(model: dict[str, Any]) -> str:
     state = "loaded" if model["loaded"] else "not loaded" if model["fits"] else "does not fit"
     needed = [f"needs {model['needed_bytes'] / GIB:.2f} GiB"] if model["needed_bytes"] else []
     took = [f"took {model['took_bytes'] / GIB:.2f} GiB"] if model["took_bytes"] else []
-    return ", ".join([model["name"], f"{model['context_tokens']} tokens", state, *needed, *took, model["digest"][:12]])
+    return ", ".join([model["name"], f"{model['context_tokens']} tokens", state, *needed, *took, model["digest"][:12]]) + _speed(model)
 
 
 def models_of(row: dict[str, Any]) -> str:
     """Name the models; those that are loaded with a star."""
     return ", ".join(f"{model['name']}{'*' if model['loaded'] else ''}" for model in row["models"]) or "none"
+
+
+def _speed(model: dict[str, Any]) -> str:
+    """Say what jobs showed of a model's speed; nothing before some ended."""
+    parts = [f"{model['tokens_per_s']:g} tokens/s"] if model["tokens_per_s"] is not None else []
+    parts += [f"first token after {model['first_token_s']:g} s"] if model["first_token_s"] is not None else []
+    parts += [f"p99 {model['first_token_p99_s']:g} s"] if model["first_token_p99_s"] is not None else []
+    return "".join(f", {part}" for part in parts)
 
 
 def _heat(gpu: dict[str, Any]) -> str:

@@ -242,22 +242,6 @@ async def test_somebody_elses_job_is_403_an_unknown_one_404_an_anonymous_call_40
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_job_whose_driver_is_gone_is_ended_and_its_credit_returned(platform, database):
-    import psycopg
-
-    from serve_app.sweeper import sweep_once
-
-    task = asyncio.create_task(platform.chat(model="fake:hang@2", stream=True))
-    await until(lambda: platform.scripts[0].running)
-    with psycopg.connect(database.admin_url, autocommit=True) as admin:
-        admin.execute("UPDATE serve_app.job SET lease_until = clock_timestamp() - interval '1 hour', driver = 'gone'")
-    await sweep_once(platform.context.store, platform.ledger.client)
-    await platform.context.settlement.settle_all(await platform.context.store.owed(0))
-    assert await platform.settled() == "10.00"
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 async def test_a_hold_that_never_became_a_job_is_voided(platform, monkeypatch):
     from serve_app import sweeper
 

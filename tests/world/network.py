@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import uuid
 from pathlib import Path
+
+from cluster import processes
 
 NETWORK = "10.77.0"
 
@@ -34,11 +37,16 @@ class Machine:
         """Run a command there to its end."""
         return subprocess.run(["ip", "netns", "exec", self.namespace, *command], env=environment, text=True, check=False, **options)
 
-    def start(self, command, *, environment, log):
+    def start(self, command, *, environment, log, folder=None):
         """Start a command there; ended with the world."""
         with Path(log).open("ab") as file:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command], env=environment, stdout=file, stderr=file, start_new_session=True
+                ["ip", "netns", "exec", self.namespace, *command],
+                env=environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                cwd=folder,
             )
         self.world.processes.append(process)
         return process
@@ -54,6 +62,61 @@ class Machine:
     def heal(self):
         """Put it in again."""
         _ip("-n", self.world.hub, "link", "set", f"p{self.number}", "up")
+
+    def deafen(self):
+        """Lose all that is sent to it; what it sends still arrives (a partition in one direction)."""
+        self._bridge("replace", f"p{self.number % len(self.world.machines) + 1}")  # frames for it leave by another machine's port
+
+    def undeafen(self):
+        """Let it hear again."""
+        self._bridge("replace", f"p{self.number}")
+
+    def _bridge(self, verb, port):
+        shown = self.run(["cat", f"/sys/class/net/v{self.number}/address"], capture_output=True).stdout.strip()
+        subprocess.run(["bridge", "-n", self.world.hub, "fdb", verb, shown, "dev", port, "master", "static"], check=True)
+
+    def slow_down(self, rate="1mbit", latency="400ms"):
+        """Make its line thin: what it sends waits in a queue of at most so long (netem is missing in many kernels)."""
+        device = ["dev", f"v{self.number}", "root"]
+        subprocess.run(
+            ["tc", "-n", self.namespace, "qdisc", "add", *device, "tbf", "rate", rate, "burst", "32k", "latency", latency], check=True
+        )
+
+    def speed_up(self):
+        """Give it its line back."""
+        subprocess.run(["tc", "-n", self.namespace, "qdisc", "del", "dev", f"v{self.number}", "root"], check=True)
+
+    # --- its processes ---------------------------------------------------------------------------------------------------------------
+
+    def processes(self):
+        """All processes that run on it."""
+        said = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=True).stdout
+        return [found for pid in said.split() if (found := processes.process_of(int(pid)))]
+
+    def find(self, *words):
+        """Its processes whose command line has all these words."""
+        return [one for one in self.processes() if all(word in processes.command_of(one.pid) for word in words)]
+
+    def kill(self, *words):
+        """End what has these words, without a word of ours."""
+        found = self.find(*words)
+        assert found, f"{self.address} runs nothing with {words}"
+        for one in found:
+            processes.send(one, signal.SIGKILL)
+        assert processes.wait_gone(found, 10) == ()
+
+    def freeze(self):
+        """Stop all that runs on it, as a machine in deep sleep; again until nothing new appears."""
+        stopped = set()
+        while fresh := set(self.processes()) - stopped:
+            for one in fresh:
+                processes.send(one, signal.SIGSTOP)
+            stopped |= fresh
+
+    def thaw(self):
+        """Let it run on."""
+        for one in self.processes():
+            processes.send(one, signal.SIGCONT)
 
 
 class World:
@@ -80,6 +143,8 @@ class World:
         return self
 
     def __exit__(self, *_):
+        for machine in self.machines:
+            machine.thaw()
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
