@@ -27,7 +27,9 @@ from tests.scripted_runtime import Script, serve, words_of
 async def working(script, *, gpus=None, slots=2, care=None):
     """A worker over a scripted runtime, in this process."""
     runner, url = await serve(script)
-    worker = Worker("node_a", "attic", OllamaRuntime(url), gpus or NoGpus(), slots=slots, limits=Limits(inventory_s=0.1), care=care or Care())
+    worker = Worker(
+        "node_a", "attic", OllamaRuntime(url), gpus or NoGpus(), slots=slots, limits=Limits(inventory_s=0.1), care=care or Care()
+    )
     await worker.start()
     try:
         yield worker
@@ -349,7 +351,9 @@ async def test_nobody_loads_models_without_a_service_token(node):
         assert answer.status == 401
 
 
-@pytest.mark.parametrize(("model", "status"), [("fake:404", 404), ("fake:503", 503), ("fake:line=100", 0), ("fake:utf8", 0), ("fake:exit@2", 0)])
+@pytest.mark.parametrize(
+    ("model", "status"), [("fake:404", 404), ("fake:503", 503), ("fake:line=100", 0), ("fake:utf8", 0), ("fake:exit@2", 0)]
+)
 async def test_whatever_the_runtime_does_ends_the_attempt_with_a_failure(node, model, status):
     events = [event async for event in node.client.run(node.url, attempt(model))]
     assert isinstance(events[0], Admitted)
@@ -372,9 +376,9 @@ async def test_a_long_answer_comes_word_by_word(node):
 @pytest.mark.slow
 async def test_a_real_model_is_pulled_loaded_used_and_unloaded_and_the_formula_is_near(tmp_path):
     command = [sys.executable, "-m", "cluster.runtime.front", "--store", str(tmp_path), "--no-fetch", "--slots", "2", "--context", "2048"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     try:
-        port = json.loads(await asyncio.to_thread(process.stdout.readline))["port"]
+        port = json.loads(await process.stdout.readline())["port"]
         runtime = OllamaRuntime(f"http://127.0.0.1:{port}")
         worker = Worker("node_a", "attic", runtime, NoGpus(), limits=Limits(inventory_s=0.1), care=Care(may_pull=True))
         await worker.start()
@@ -394,5 +398,4 @@ async def test_a_real_model_is_pulled_loaded_used_and_unloaded_and_the_formula_i
             await worker.aclose()
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, 10)
-        process.stdout.close()
+        await asyncio.wait_for(process.wait(), 10)

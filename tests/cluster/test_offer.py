@@ -47,7 +47,9 @@ def test_what_the_runtime_said_already_stays_told():
     assert judge(model(is_loaded=True, trouble="its context shrank")).trouble == "its context shrank"
 
 
-@pytest.mark.parametrize(("needed", "free", "held", "is_fitting"), [(8, 10, 0, True), (9, 10, 0, False), (9, 4, 8, True), (None, 1, 0, True), (9, None, 0, True)])
+@pytest.mark.parametrize(
+    ("needed", "free", "held", "is_fitting"), [(8, 10, 0, True), (9, 10, 0, False), (9, 4, 8, True), (None, 1, 0, True), (9, None, 0, True)]
+)
 def test_a_cold_model_fits_when_the_idle_ones_can_make_room(needed, free, held, is_fitting):
     room = Room(free_bytes=free and free * GIB, held_bytes=held * GIB, on_gpu=True)
     assert judge(model(), needed=needed and needed * GIB, room=room).fits is is_fitting
@@ -61,7 +63,9 @@ def test_a_refusal_names_both_figures():
 
 
 def test_room_is_on_the_gpus_unless_the_runtime_does_not_use_them():
-    assert room_of([gpu(), gpu(free=GIB)], [loaded(2 * GIB, 2 * GIB)], 64 * GIB) == Room(free_bytes=9 * GIB, held_bytes=2 * GIB, on_gpu=True)
+    assert room_of([gpu(), gpu(free=GIB)], [loaded(2 * GIB, 2 * GIB)], 64 * GIB) == Room(
+        free_bytes=9 * GIB, held_bytes=2 * GIB, on_gpu=True
+    )
     assert room_of([gpu()], [loaded(2 * GIB, 0)], 64 * GIB) == Room(free_bytes=64 * GIB, held_bytes=2 * GIB)
     assert room_of([], [], 64 * GIB) == Room(free_bytes=64 * GIB)
     assert room_of([], [], None) == Room(free_bytes=None)
