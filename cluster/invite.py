@@ -32,6 +32,7 @@ class Invite:
     token: str
     ray: str
     python: str  # major.minor
+    clock: str = ""  # host:port at which the head answers HTTP: its time is compared before anything starts
 
     def __repr__(self) -> str:
         """Leave the token out: this may stand in a log."""

@@ -101,6 +101,15 @@ def environment_of(pid: int) -> dict[str, str]:
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}
 
 
+def user_of(pid: int) -> int | None:
+    """Tell as which user a process acts now, by number; None when it is gone."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[2]) for line in lines if line.startswith("Uid:")), None)
+
+
 def folder_of(pid: int) -> Path | None:
     """Name a process's current folder; None when it is gone or not ours to know."""
     try:

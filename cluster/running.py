@@ -12,6 +12,7 @@ from cluster.continuation import said_in
 from cluster.jobs import Admitted, Attempt, Beat, End, Event, Fail, Text
 from cluster.limits import Limits
 from cluster.runtime.ollama import RuntimeText
+from cluster.speed import Ran
 
 CANCELED = "canceled"
 ABANDONED = "abandoned"
@@ -41,6 +42,7 @@ class Running:
         self._timer: asyncio.TimerHandle | None = None
         self._grew = asyncio.Event()
         self._started_at = now
+        self._first_said_at: float | None = None
         self._said_at: float | None = None
         self.append(Admitted(seq=self.log.next_seq, node=node))
 
@@ -68,6 +70,7 @@ class Running:
         """
         now = time.monotonic()
         self._said_at = now
+        self._first_said_at = self._first_said_at or now
         self.pieces += 1
         if piece.embeddings:
             for event in embedding_events(self.log.next_seq, piece.embeddings):
@@ -129,6 +132,15 @@ class Running:
         if not self.log.has_ended and self.cancel_reason is None and self.task:
             self.cancel_reason = reason
             self.task.cancel()
+
+    def ran(self, now: float, *, was_loaded: bool) -> Ran | None:
+        """Tell how fast it was; None when it said nothing."""
+        if self._first_said_at is None or self._said_at is None:
+            return None
+        return Ran(
+            first_token_s=self._first_said_at - self._started_at, writing_s=self._said_at - self._first_said_at, tokens=self.pieces,
+            job_s=now - self._started_at, was_loaded=was_loaded,
+        )  # fmt: skip
 
     # --- time ----------------------------------------------------------------------------------------------------------------------
 

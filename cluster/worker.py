@@ -7,22 +7,27 @@ no race of drivers can oversubscribe a node.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
 from cluster.continuation import Diverged, Seam, Source, cut, raw_request
-from cluster.errors import AttemptSuperseded, NodeBusy, RuntimeFailed, RuntimeRefused
+from cluster.errors import AttemptSuperseded, NodeBusy, OperationRefused, RuntimeFailed, RuntimeRefused
+from cluster.fit import need_of
 from cluster.gpus import GpuReader
 from cluster.jobs import Attempt, End, EndReason, Fail, JobKind, Usage
 from cluster.limits import LIMITS, Limits
-from cluster.nodes import Node, NodeKind, OfferedModel
+from cluster.model_operations import Action, ModelOperations, Operation
+from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
+from cluster.offer import Room, judged, room_of, with_told
 from cluster.running import ABANDONED, CANCELED, SUPERSEDED, Running
-from cluster.runtime.ollama import OllamaRuntime, RuntimeEnd
+from cluster.runtime.dialect import full_name
+from cluster.runtime.ollama import Inventory, OllamaRuntime, RuntimeEnd
+from cluster.speed import Speeds
 from cluster.token_count import count_answer, count_prompt, might_not_fit, misfit, platform_usage, provider_usage
 
 log = structlog.get_logger()
@@ -32,17 +37,35 @@ UNHEALTHY_LOOK_S = 1.0
 KEPT_ATTEMPTS = 4096  # ended ones, for readers that come back
 KEPT_LOG_BYTES = 64 * 1024 * 1024
 FENCE_S = 1800.0  # how long a job's newest attempt number is known: twice the longest job
+GPU_LIMIT_S = 5.0  # a driver that takes longer hangs
 SLOW_LOOKS = 2  # so many slow answers in a row, and the runtime counts as gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """What the operator lets a node do with models. `free_memory` tells the machine's free bytes; None: the runtime is elsewhere."""
+
+    may_pull: bool = False
+    allows_partial: bool = False  # models that only partly fit into the GPU's memory are used too
+    free_memory: Callable[[], int | None] = lambda: None
+
+
+CARE = Care()
 
 
 class Worker:
     """Slots, attempts and the runtime of one node."""
 
     def __init__(
-        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, limits: Limits = LIMITS
-    ) -> None:
+        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, zone: str = "",
+        limits: Limits = LIMITS, care: Care = CARE,
+    ) -> None:  # fmt: skip
         self._runtime = runtime
         self._gpus = gpus
+        self._care = care
+        self._gpu_look: asyncio.Task[tuple[Gpu, ...]] | None = None
+        self._room = Room(free_bytes=None)
+        self._operations = ModelOperations(runtime, self)
         self._slots_set = slots
         self._limits = limits
         self._attempts: dict[tuple[str, int], Running] = {}
@@ -53,12 +76,13 @@ class Worker:
         self._running = 0
         self._admitted = 0
         self._slow_looks = 0
+        self._speeds = Speeds()
         self._tasks: list[asyncio.Task[None]] = []
         self._look_now = asyncio.Event()
         self._changed = asyncio.Event()
         self.watched = asyncio.Event()  # set when the Dispatcher watches: it can reach this node
         self._node = Node(
-            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting",
+            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting", zone=zone,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -73,6 +97,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._operations.aclose()
         await self._runtime.aclose()
 
     # --- the node as others see it ---------------------------------------------------------------------------------------------------
@@ -119,15 +144,40 @@ class Worker:
                 self._set_node(is_healthy=False, reason=str(failed))
             return
         self._slow_looks = 0
+        gpus, problem = await self._look_at_gpus()
+        gpus = with_told(gpus, found.models)
+        models = self._judged(found, gpus)
         self._set_node(
-            is_healthy=bool(found.models), reason=self._reason(found.models), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
-            models=found.models, runtime=f"{found.name} {found.version}", gpus=await asyncio.to_thread(self._gpus.read),
+            is_healthy=bool(models), reason=self._reason(models, problem), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
+            models=self._speeds.told(models), runtime=f"{found.name} {found.version}", gpus=gpus,
         )  # fmt: skip
 
-    def _reason(self, models: Sequence[OfferedModel]) -> str:
+    async def _look_at_gpus(self) -> tuple[tuple[Gpu, ...], str]:
+        """Read the GPUs and what is wrong with them; a driver that hangs is left alone, and what was known stays."""
+        if self._gpu_look is None or self._gpu_look.done():
+            self._gpu_look = asyncio.create_task(asyncio.to_thread(self._gpus.read))
+        done, _ = await asyncio.wait((self._gpu_look,), timeout=GPU_LIMIT_S)
+        if not done:
+            return self._node.gpus, f"the GPU's driver has not answered for {GPU_LIMIT_S:g} s"
+        return self._gpu_look.result(), self._gpus.problem
+
+    def _judged(self, found: Inventory, gpus: Sequence[Gpu]) -> tuple[OfferedModel, ...]:
+        self._room = room = room_of(gpus, found.models, self._care.free_memory())
+        slots = found.slots or self._slots_set or DEFAULT_SLOTS
+        judgements = []
+        for model in found.models:
+            plan = found.plans.get(model.name)
+            on_gpu = bool(model.gpu_bytes) if model.took_bytes else room.on_gpu
+            needed = plan and need_of(plan.info, model.size_bytes, context_tokens=plan.context_tokens, slots=slots, on_gpu=on_gpu)
+            judgements.append(
+                judged(model, needed_bytes=needed or None, room=room, has_gpu=bool(gpus), allows_partial=self._care.allows_partial)
+            )
+        return tuple(judgements)
+
+    def _reason(self, models: Sequence[OfferedModel], problem: str) -> str:
         if self._node.is_draining:
             return "draining"
-        return "" if models else "the runtime has no model yet"
+        return problem if models else "the runtime has no model yet"
 
     async def _watch_runtime(self) -> None:
         while True:
@@ -156,6 +206,58 @@ class Worker:
         self._set_node(is_draining=False, reason="")
         self._look_now.set()
         return True
+
+    # --- its models ------------------------------------------------------------------------------------------------------------------
+
+    def operate(self, node: str, action: Action, model: str, *, is_forced: bool) -> Operation | None:
+        """Begin to load, unload or pull a model, or answer the operation that does so already; None: another node is meant.
+
+        Raises:
+            OperationRefused: Too many wait already.
+        """
+        return self._operations.start(action, model, is_forced=is_forced) if node == self._node.id else None
+
+    @property
+    def name(self) -> str:
+        """What people call the node."""
+        return self._node.name
+
+    @property
+    def may_pull(self) -> bool:
+        """Whether the node may fetch models."""
+        return self._care.may_pull
+
+    def model(self, name: str) -> OfferedModel | None:
+        """Look up what the node has, without regard to case and default tag."""
+        wanted = full_name(name)
+        return next((model for model in self._node.models if full_name(model.name) == wanted), None)
+
+    def room(self) -> Room:
+        """Tell what memory models can have."""
+        return self._room
+
+    def jobs_on(self, model: str) -> int:
+        """Count the jobs that run on a model."""
+        return sum(running.attempt.model == model for running in self._live)
+
+    async def look(self) -> None:
+        """Look at the runtime now."""
+        await self.refresh()
+
+    def note_operation(self, doing: str) -> None:
+        """Tell those who watch what is done with the models."""
+        self._set_node(operation=doing)
+
+    async def _warm_up(self, model: OfferedModel) -> None:
+        """Load a model before its first use, in its turn: the runtime alone would let two cold models fight.
+
+        Raises:
+            RuntimeFailed: It cannot be loaded here; another node may.
+        """
+        try:
+            await self._operations.start(Action.LOAD, model.name, is_forced=True).result()
+        except (OperationRefused, RuntimeRefused) as refused:
+            raise RuntimeFailed(503, f"{model.name} was not loaded: {refused}") from refused
 
     # --- attempts --------------------------------------------------------------------------------------------------------------------
 
@@ -199,6 +301,8 @@ class Worker:
             return f"no_model {attempt.model}"
         if attempt.model_digest and attempt.model_digest != model.digest:
             return f"another {attempt.model}"
+        if not model.fits:
+            return f"no_room {attempt.model}"
         return "busy" if self._running >= node.slots else None
 
     def _supersede(self, attempt: Attempt) -> None:
@@ -249,9 +353,14 @@ class Worker:
     # --- one attempt -------------------------------------------------------------------------------------------------------------------
 
     async def _run(self, running: Running) -> None:
+        model = self._model(running.attempt.model)  # as it was when the attempt came
         end = await self._outcome(running)
         self._release(running)
         running.end(end)  # here and not in `_finish`: so the end leaves with the last text
+        if model and isinstance(end, End) and end.reason is not EndReason.CANCELED:
+            now = time.monotonic()
+            if ran := running.ran(now, was_loaded=model.is_loaded):
+                self._speeds.ended(model, ran, now)
 
     async def _outcome(self, running: Running) -> End | Fail:
         try:
@@ -271,6 +380,9 @@ class Worker:
         model = self._model(attempt.model)
         if model is None:
             raise RuntimeFailed(404, f"the node lost {attempt.model}")
+        if not model.is_loaded:
+            await self._warm_up(model)
+            model = self._model(attempt.model) or model
         if running.said:
             return await self._go_on(running)
         if not model.has_tokenizer:

@@ -8,16 +8,43 @@ from pathlib import Path
 
 from cluster import logs
 from cluster.connect import remote
+from cluster.free_memory import reader_beside
 from cluster.gpus import gpus_of
 from cluster.node_api import serve_node
 from cluster.runtime.ollama import OllamaRuntime
 from cluster.service_tokens import TokenVerifier
-from cluster.worker import Worker
+from cluster.worker import Care, Worker
 from cluster.worker_settings import WorkerSettings, settings_on
 
 AUDIENCE = "node"
 CONCURRENCY = 1000
 DRAIN_LOOK_S = 0.5
+
+
+class LastingWorker(Worker):
+    """A worker whose drain outlives its process: a file says that it drains."""
+
+    _note: Path | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep it in this folder from now on; drain when an earlier process did."""
+        self._note = folder / "draining"
+        if self._note.exists():
+            super().drain(self.node.id)
+
+    def drain(self, node: str) -> bool:
+        """See `Worker.drain`."""
+        is_here = super().drain(node)
+        if is_here and self._note:
+            self._note.touch()
+        return is_here
+
+    def resume(self, node: str) -> bool:
+        """See `Worker.resume`."""
+        is_here = super().resume(node)
+        if is_here and self._note:
+            self._note.unlink(missing_ok=True)
+        return is_here
 
 
 @remote(max_concurrency=CONCURRENCY)
@@ -32,6 +59,10 @@ class WorkerActor:
         self._url: str | None = None
         self._noting: asyncio.Task[None] | None = None
 
+    def __repr__(self) -> str:
+        """Name it as Ray's dashboard and logs show it."""
+        return f"worker:{self._name}"
+
     async def url(self) -> str:
         """Tell where this worker serves; begin to serve at the first call."""
         async with self._starting:
@@ -43,9 +74,13 @@ class WorkerActor:
         settings = self._settings
         verifier = TokenVerifier(settings.public_key.encode(), AUDIENCE)
         if self._worker is None:  # else: it ran already, only its port was taken
-            worker = Worker(
-                self._node_id, self._name, OllamaRuntime(settings.runtime_url), gpus_of(settings.simulated_gpus), slots=settings.slots
-            )
+            care = Care(may_pull=settings.may_pull, allows_partial=settings.allows_partial, free_memory=reader_beside(settings.runtime_url))
+            worker = LastingWorker(
+                self._node_id, self._name, OllamaRuntime(settings.runtime_url), gpus_of(settings.simulated_gpus), slots=settings.slots,
+                zone=settings.zone, care=care,
+            )  # fmt: skip
+            if settings.notes:
+                worker.keep_in(Path(settings.notes))
             await worker.start()
             self._worker = worker
             if settings.notes:

@@ -1,6 +1,5 @@
 """The first start: prices, the operator's account with this machine as a node, the first consumer with a key. Idempotent."""
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from ledger.identity.api_keys import insert_key, new_key
 from ledger.identity.people import ALL_SCOPES, USERNAME, Person, find_person, register
 from ledger.identity.signing_keys import FOLDER, make_key
 from ledger.money.prices import set_default_price
+from ledger.secret_files import write_new
 from ledger.settings import LedgerSettings
 
 OPERATOR = "operator"
@@ -81,7 +81,5 @@ async def _first_key(connection: Connection, settings: LedgerSettings, person: P
         path.unlink()
     key = new_key()
     await insert_key(connection, key, bytes.fromhex(settings.secret("api_key_pepper")), person.id, "first key", ALL_SCOPES)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key)
+    write_new(path, key.encode())
     return True

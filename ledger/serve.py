@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,11 @@ async def serve(settings: LedgerSettings) -> None:
 
 
 def prepare_socket(path: Path) -> None:
-    """Make the socket's folder the gate (uvicorn opens the socket itself to everybody), and remove a dead server's socket."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
+    """Make the socket's folder the gate (uvicorn opens the socket itself to everybody), and remove a dead server's socket.
+
+    A folder that is another group's was made so for callers who run as another user: its group may pass.
+    """
+    folder = path.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700 if folder.stat().st_gid == os.getegid() else 0o710)
     path.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ def join(
         sys.stdout.flush()
 
     try:
-        planned = joining.plan(read, home, ports, address=address, slots=slots, environment=os.environ)
+        planned = joining.plan(read, home, ports, tell, address=address, slots=slots, environment=os.environ)
         joining.run(planned, tell, joined)
     except JoinError as failed:
         _refuse(failed.what, failed.hint)

@@ -1,16 +1,23 @@
 """Ordered checks before a machine joins: the first that fails says what is missing and what mends it. Decisions are pure; probes are small."""
 
+import http.client
 import platform
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from cluster.gpus import gpus_of
 from cluster.invite import Invite
 from cluster.ray_start import ray_version
-from provider_join.errors import HeadUnreachable, NotFit
+from provider_join.errors import ClockWrong, HeadUnreachable, NotFit
 
 CONNECT_LIMIT_S = 3.0
+MAX_CLOCK_S = 30.0  # service tokens live 60 s, with 5 s of leeway
+CLOCK_PATH = "/api/local_raylet_healthz"  # of Ray's agent on the head: it answers without a token, and says what time it is
+GIB = 1024**3
 MIN_MEMORY_BYTES = 1024**3  # of Ray's processes and a worker, measured 0.5 GB, with room
 
 
@@ -53,17 +60,58 @@ def require_memory(available_bytes: int | None) -> None:
         raise NotFit(f"only {available_bytes / 1024**2:.0f} MiB of memory are free, 1 GiB is needed", "close other programs, or add memory")
 
 
-def check(invite: Invite, ports: Sequence[int], address: str) -> None:
-    """Run all checks that need no cluster.
+def require_clock(ahead_s: float) -> None:
+    """Check that this machine's time is the head's, within `MAX_CLOCK_S`.
+
+    Raises:
+        ClockWrong: It is not.
+    """
+    if abs(ahead_s) > MAX_CLOCK_S:
+        raise ClockWrong(ahead_s)
+
+
+def check(invite: Invite, ports: Sequence[int], address: str, tell: Callable[[str], None]) -> None:
+    """Run all checks that need no cluster; tell what was found.
 
     Raises:
         NotFit: See the checks.
         HeadUnreachable: The head does not answer.
     """
-    require_versions(invite, ray_version(), ".".join(platform.python_version_tuple()[:2]))
+    python = ".".join(platform.python_version_tuple()[:2])
+    require_versions(invite, ray_version(), python)
+    tell(f"Ray {invite.ray} and Python {python}, as the cluster has")
     reach(invite.head)
+    ahead_s = clock_ahead(invite.clock)
+    if ahead_s is None:
+        tell("the head tells no time: the clocks must agree within 30 s")
+    else:
+        require_clock(ahead_s)
+        tell("the clock agrees with the head's")
     require_ports([port for port in ports if not is_free(address, port)])
-    require_memory(available_memory())
+    free = available_memory()
+    require_memory(free)
+    tell(f"ports {ports[0]} to {ports[-1]} of {address} are free" + ("" if free is None else f", {free / GIB:.1f} GiB of memory too"))
+
+
+def gpus(simulated: str | None) -> str:
+    """Name the GPUs that the driver shows here."""
+    found = gpus_of(simulated).read()
+    return "GPU " + ", ".join(f"{gpu.name} ({gpu.total_bytes / GIB:.0f} GiB)" for gpu in found) if found else "no GPU that a driver shows"
+
+
+def clock_ahead(head_clock: str) -> float | None:
+    """Compare this machine's time with the head's; answer by how many seconds it is ahead, None when the head does not say."""
+    host, _, port = head_clock.rpartition(":")
+    if not host or not port.isdigit():
+        return None
+    asked = time.time()
+    try:
+        with closing(http.client.HTTPConnection(host.strip("[]"), int(port), timeout=CONNECT_LIMIT_S)) as connection:
+            connection.request("GET", CLOCK_PATH)
+            said = connection.getresponse().headers["Date"]
+        return (asked + time.time()) / 2 - parsedate_to_datetime(said).timestamp()
+    except (OSError, http.client.HTTPException, ValueError, TypeError):
+        return None
 
 
 def reach(head: str) -> str:

@@ -2,6 +2,7 @@
 
 JoinError
 ├── NotFit             this machine lacks something: a version, a port, memory, a runtime
+├── ClockWrong         this machine's clock is not the head's
 ├── HeadUnreachable    nobody answers at the head's address
 ├── TokenRefused       the head does not know the invite's token
 ├── NotReachable       this machine reaches the head, but the head does not reach this machine (NAT, firewall)
@@ -24,6 +25,16 @@ class JoinError(Exception):
 
 class NotFit(JoinError):
     """This machine lacks something that every node needs."""
+
+
+class ClockWrong(NotFit):
+    """This machine's clock is not the head's: the tokens of our services live a minute, and would seem expired or not yet made."""
+
+    def __init__(self, ahead_s: float) -> None:
+        super().__init__(
+            f"this machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the head's",
+            "set both by the network's time, e.g. timedatectl set-ntp true, then run `gfe join` again",
+        )
 
 
 class HeadUnreachable(JoinError):

@@ -31,7 +31,7 @@ class NodeHome:
 
     @property
     def notes(self) -> Path:
-        """What this program and the worker tell each other: `offer`, `drain`, `drained`."""
+        """What this program and the worker tell each other: `offer`, `drain`, `drained`; and the worker itself after a restart: `draining`."""
         return self.root / "notes"
 
     @property
@@ -64,8 +64,13 @@ class NodeHome:
         for folder in (self.root, self.notes, self.ray):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-        for name in ("offer", "drain", "drained"):
+        for name in ("offer", "drain", "drained", "draining"):
             (self.notes / name).unlink(missing_ok=True)
+
+    def forget_visit(self) -> None:
+        """Forget that the head was here, and which cluster Ray joined: both are to be found out anew."""
+        (self.notes / "offer").unlink(missing_ok=True)
+        (self.ray / "ray_current_cluster").unlink(missing_ok=True)
 
     def keep_secret(self, path: Path, text: str) -> None:
         """Write a file that its owner alone reads."""

@@ -27,6 +27,9 @@ PORT_BASE = 8076
 WORKER_WINDOW = (10_002, 100)  # first port and how many, of Ray's processes
 TRIES = 3
 START_LIMIT_S = 120.0
+REJOIN_LIMIT_S = 1800.0  # how long a machine that had joined tries to come back
+REJOIN_FIRST_S = 1.0
+REJOIN_LAST_S = 20.0
 REACH_LIMIT_S = 60.0  # from Ray's start to the head's visit
 RUNTIME_LIMIT_S = 180.0  # the first start of the embedded runtime fetches a model
 DRAIN_LIMIT_S = 900.0
@@ -68,35 +71,37 @@ class Plan:
     simulated_gpus: str | None
 
 
-def plan(invite: Invite, home: NodeHome, ports: Ports, *, address: str | None, slots: int | None, environment: Mapping[str, str]) -> Plan:
-    """Check the machine and decide.
+def plan(
+    invite: Invite, home: NodeHome, ports: Ports, tell: Tell, *, address: str | None, slots: int | None, environment: Mapping[str, str]
+) -> Plan:
+    """Check the machine, tell what was found, and decide.
 
     Raises:
         NotFit: It lacks something.
         HeadUnreachable: The head does not answer.
     """
     own = address or doctor.reach(invite.head)
-    doctor.check(invite, ports.single, own)
+    doctor.check(invite, ports.single, own, tell)
     try:
-        runtime_url = choose_for(environment).url
+        runtime = choose_for(environment)
     except RuntimeUnusable as unusable:
         raise NotFit(unusable.what, unusable.hint) from unusable
-    return Plan(
-        invite=invite, home=home, ports=ports, address=own, runtime_url=runtime_url, slots=slots,
-        simulated_gpus=environment.get("GFE_SIMULATED_GPUS"),
-    )  # fmt: skip
+    simulated = environment.get("GFE_SIMULATED_GPUS")
+    tell("no Ollama answers here: the embedded runtime" if runtime.url is None else f"Ollama {runtime.version} at {runtime.url}")
+    tell(doctor.gpus(simulated))
+    return Plan(invite=invite, home=home, ports=ports, address=own, runtime_url=runtime.url, slots=slots, simulated_gpus=simulated)
 
 
 def command_of(plan: Plan, python: Path) -> list[str]:
     """Write the command that starts Ray here."""
     manager, objects, environments, agent, agent_grpc, metrics, *_ = plan.ports.single
-    invite = plan.invite
+    invite, name = plan.invite, _label(plan.invite.name)
     return [
         str(python), "-P", "-m", "ray.scripts.scripts", "start", "--address", invite.head, "--block", "--node-ip-address", plan.address,
         "--node-manager-port", str(manager), "--object-manager-port", str(objects), "--runtime-env-agent-port", str(environments),
         "--dashboard-agent-listen-port", str(agent), "--dashboard-agent-grpc-port", str(agent_grpc), "--metrics-export-port", str(metrics),
         "--min-worker-port", str(plan.ports.window), "--max-worker-port", str(plan.ports.window + WORKER_WINDOW[1] - 1),
-        "--num-cpus", "0", "--num-gpus", "0", "--labels", f"gfe.io/node={invite.node},gfe.io/name={_label(invite.name)},gfe.io/role=worker",
+        "--num-cpus", "0", "--num-gpus", "0", "--node-name", name, "--labels", f"gfe.io/node={invite.node},gfe.io/name={name},gfe.io/role=worker",
         "--object-store-memory", str(ray_start.OBJECT_STORE_BYTES), "--temp-dir", str(plan.home.ray), "--disable-usage-stats",
         "--log-style", "record", "--log-color", "false",
     ]  # fmt: skip
@@ -115,6 +120,9 @@ def environment_of(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
         own["GFE_NODE_SLOTS"] = str(plan.slots)
     if plan.simulated_gpus:
         own["GFE_NODE_GPUS"] = plan.simulated_gpus
+    if given.get("GFE_ZONE"):
+        own["GFE_NODE_ZONE"] = given["GFE_ZONE"]
+    own |= {name: given[name] for name in ("GFE_NODE_PULL", "GFE_NODE_PARTIAL") if given.get(name)}
     return passed | ray_start.settings(plan.home.token_file) | own
 
 
@@ -148,25 +156,75 @@ class Joined:
             self._end_leftovers()
             home.make()
             home.keep_secret(home.token_file, invite.token)
-            self._start_runtime()
-            self._start_ray()
-            offer = self._wait_for_head()
+            offer = self._start()
         except BaseException:
             self.end()
             raise
         home.state_file.write_text(json.dumps({"pid": os.getpid(), "node": invite.node, "name": invite.name, "head": invite.head}))
         return offer
 
-    def wait(self) -> None:
-        """Serve until somebody wishes to leave.
+    def _start(self) -> dict[str, Any]:
+        """Start what does not run, and wait for the head; answer what is offered."""
+        self._plan.home.forget_visit()
+        if self._runtime is None or self._runtime.poll() is not None:
+            self._start_runtime()
+        self._start_ray()
+        return self._wait_for_head()
+
+    def serve(self) -> None:
+        """Serve until somebody wishes to leave; when Ray ends here, as it does when the head restarts, join again.
 
         Raises:
-            StartFailed: Ray or the runtime ended by itself: whoever watches this process should start it again.
+            JoinError: For `REJOIN_LIMIT_S` it could not join again, or it is not wanted any more.
         """
-        while not self._stops and not (self._plan.home.notes / "drain").exists():
+        while True:
+            try:
+                self._wait()
+            except StartFailed as ended:
+                self._tell(f"{ended}; joins again")
+                self._rejoin()
+            else:
+                self._drain()
+                return
+
+    @property
+    def _wishes_to_leave(self) -> bool:
+        return bool(self._stops) or (self._plan.home.notes / "drain").exists()
+
+    def _wait(self) -> None:
+        """Wait for the wish to leave.
+
+        Raises:
+            StartFailed: Ray or the runtime ended by itself.
+        """
+        while not self._wishes_to_leave:
             self._require_alive()
             time.sleep(LOOK_S)
-        self._drain()
+
+    def _rejoin(self) -> None:
+        """Try to join again until it works, or somebody wishes to leave."""
+        until, wait_s = time.monotonic() + REJOIN_LIMIT_S, REJOIN_FIRST_S
+        while not self._wishes_to_leave:
+            self._end_ray()
+            try:
+                doctor.reach(self._plan.invite.head)
+                self._start()
+            except (TokenRefused, NotFit):
+                raise
+            except JoinError as failed:
+                if time.monotonic() > until:
+                    raise
+                self._tell(f"{failed}; tries again in {wait_s:.0f} s")
+            else:
+                self._tell("joined again")
+                return
+            self._pause(wait_s)
+            wait_s = min(REJOIN_LAST_S, 2 * wait_s)
+
+    def _pause(self, limit_s: float) -> None:
+        until = time.monotonic() + limit_s
+        while not self._wishes_to_leave and time.monotonic() < until:
+            time.sleep(LOOK_S)
 
     def _drain(self) -> None:
         notes = self._plan.home.notes
@@ -198,7 +256,7 @@ class Joined:
         """Start the embedded runtime where no Ollama answers."""
         if self._plan.runtime_url is not None:
             return
-        self._tell("no Ollama answers here: starting the embedded runtime")
+        self._tell("starting the embedded runtime")
         port, store = str(self._plan.ports.single[7]), str(self._plan.home.models)
         command = [sys.executable, "-P", "-m", "cluster.runtime.front", "--host", "127.0.0.1", "--port", port, "--store", store]
         self._runtime = self._spawn(command, dict(os.environ) | {processes.MARK: self._plan.home.tag}, self._plan.home.root / "runtime.log")
@@ -279,7 +337,7 @@ def run(plan: Plan, tell: Tell, joined: Callable[[dict[str, Any]], None]) -> Non
         signal.signal(number, node.stop)
     joined(node.join())
     try:
-        node.wait()
+        node.serve()
     finally:
         node.end()
 

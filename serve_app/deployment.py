@@ -24,13 +24,19 @@ log = structlog.get_logger()
 APPLICATION = "gfe"
 START_TRIES = 3
 WATCH_S = 1.0
+MOST_REQUESTS = 1000
+LONGEST_STREAM_S = 900
+CORES_FOR_TWO = 4
 SILENT_LIMIT_S = 45.0  # Ray brings HAProxy and replicas back within about 30 s by itself
 
 
 @serve.deployment(
-    max_ongoing_requests=1000,
+    max_ongoing_requests=MOST_REQUESTS,
+    max_queued_requests=MOST_REQUESTS,  # beyond these the ingress answers 503 by itself; our own limits are far below
     health_check_period_s=10,
-    graceful_shutdown_timeout_s=30,
+    health_check_timeout_s=30,
+    graceful_shutdown_wait_loop_s=2,
+    graceful_shutdown_timeout_s=LONGEST_STREAM_S,  # a replica that is replaced ends what it streams
     ray_actor_options={"num_cpus": 0, "resources": {"control": 0.001}, "label_selector": {"gfe.io/role": "control"}},
 )
 @serve.ingress(replica.create_replica_app)
@@ -41,9 +47,17 @@ class Api:
         replica.tell(arguments)
 
 
+def replicas_for(wanted: int | None, cores: int) -> int:
+    """Choose how many replicas run: with two, one can die without anybody waiting for the next."""
+    if wanted is not None:
+        return wanted
+    return 2 if cores >= CORES_FOR_TWO else 1
+
+
 def build(args: dict[str, str]) -> serve.Application:
     """Build the application from its arguments (`import_path: serve_app.deployment:build`)."""
-    replicas = int(args.get("replicas", 1))
+    wanted = args.get("replicas")
+    replicas = replicas_for(int(wanted) if wanted else None, len(os.sched_getaffinity(0)))
     api: Any = Api  # Serve wraps the class
     application: serve.Application = api.options(num_replicas=replicas).bind(args)
     return application
@@ -80,7 +94,11 @@ def start_dispatcher(settings: ServeSettings) -> Any:
         host=settings.node_host,
         port=settings.node_port,
         slots=settings.slots,
+        zone=settings.zone,
         simulated_gpus=settings.simulated_gpus,
+        may_pull=settings.node_pull,
+        allows_partial=settings.node_partial,
+        notes=None if settings.node_notes is None else str(settings.node_notes),
     )
     return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker)
 

@@ -25,7 +25,6 @@ from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.sweeper import renew_leases, sweep
 
-
 SERVICE = "serve"
 DRAIN_LIMIT_S = 10.0
 _told: dict[str, str] = {}  # Serve builds the application without arguments, right after the deployment's constructor got them
@@ -45,7 +44,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget),
+        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()

@@ -32,7 +32,7 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
         PoisonRequest: It ended two runtimes within the last hour.
     """
     started = time.monotonic()
-    require_model(asked.model, context.view.snapshot)
+    require_model(asked.model, context.view.snapshot, context.feed.catalog)
     if context.poison.is_known(started) and context.poison.has(digest_of(asked), started):
         raise PoisonRequest
     context.retries.earn()

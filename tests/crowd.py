@@ -197,7 +197,10 @@ async def read_stream(answer, outcome, whole, sent_at, leaves_after=None):
 
 def summary(outcomes):
     """The figures of a crowd."""
-    ends = {end: sum(outcome.ended == end for outcome in outcomes) for end in ("ok", "incomplete", "refused", "left", "wrong", "broken", "unknown")}
+    ends = {
+        end: sum(outcome.ended == end for outcome in outcomes)
+        for end in ("ok", "incomplete", "refused", "left", "wrong", "broken", "unknown")
+    }
     streams = [outcome for outcome in outcomes if outcome.streams]
     return ends | {
         "jobs": len(outcomes),

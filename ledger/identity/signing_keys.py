@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 
 from ledger.errors import CredentialUnknown
+from ledger.secret_files import write_new
 
 FOLDER = "jwt"
 PUBLISHED_S = 600
@@ -62,9 +63,8 @@ def make_key(folder: Path, now: float) -> str:
     home.mkdir(mode=0o700, exist_ok=True)
     private = Ed25519PrivateKey.generate()
     kid = os.urandom(8).hex()
-    descriptor = os.open(home / f"{int(now)}-{kid}.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_new(home / f"{int(now)}-{kid}.pem", pem, 0o400)
     return kid
 
 

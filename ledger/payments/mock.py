@@ -20,6 +20,7 @@ from ledger.errors import NotFound
 from ledger.ids import uuid_of
 from ledger.payments.gateway import BadEvent, Checkout, Event, Looked, ReportRow
 from ledger.payments.rows import Payment, find_payment
+from ledger.secret_files import write_new
 from ledger.settings import LedgerSettings
 
 SECRET_FILE = "mock_webhook_secret"  # noqa: S105 - its name, not what is in it
@@ -108,9 +109,7 @@ def webhook_secret(folder: Path) -> str:
     path = folder / SECRET_FILE
     if not path.exists():
         half = folder / f".{SECRET_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
+        write_new(half, b"whsec_" + base64.b64encode(secrets.token_bytes(32)))
         try:
             path.hardlink_to(half)
         except FileExistsError:

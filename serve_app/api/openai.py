@@ -66,7 +66,7 @@ async def create_chat_completion(request: Request) -> Any:
     settings = context.settings
     model = body.get("model") if isinstance(body.get("model"), str) else settings.default_model
     asked = chat_request(body, default_model=settings.default_model, default_max_tokens=settings.max_tokens, idempotency_key=key)
-    longest = require_model(model or settings.default_model, context.view.snapshot)
+    longest = require_model(model or settings.default_model, context.view.snapshot, context.feed.catalog)
     if asked.max_tokens > longest:
         raise InvalidRequest(f"`max_tokens` is {asked.max_tokens}, the model's context has {longest} tokens.", "max_tokens")
     wants_stream = body.get("stream") is True
@@ -230,7 +230,7 @@ async def _authenticated(request: Request) -> ServeContext:
 async def list_models(request: Request) -> Response:
     """`GET /v1/models`."""
     context = await _authenticated(request)
-    names = sorted(context.view.snapshot.models())
+    names = sorted(filter(context.feed.catalog.allows, context.view.snapshot.models()))
     return JSONResponse({"object": "list", "data": [_model_row(name, 0) for name in names]})
 
 
@@ -239,7 +239,7 @@ async def get_model(request: Request) -> Response:
     """`GET /v1/models/{id}`."""
     context = await _authenticated(request)
     name = request.path_params["name"]
-    require_model(name, context.view.snapshot)
+    require_model(name, context.view.snapshot, context.feed.catalog)
     return JSONResponse(_model_row(name, 0))
 
 

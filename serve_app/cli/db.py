@@ -23,7 +23,7 @@ def upgrade(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")
 
     home = Home.of_environment()
     home.make()
-    passwords = secrets.make_all(home.secrets)
+    passwords = secrets.make_all(home.secrets, home.ray_secrets)
     try:
         admin_url = os.environ.get("GFE_DATABASE_URL") or (home.secrets / "admin_database_url").read_text().strip()
         database.upgrade(admin_url, passwords)
@@ -75,7 +75,8 @@ def restore(
     from serve_app.local.home import Home
 
     try:
-        passwords = secrets.make_all(Home.of_environment().secrets)
+        home = Home.of_environment()
+        passwords = secrets.make_all(home.secrets, home.ray_secrets)
         url = copies.restore(_admin_url(), source, into, passwords=passwords)
         is_held, said = copies.audit(url)
     except Refused as refused:

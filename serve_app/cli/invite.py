@@ -3,16 +3,23 @@
 import json
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from serve_app.cli import output
+
+if TYPE_CHECKING:
+    from serve_app.local.home import Home
 
 
 def invite(
     name: str = typer.Option(..., help="What people call the machine."),
     owner: str = typer.Option("operator", help="Account that earns with it."),
     *,
+    accept_one_user: bool = typer.Option(
+        False, "--accept-one-user", help="Invite though Ray runs as the ledger's user: the machine could then take the ledger's secrets."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the line that lets one of your own machines join. It is a secret: whoever has it can run code in the cluster."""
@@ -31,14 +38,27 @@ def invite(
             "this platform listens on loopback only: no other machine can join",
             "gfe down, then GFE_NODE_ADDRESS=<this machine's address in your network> gfe up",
         )
+    if not accept_one_user and not _are_apart(home):
+        output.refuse(
+            "trusted nodes need the ledger under its own user; see docs/operations.md",
+            "start the platform as root (gfe down, gfe up), or accept with --accept-one-user that a joined machine can take the ledger's secrets",
+        )
     made = invites.Invite(
-        head=f"{address}:{ports['gcs']}", node=_registered(name, owner), name=name, token=(home.secrets / "ray_token").read_text().strip(),
-        ray=ray_version(), python=".".join(platform.python_version_tuple()[:2]),
+        head=f"{address}:{ports['gcs']}", node=_registered(name, owner), name=name,
+        token=(home.ray_secrets / "ray_token").read_text().strip(), ray=ray_version(),
+        python=".".join(platform.python_version_tuple()[:2]), clock=f"{address}:{ports['dashboard_agent']}",
     )  # fmt: skip
     line = f"gfe join --invite {invites.write(made)}"
     if not as_json:
         output.note(f"Paste this on {name}, within your own network. It is a secret, made for that machine alone:\n")
     output.data({"node_id": made.node, "invite": invites.write(made), "command": line} if as_json else line, as_json=as_json)
+
+
+def _are_apart(home: "Home") -> bool:
+    """Tell whether the running ledger is out of reach of what runs in Ray."""
+    from serve_app.local import client, users
+
+    return users.are_apart({part["name"]: part["pid"] for part in (client.state_of(home) or {}).get("parts", ())})
 
 
 def _registered(name: str, owner: str) -> str:

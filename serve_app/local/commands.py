@@ -107,7 +107,9 @@ def _relay(home: Home, lines: Iterator[dict[str, Any]], began: float, *, as_json
             raise NotStarted(line["refused"], line["hint"])
         if "refused" in line:
             _refuse(line["refused"], line["hint"])
-        if "ready" in line:
+        if "note" in line:
+            _people.print(f"  ! {line['note']}", markup=False)
+        elif "ready" in line:
             is_ready = True
             _people.print(f"ready in {time.monotonic() - began:.1f} s")
             _show(home, client.report(home, client.state_of(home)), as_json=as_json)
@@ -147,7 +149,7 @@ def panel_text(home: Home, report: Mapping[str, Any]) -> str:
             f"API        {report['api_url']}",
             f"key        {report['api_key']}",
             f"console    {report['console_url']}",
-            f"dashboard  {report['dashboard_url']}  (token: {home.secrets / 'ray_token'})",
+            f"dashboard  {report['dashboard_url']}  (token: {home.ray_secrets / 'ray_token'})",
             f"logs       {home.logs}",
         )
     )
@@ -185,7 +187,7 @@ def down(
 def _purge(home: Home) -> None:
     """Delete what we made, and the home itself when nothing else is in it."""
     postgres.purge(home.postgres, tag=home.tag)
-    for folder in (home.secrets, home.models, home.logs, home.run, home.root / "ray", home.runtime):
+    for folder in (home.secrets, home.ray_secrets, home.mail, home.models, home.logs, home.run, home.root / "ray", home.runtime):
         shutil.rmtree(folder, ignore_errors=True)
     if home.root.is_dir() and not any(home.root.iterdir()):
         home.root.rmdir()

@@ -50,8 +50,18 @@ class Home:
 
     @property
     def secrets(self) -> Path:
-        """One file per secret."""
+        """The ledger's secrets, and those of upgrades and commands; one file per secret."""
         return self.root / "secrets"
+
+    @property
+    def ray_secrets(self) -> Path:
+        """What Ray's processes may read: Serve's own key and login, the cluster's token."""
+        return self.root / "ray_secrets"
+
+    @property
+    def mail(self) -> Path:
+        """Mail that was written into files."""
+        return self.root / "mail"
 
     @property
     def models(self) -> Path:
@@ -105,13 +115,28 @@ class Home:
 
     @property
     def ray(self) -> Path:
-        """Ray's temp folder."""
+        """Ray's temp folder; Ray itself opens it to everybody."""
+        return self.rays / "t"
+
+    @property
+    def rays(self) -> Path:
+        """The closed folder around it."""
         return self.runtime / "ray"
 
     @property
     def haproxy(self) -> Path:
         """HAProxy's configuration and sockets; below it Ray makes a folder whose name has 56 characters, and HAProxy takes 97 in all."""
         return self.runtime / "h"
+
+    @property
+    def haproxy_wrapper(self) -> Path:
+        """What starts HAProxy; not in HAProxy's own folder, which belongs to whoever runs Ray."""
+        return self.runtime / "haproxy-loopback"
+
+    @property
+    def notes(self) -> Path:
+        """What the worker of this machine keeps over its restarts."""
+        return self.runtime / "notes"
 
     def make(self) -> None:
         """Make the folders, closed to others.
@@ -120,7 +145,7 @@ class Home:
             HomeUnusable: A folder cannot be made or written, or somebody else owns the runtime folder.
         """
         try:
-            for folder in (self.root, self.secrets, self.models, self.logs, self.run):
+            for folder in (self.root, self.secrets, self.ray_secrets, self.models, self.logs, self.run):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.run / f".write-{os.getpid()}"
             probe.write_text("")
@@ -129,14 +154,14 @@ class Home:
             raise HomeUnusable(
                 f"the folder {self.root} cannot be written: {refused.strerror}", "set GFE_HOME to a folder of yours, e.g. GFE_HOME=~/gfe"
             ) from refused
-        # Root's folder may be passed through, for PostgreSQL runs as another user then; each folder inside is closed by itself.
+        # Root's folder may be passed through, for PostgreSQL, the ledger and Ray run as other users then; each folder inside is closed by itself.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         self.runtime.mkdir(mode=mode, exist_ok=True)
         found = self.runtime.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise HomeUnusable(f"{self.runtime} belongs to somebody else", "remove it, or set GFE_HOME to another folder")
         self.runtime.chmod(mode)
-        for folder in (self.ledger_socket.parent, self.ray, self.haproxy):
+        for folder in (self.ledger_socket.parent, self.rays, self.haproxy, self.notes):
             folder.mkdir(mode=0o700, exist_ok=True)
 
 

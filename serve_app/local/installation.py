@@ -16,6 +16,7 @@ from serve_app.local.home import Home
 from serve_app.local.parts import Part, http_gate, postgres_gate
 from serve_app.local.ports import REPLICA_WINDOW, WORKER_WINDOW, Ports
 from serve_app.local.postgres import FAST_SHUTDOWN, Server
+from serve_app.local.users import User, Users, confined, programs
 
 PASSED_ON = (
     "HOME",
@@ -33,6 +34,7 @@ PASSED_ON = (
 )
 SECRET_SETTINGS = frozenset({"GFE_DATABASE_URL", "GFE_API_KEY", "GFE_TEST_DATABASE_URL"})
 LOOPBACK = "127.0.0.1"
+HEAD_NAME = "head"  # what Ray's dashboard and `gfe nodes` call this machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Setup:
     haproxy_wrapper: Path  # starts it, on loopback only
     ray_python: Path  # the same Python by a path that Ray can hand to a shell
     environment: Mapping[str, str]  # the caller's
+    users: Users | None = None  # who runs the ledger and Ray; None: whoever started this
+    why_together: str = ""  # why there are none though root started this
 
     @property
     def node_address(self) -> str:
@@ -90,6 +94,16 @@ def _python(*arguments: str, python: str | Path = sys.executable) -> tuple[str, 
     return (str(python), "-P", "-m", *arguments)
 
 
+def _as(user: User | None, shown: tuple[Path, ...], command: tuple[str, ...]) -> tuple[str, ...]:
+    """Let a user of its own run a command; of the folders closed to him he sees the programs and what is shown."""
+    return command if user is None else confined(user, (*programs(), *shown), command)
+
+
+def _of(user: User | None, home: Path) -> dict[str, str]:
+    """Tell a part who it is, when it is not the caller."""
+    return {} if user is None else {"HOME": str(home), "USER": user.name, "LOGNAME": user.name, "TMPDIR": "/tmp"}  # noqa: S108 - it is everybody's
+
+
 def _environment(setup: Setup, part: str, own: Mapping[str, str]) -> dict[str, str]:
     """Build a part's environment from nothing: what is passed on, the marks of this installation, the part's own."""
     passed = {name: setup.environment[name] for name in PASSED_ON if name in setup.environment}
@@ -98,13 +112,13 @@ def _environment(setup: Setup, part: str, own: Mapping[str, str]) -> dict[str, s
     return {"HOME": str(setup.home.root), **passed, "PATH": search, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **marks, **own}
 
 
-def _settings(setup: Setup) -> dict[str, str]:
+def _settings(setup: Setup, secrets: Path) -> dict[str, str]:
     """Tell our own settings to one of our services: what the caller set, and what this start decided."""
     given = {name: value for name, value in setup.environment.items() if name.startswith("GFE_") and name not in SECRET_SETTINGS}
     home, ports = setup.home, setup.ports
     return given | {
         "GFE_HOME": str(home.root),
-        "GFE_SECRETS_DIR": str(home.secrets),
+        "GFE_SECRETS_DIR": str(secrets),
         "GFE_LEDGER_HOST": LOOPBACK,
         "GFE_LEDGER_PORT": str(ports.console),
         "GFE_LEDGER_URL": setup.console_url,
@@ -142,7 +156,7 @@ def _ray_environment(setup: Setup) -> dict[str, str]:
     return (
         ingress
         | alone
-        | ray_start.settings(home.secrets / "ray_token")
+        | ray_start.settings(home.ray_secrets / "ray_token")
         | {
             "RAY_health_check_initial_delay_ms": "5000",
             "RAY_health_check_period_ms": "2000",
@@ -182,16 +196,24 @@ def _upgrade(setup: Setup) -> Part:
     )
 
 
+def _ledgers(setup: Setup, part: str, *arguments: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Tell command line and environment of a program of the ledger's."""
+    user, home = None if setup.users is None else setup.users.ledger, setup.home
+    command = _as(user, (home.secrets, home.mail), _python("ledger.cli", *arguments))
+    return command, _environment(setup, part, _settings(setup, home.secrets) | _of(user, Path("/")))
+
+
 def _bootstrap(setup: Setup) -> Part:
-    environment = _environment(setup, "bootstrap", _settings(setup))
-    return Part(name="bootstrap", command=_python("ledger.cli", "bootstrap"), environment=environment, after=("upgrade",), tries=1)
+    command, environment = _ledgers(setup, "bootstrap", "bootstrap")
+    return Part(name="bootstrap", command=command, environment=environment, after=("upgrade",), tries=1)
 
 
 def _ledger(setup: Setup) -> Part:
+    command, environment = _ledgers(setup, "ledger", "serve")
     return Part(
         name="ledger",
-        command=_python("ledger.cli", "serve"),
-        environment=_environment(setup, "ledger", _settings(setup)),
+        command=command,
+        environment=environment,
         gate=http_gate(f"{setup.console_url}/api/core/health/"),
         after=("bootstrap",),
         stop_s=4,
@@ -208,9 +230,17 @@ def _runtime(setup: Setup) -> Part:
     )
 
 
+def _rays(setup: Setup, part: str, command: tuple[str, ...], settings: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Tell command line and environment of a program of Ray's."""
+    user, home = None if setup.users is None else setup.users.ray, setup.home
+    return _as(user, (home.ray_secrets,), command), _environment(
+        setup, part, {**settings, **_ray_environment(setup), **_of(user, home.rays)}
+    )
+
+
 def _ray(setup: Setup) -> Part:
     ports = setup.ports
-    command = (
+    command, environment = _rays(setup, "ray", (
         *_python("ray.scripts.scripts", "start", "--head", "--block", python=setup.ray_python),
         "--node-ip-address", setup.node_address,
         "--port", str(ports.gcs),
@@ -222,15 +252,15 @@ def _ray(setup: Setup) -> Part:
         "--metrics-export-port", str(ports.metrics_export),
         "--min-worker-port", str(ports.worker_window), "--max-worker-port", str(ports.worker_window + WORKER_WINDOW - 1),
         "--num-cpus", "0", "--resources", json.dumps({"control": 1000}),
-        "--labels", f"gfe.io/role=control,gfe.io/node={setup.node_id}",
+        "--labels", f"gfe.io/role=control,gfe.io/node={setup.node_id},gfe.io/name={HEAD_NAME}",
         "--object-store-memory", str(ray_start.OBJECT_STORE_BYTES),
         "--temp-dir", str(setup.home.ray),
-        "--disable-usage-stats", "--log-style", "record", "--log-color", "false",
-    )  # fmt: skip
+        "--node-name", HEAD_NAME, "--disable-usage-stats", "--log-style", "record", "--log-color", "false",
+    ), {})  # fmt: skip
     return Part(
         name="ray",
         command=command,
-        environment=_environment(setup, "ray", _ray_environment(setup)),
+        environment=environment,
         gate=http_gate(
             f"{setup.dashboard_url}/api/gcs_healthz", f"http://{setup.node_address}:{ports.dashboard_agent}/api/local_raylet_healthz"
         ),
@@ -241,10 +271,12 @@ def _ray(setup: Setup) -> Part:
 
 
 def _serve(setup: Setup) -> Part:
+    settings = _settings(setup, setup.home.ray_secrets) | {"GFE_NODE_NOTES": str(setup.home.notes)}
+    command, environment = _rays(setup, "serve", _python("serve_app.deployment", python=setup.ray_python), settings)
     return Part(
         name="serve",
-        command=_python("serve_app.deployment", python=setup.ray_python),
-        environment=_environment(setup, "serve", _settings(setup) | _ray_environment(setup)),
+        command=command,
+        environment=environment,
         gate=http_gate(f"{setup.api_url}/readyz"),
         after=("ray", "upgrade"),
         restarts_with=("ray",),

@@ -133,7 +133,7 @@ def locate(folder: Path, socket_folder: Path, *, tag: str) -> Server:
         folder.symlink_to(data)
     folder.resolve().mkdir(parents=True, exist_ok=True)  # what a link points to may have been deleted
     data = folder.resolve()
-    for path, mode in ((data, 0o700), (socket_folder, 0o700)):
+    for path, mode in ((data, 0o700), (socket_folder, 0o711)):  # others may pass to the socket: there a password is asked
         os.chown(path, owner.pw_uid, owner.pw_gid)
         path.chmod(mode)
     return Server(binaries=binaries, data=data / CLUSTER, socket_folder=socket_folder, user=user)

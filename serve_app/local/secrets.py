@@ -7,6 +7,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+PUBLIC_KEY = "service_serve.pub.pem"
+
 
 def made_once(path: Path, text: str) -> str:
     """Keep `text` in a new file 0600, or answer what an earlier start kept."""
@@ -21,6 +23,8 @@ def made_once(path: Path, text: str) -> str:
 
 def overwrite(path: Path, text: str) -> None:
     """Keep `text` in a file 0600, whatever was there (for what follows from other secrets, such as URLs)."""
+    if path.exists() and not path.is_symlink() and path.read_text() == text:
+        return  # with the owner that an earlier start gave it
     half = path.with_name(f".{path.name}.{os.getpid()}")
     half.unlink(missing_ok=True)
     made_once(half, text)
@@ -41,12 +45,28 @@ def make_service_key(folder: Path, name: str) -> None:
     overwrite(folder / f"service_{name}.pub.pem", public.decode())
 
 
-def make_all(folder: Path) -> dict[str, str]:
-    """Make what is missing; answer the passwords of the database roles by role."""
+def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
+    """Make what is missing; answer the passwords of the database roles by role.
+
+    `rays` is the folder of what Ray's processes may read; None: the same.
+    """
+    if rays is None:
+        rays = folder
+    else:
+        _move_out(folder, rays)
     made_once(folder / "api_key_pepper", secrets.token_hex(32))
-    made_once(folder / "ray_token", secrets.token_hex(32))
-    for service in ("serve", "edge"):
-        make_service_key(folder, service)
+    made_once(rays / "ray_token", secrets.token_hex(32))
+    make_service_key(folder, "edge")
+    make_service_key(rays, "serve")
+    overwrite(folder / PUBLIC_KEY, (rays / PUBLIC_KEY).read_text())  # the ledger knows Serve by it
     return {
         role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_pay", "gfe_serve")
     }
+
+
+def _move_out(folder: Path, rays: Path) -> None:
+    """Move what is Ray's out of an installation of the time when there was one folder."""
+    for name in ("ray_token", "service_serve.pem"):
+        if (folder / name).exists() and not (rays / name).exists():
+            (folder / name).rename(rays / name)
+    (folder / "serve_database_url").unlink(missing_ok=True)

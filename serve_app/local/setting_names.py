@@ -20,6 +20,11 @@ OF_COMMANDS = {
     "GFE_DATABASE_URL": "A PostgreSQL of yours, as a superuser or the owner of an empty database; unset: the embedded one.",
     "GFE_OLLAMA_URL": "An Ollama to use; unset: one that answers on this machine, or else the embedded runtime.",
     "GFE_NODE_ADDRESS": "Address of this machine that joining nodes reach; unset: loopback, and nobody can join.",
+    "GFE_LEDGER_USER": (
+        "Who runs the ledger when root starts the platform, by name or number; unset: `gfe-ledger`, or the number 60900 where there is no "
+        "such account. `none`: everything runs as root, and no machine should join."
+    ),
+    "GFE_RAY_USER": "The same for Ray and all that it starts; unset: `gfe-ray`, or the number 60901.",
     "GFE_INGRESS": "`default` uses Ray's own ingress in place of HAProxy.",
     "GFE_API_KEY": "Key that the `gfe` commands of a consumer use; unset: the installation's first one.",
     "GFE_CONSOLE_URL": "Where those commands reach accounts and wallet.",

@@ -25,7 +25,7 @@ from cluster import processes
 from cluster.ray_start import ray_python
 from cluster.runtime.choose import RuntimeUnusable, choose_for
 from ledger.client import job_id, new_hold_id
-from serve_app.local import database, ports, postgres, preflight, secrets
+from serve_app.local import database, ports, postgres, preflight, secrets, users
 from serve_app.local.client import is_locked
 from serve_app.local.errors import Refused
 from serve_app.local.home import RUNTIME_PARENT, Home, read_json, write_atomically
@@ -70,23 +70,48 @@ def prepare(home: Home, base: int | None, environment: Mapping[str, str]) -> Set
     external = environment.get("GFE_DATABASE_URL")
     if external:
         database.check_server(external)
+    apart, why_together = _users(environment)
     chosen = choose_ports(home, base)
-    passwords = secrets.make_all(home.secrets)
+    passwords = secrets.make_all(home.secrets, home.ray_secrets)
     server = None if external else _prepare_postgres(home, passwords["postgres"])
     _write_urls(home, external or _embedded_url(server, passwords["postgres"]), passwords)
     write_atomically(home.node_address_file, environment.get("GFE_NODE_ADDRESS"))
     _forget_old_sessions(home.ray)
+    node_id = secrets.made_once(home.run / "node_id", _new_node_id())
+    wrapper = _haproxy_wrapper(home)
+    if apart is not None:
+        users.hand_over(home, apart)
     return Setup(
         home=home,
         ports=chosen,
-        node_id=secrets.made_once(home.run / "node_id", _new_node_id()),
+        node_id=node_id,
+        users=apart,
+        why_together=why_together,
         postgres=server,
         runtime_url=runtime_url,
         haproxy=find_haproxy(environment),
-        haproxy_wrapper=_haproxy_wrapper(home),
+        haproxy_wrapper=wrapper,
         ray_python=ray_python(home.runtime / "python"),
         environment=environment,
     )
+
+
+def _users(environment: Mapping[str, str]) -> tuple[users.Users | None, str]:
+    """Choose who runs the ledger and who runs Ray; where that does not work here, everything runs as the caller, and the reason is told.
+
+    Raises:
+        Refused: The environment names users, and they cannot be had.
+    """
+    is_wish = {"GFE_LEDGER_USER", "GFE_RAY_USER"} & environment.keys()
+    try:
+        apart = users.choose(environment, os.geteuid())
+        if apart is not None and (why := users.why_not(apart.ray)) is not None:
+            raise Refused(f"{apart.ray.name} cannot run the programs in {sys.prefix}: {why}", "install them where every user can read them")
+    except Refused as refused:
+        if is_wish:
+            raise
+        return None, f"{refused.what}; hint: {refused.hint}"
+    return apart, ""
 
 
 def _end_strays(home: Home) -> None:
@@ -173,14 +198,15 @@ def _write_urls(home: Home, admin_url: str, passwords: Mapping[str, str]) -> Non
     """Write one URL per database login; the services' differ from the administrator's in user and password only."""
     secrets.overwrite(home.secrets / "admin_database_url", admin_url)
     for name, role in database.LOGINS.items():
-        secrets.overwrite(home.secrets / f"{name}_database_url", database.url_of_login(admin_url, role, passwords[role]))
+        folder = home.ray_secrets if name == "serve" else home.secrets
+        secrets.overwrite(folder / f"{name}_database_url", database.url_of_login(admin_url, role, passwords[role]))
 
 
 def _haproxy_wrapper(home: Home) -> Path:
     """Put the wrapper where it can be executed: an installed package may have lost the bit."""
-    target = home.haproxy / "haproxy-loopback"
+    target = home.haproxy_wrapper
     target.write_text(resources.files("serve_app.local").joinpath("haproxy-loopback").read_text())
-    target.chmod(0o700)
+    target.chmod(0o755)
     return target
 
 
@@ -215,6 +241,7 @@ def summary(setup: Setup) -> dict[str, Any]:
         "supervisor_start": None if this is None else this.start,
         "database": _shown_database(setup),
         "runtime": setup.runtime_url or "embedded",
+        "users": None if setup.users is None else asdict(setup.users),
     }
 
 
@@ -269,6 +296,8 @@ async def _main(home: Home, base: int | None, teller: Teller, owner: int | None)
         loop.add_reader(owner, partial(_owner_left, loop, owner, stop))
     try:
         setup = await asyncio.to_thread(prepare, home, base, dict(os.environ))
+        if setup.why_together:
+            teller.tell({"note": f"the ledger and Ray run as one user: {setup.why_together}"})
         await run(setup, teller, stop)
     except Refused as refused:
         teller.tell({"refused": refused.what, "hint": refused.hint, "is_untouched": True})

@@ -12,10 +12,11 @@ def main(address, node, folder):
     import ray._private.node as ray_node
     from ray._private.parameter import RayParams
 
+    name = node.replace("node_", "machine-")
     parameters = RayParams(
         gcs_address=address, redis_address=address, node_ip_address="127.0.0.1", num_cpus=0, num_gpus=0, object_store_memory=80 * 2**20,
         min_worker_port=0, max_worker_port=0, node_manager_port=0, dashboard_agent_listen_port=None, include_log_monitor=False,
-        labels={"gfe.io/role": "worker", "gfe.io/node": node}, temp_dir=folder,
+        labels={"gfe.io/role": "worker", "gfe.io/node": node, "gfe.io/name": name}, node_name=name, temp_dir=folder,
     )  # fmt: skip
     ray_node.Node(parameters, head=False, shutdown_at_exit=True, spawn_reaper=False)
     signal.pause()

@@ -7,7 +7,7 @@ import ctypes
 import pynvml
 import pytest
 
-from cluster.gpus import MIB, NvmlGpus, SimulatedGpus, gpus_of
+from cluster.gpus import MIB, LocalGpus, NvmlGpus, SimulatedGpus, gpus_of
 
 OK, NOT_SUPPORTED, LOST = 0, 3, 15
 
@@ -129,8 +129,8 @@ def test_gpus_can_be_simulated():
     first, second = gpus_of("RTX 3060:12288:900:8.6;A100:81920:0:8.0").read()
     assert (first.name, first.total_bytes, first.free_bytes, first.compute_capability) == ("RTX 3060", 12288 * MIB, 11388 * MIB, "8.6")
     assert second.uuid != first.uuid
-    assert isinstance(gpus_of(None), NvmlGpus)
-    assert isinstance(gpus_of(""), NvmlGpus)
+    assert isinstance(gpus_of(None), LocalGpus)
+    assert isinstance(gpus_of(""), LocalGpus)
 
 
 @pytest.mark.parametrize("described", ["RTX", "RTX:big:0:8.6", "RTX:1:2:3:4"])

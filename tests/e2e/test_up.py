@@ -89,7 +89,8 @@ def test_a_second_up_says_that_it_is_up_and_shows_the_same(green):
 
 
 def test_no_secret_stands_in_an_environment_or_on_a_command_line(green):
-    secrets = {path.name: path.read_text().strip() for path in green.home.secrets.rglob("*") if path.is_file()}
+    folders = (green.home.secrets, green.home.ray_secrets)
+    secrets = {path.name: path.read_text().strip() for folder in folders for path in folder.rglob("*") if path.is_file()}
     secrets |= {f"password in {name}": text.split(":")[2].split("@")[0] for name, text in secrets.items() if name.endswith("_url")}
     secrets.pop("service_serve.pub.pem")
     seen = [

@@ -1,7 +1,7 @@
 """A scripted runtime that fails in more ways: what it answers to chats is decided per node by `script.always`, whatever model is asked.
 
-    bad:404        the model is gone, from the list too       bad:503       busy, always            bad:half   a line that stops in the middle
-    bad:utf8       bytes that are no text, in a JSON line     bad:line=N    a line of N million bytes
+bad:404        the model is gone, from the list too       bad:503       busy, always            bad:half   a line that stops in the middle
+bad:utf8       bytes that are no text, in a JSON line     bad:line=N    a line of N million bytes
 """
 
 import hashlib

@@ -30,7 +30,9 @@ HONEST = {"ok", "incomplete", "refused"}
 
 
 def crowd_of(platform, tmp_path, *kinds, in_flight=8, seed=1):
-    return Crowd(platform.url, platform.key, History(tmp_path / "history"), kinds=tuple((kind, 1) for kind in kinds), in_flight=in_flight, seed=seed)
+    return Crowd(
+        platform.url, platform.key, History(tmp_path / "history"), kinds=tuple((kind, 1) for kind in kinds), in_flight=in_flight, seed=seed
+    )
 
 
 async def ended_honestly(platform, outcomes, row, figure):
@@ -109,7 +111,9 @@ async def test_row_26_a_frozen_database_is_told_of_in_time_and_running_streams_g
 async def timed_stream(platform, text):
     """Read a stream of 15 s to its end; answers its longest gap."""
     words, last, longest_s = "", time.monotonic(), 0.0
-    async with platform.http.stream("POST", "/v1/chat/completions", json=platform.body("fake:drip=0.1", text, max_tokens=150, stream=True), headers=platform.bearer) as answer:
+    async with platform.http.stream(
+        "POST", "/v1/chat/completions", json=platform.body("fake:drip=0.1", text, max_tokens=150, stream=True), headers=platform.bearer
+    ) as answer:
         async for line in answer.aiter_lines():
             now = time.monotonic()
             longest_s, last = max(longest_s, now - last), now

@@ -109,7 +109,11 @@ async def test_row_1_a_killed_replica_costs_no_token_and_doubles_none(replicas, 
         assert "".join(reader.texts) == "".join(words_of(reader.prompt, WORDS))
         assert (reader.end["status"], reader.end["attempts"], reader.end["incomplete"]) == ("COMPLETED", 1, False)
         assert reader.resumed_after_s <= 3 * RESUME_TARGET_S
-    figure(1, f"{READERS} of {READERS} streams of a killed replica resumed, at the latest after", f"{max(one.resumed_after_s for one in readers):.2f} s")
+    figure(
+        1,
+        f"{READERS} of {READERS} streams of a killed replica resumed, at the latest after",
+        f"{max(one.resumed_after_s for one in readers):.2f} s",
+    )
     figure(1, "all ended after the kill after (the answers last 12 s)", f"{time.monotonic() - killed_at:.1f} s")
     assert time.monotonic() - killed_at <= 3 * ENDED_TARGET_S
     await platform.require_quiet()

@@ -153,5 +153,3 @@ async def test_row_13_an_answer_without_an_end_is_incomplete_and_never_a_success
     assert set(rows) == {(3, True, 6, "".join(words_of("hello there", 6)))}
     assert before - float(await platform.balance()) == pytest.approx(len(rows) * 6 * 0.001)
     figure(13, "of 10 answers without an end marked succeeded", 0)
-
-

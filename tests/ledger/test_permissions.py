@@ -16,6 +16,7 @@ IDS = {
     "key_id": "abcdefgh", "node_id": "node_nobody", "token_id": "enr_nobody", "transaction_id": "dep_01KB0000000000000000000000",
     "gateway": "nobody", "provider": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
     "job_id": "job_01KB0000000000000000000000", "withdrawal_id": "wd_01KB0000000000000000000000", "correction_id": "cor_01KB0000000000000000000000",
+    "name": "nobody:1b",
 }  # fmt: skip
 
 

@@ -5,8 +5,12 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+import time
 import zlib
 from dataclasses import asdict, replace
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,7 @@ from cluster.gpus import gpus_of
 from cluster.invite import BadInvite, Invite
 from cluster.worker_settings import WorkerSettings, settings_on
 from provider_join import doctor, join, service
-from provider_join.errors import HeadUnreachable, NotFit
+from provider_join.errors import ClockWrong, HeadUnreachable, NotFit
 from provider_join.home import NodeHome
 
 INVITE = Invite(head="10.0.0.1:6379", node="node_1", name="attic", token="f" * 64, ray="2.60.0", python="3.11")
@@ -75,6 +79,48 @@ def test_a_taken_port_and_too_little_memory_are_refused_with_what_mends_them():
     doctor.require_memory(None)
     doctor.require_memory(2 * 1024**3)
     assert doctor.available_memory() > 0
+
+
+@pytest.fixture
+def head_at():
+    """A head whose clock goes wrong by so many seconds; answers where it tells the time."""
+    servers = []
+
+    def serve(ahead_s):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(401)  # whatever it answers, it tells the time
+                self.end_headers()
+
+            def date_time_string(self, timestamp=None):
+                return formatdate(time.time() + ahead_s, usegmt=True)
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("head_ahead_s", "words"), [(120, "120 s behind|119 s behind|121 s behind"), (-3600, "ahead of the head's")])
+def test_a_clock_that_is_not_the_heads_is_refused_with_what_mends_it(head_at, head_ahead_s, words):
+    ahead_s = doctor.clock_ahead(head_at(head_ahead_s))
+    assert abs(ahead_s + head_ahead_s) < 3
+    with pytest.raises(ClockWrong, match=words) as refused:
+        doctor.require_clock(ahead_s)
+    assert "timedatectl" in refused.value.hint
+
+
+def test_a_clock_that_is_the_heads_is_fine_and_a_head_that_tells_no_time_is_not_guessed(head_at):
+    doctor.require_clock(doctor.clock_ahead(head_at(0)))
+    assert doctor.clock_ahead("127.0.0.1:1") is None
+    assert doctor.clock_ahead("") is None
 
 
 def test_a_taken_port_is_seen():

@@ -63,7 +63,7 @@ def test_the_shell_form_joins_too(platform):
     ports = json.loads((platform.folder / "home" / "run" / "ports.json").read_text())
     own = {
         "GFE_HEAD": f"{platform.machine.address}:{ports['gcs']}", "GFE_NODE": node, "GFE_NAME": "cellar", "GFE_PYTHON": sys.executable,
-        "GFE_TOKEN_FILE": str(platform.folder / "home" / "secrets" / "ray_token"), processes.MARK: f"shell-{platform.world.name}",
+        "GFE_TOKEN_FILE": str(platform.folder / "home" / "ray_secrets" / "ray_token"), processes.MARK: f"shell-{platform.world.name}",
     }  # fmt: skip
     script = Path(provider_join.__file__).with_name("ray-start.sh")
     log = platform.folder / "shell.log"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.books import attempts_of, contradictions, unquiet
 from tests.crowd import summary
-from tests.world.network import why_not
 from tests.world.conftest import NAMES
+from tests.world.network import why_not
 from tests.world.platform import CrowdOnTheHead, nodes_of, until, wait_until_all_are_well
 
 REASON = why_not()
