@@ -15,7 +15,7 @@ from ledger.operators import catalog
 from ledger.operators.catalog import CatalogModel, Listed
 
 router = APIRouter(prefix="/api/admin/catalog", redirect_slashes=False)
-NAME = r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$"
 Words = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
 
 
