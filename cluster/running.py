@@ -36,7 +36,8 @@ class Running:
         self.has_slot = True
         self.pieces = 0
         self.said = said_in(attempt.delivered)  # by earlier attempts: this one goes on from there
-        self.tokens_before = sum(event.tokens for event in attempt.delivered if isinstance(event, Text))
+        self.said_tokens = sum(event.tokens for event in attempt.delivered if isinstance(event, Text))
+        self.tokens_before = 0  # of the answer, in the prompt that the runtime was given
         self._texts: list[str] = [self.said] if self.said else []
         self._coalescer = Coalescer()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,6 +62,10 @@ class Running:
     def _wake(self) -> None:
         self._grew.set()
         self._grew = asyncio.Event()
+
+    def heard(self) -> None:
+        """The runtime says again what was said before: that is progress, though it is not told."""
+        self._said_at = time.monotonic()
 
     def add(self, piece: RuntimeText) -> bool:
         """Take what the model said; False when the log is full: then this attempt is over.

@@ -7,7 +7,7 @@ no race of drivers can oversubscribe a node.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from cluster.continuation import Diverged, Seam, Source, cut, raw_request
+from cluster.continuation import Diverged, Seam, Source, cut, raw_request, repeats
 from cluster.errors import AttemptSuperseded, NodeBusy, OperationRefused, RuntimeFailed, RuntimeRefused
 from cluster.fit import need_of
 from cluster.gpus import GpuReader
@@ -399,25 +399,33 @@ class Worker:
 
     async def _go_on(self, running: Running) -> End | Fail:
         """Go on with an answer that another node began (`cluster/continuation.py`)."""
-        attempt, said = running.attempt, running.said
+        attempt = running.attempt
+        if await self._tokens_of(running, running.said) >= attempt.max_tokens:
+            return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, None))
         try:
-            prompt = await self._runtime.render(attempt.model, attempt.request)
-        except (RuntimeFailed, RuntimeRefused) as failed:
-            return Fail(seq=0, status=501, detail=f"this node cannot go on with an answer: {failed}")
-        kept, again = cut(said)
-        for text, written_again in ((kept, again), (said, "")):
-            left = attempt.max_tokens - await self._tokens_of(running, text)
-            if left <= 0:
-                return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, None))
-            try:
-                return await self._stream(running, None, Source(raw_request(attempt.request, prompt + text), left, written_again))
-            except Diverged:
-                continue
-        raise RuntimeFailed(0, "the answer could not be gone on with")
+            async with aclosing(self._ways_on(running)) as ways:
+                async for source in ways:
+                    with suppress(Diverged):
+                        return await self._stream(running, None, source)
+        except RuntimeRefused as refused:
+            raise RuntimeFailed(501, f"this node cannot go on with an answer: {refused}") from refused
+        raise RuntimeFailed(501, "this node cannot go on with this answer")
+
+    async def _ways_on(self, running: Running) -> AsyncGenerator[Source, None]:
+        attempt, said = running.attempt, running.said
+        if repeats(attempt.request):
+            yield Source(kind=attempt.kind, request=attempt.request, max_tokens=attempt.max_tokens, again=said)
+        prompt = await self._runtime.render(attempt.model, attempt.request)
+        for text, again in (cut(said), (said, "")):
+            before = await self._tokens_of(running, text)
+            yield Source(
+                kind=JobKind.GENERATE, request=raw_request(attempt.request, prompt + text), max_tokens=max(1, attempt.max_tokens - before),
+                again=again, tokens_before=before,
+            )  # fmt: skip
 
     async def _tokens_of(self, running: Running, text: str) -> int:
         counted = await count_answer(self._runtime, running.attempt, text)
-        return running.tokens_before if counted is None else counted
+        return running.said_tokens if counted is None else counted
 
     async def _stream(self, running: Running, counted: "asyncio.Task[int | None] | None", source: Source | None = None) -> End | Fail:
         """Read the runtime's answer to its end.
@@ -426,10 +434,10 @@ class Worker:
             Diverged: What was to be written again came out otherwise; nothing was said.
         """
         attempt = running.attempt
-        kind = attempt.kind if source is None else JobKind.GENERATE
-        source = source or Source(attempt.request, attempt.max_tokens)
-        seam = Seam(source.again)
-        async with aclosing(self._runtime.stream(kind, attempt.model, source.request, source.max_tokens)) as pieces:
+        source = source or Source(kind=attempt.kind, request=attempt.request, max_tokens=attempt.max_tokens)
+        running.tokens_before = source.tokens_before
+        seam = Seam(source.again, time.monotonic() + source.again_s)
+        async with aclosing(self._runtime.stream(source.kind, attempt.model, source.request, source.max_tokens)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, RuntimeEnd):
                     if not seam.is_closed:
@@ -438,8 +446,12 @@ class Worker:
                         return Fail(seq=0, status=502, detail="the runtime ended without saying that it was done")
                     reason = EndReason.LENGTH if piece.reason == "length" else EndReason.STOP
                     return End(seq=0, reason=reason, usage=await self._usage(running, piece, counted))
-                new = piece if seam.is_closed else replace(piece, content=seam.take(piece.content))
-                if not running.add(new):
+                if not seam.is_closed:
+                    running.heard()
+                    piece = replace(piece, content=seam.take(piece.content, time.monotonic()))  # noqa: PLW2901 - what is new of it
+                    if not piece.content:
+                        continue
+                if not running.add(piece):
                     return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, counted))
         raise RuntimeFailed(0, "the answer broke off")
 
@@ -451,7 +463,9 @@ class Worker:
             completion = await count_answer(self._runtime, attempt, text) if prompt is not None else None
             if prompt is not None and completion is not None:
                 return platform_usage(attempt, prompt, completion)
-        return provider_usage(attempt, end, len(text.encode(errors="surrogatepass")), running.pieces, running.tokens_before)
+        return provider_usage(
+            attempt, end, len(text.encode(errors="surrogatepass")), running.pieces, running.tokens_before, running.said_tokens
+        )
 
     # --- watch ---------------------------------------------------------------------------------------------------------------------
 

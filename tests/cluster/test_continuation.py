@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.continuation import MOST_AGAIN, Diverged, Seam, cut, raw_request
+from cluster.continuation import MOST_AGAIN, Diverged, Seam, cut, raw_request, repeats
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,21 @@ def test_a_word_that_comes_out_otherwise_is_noticed_before_anything_is_said():
     assert seam.take(" F") == ""
     with pytest.raises(Diverged):
         seam.take("inland")
+
+
+def test_what_takes_too_long_to_be_said_again_is_given_up():
+    seam = Seam("a long story", late_at=10.0)
+    assert seam.take("a long", now=9.0) == ""
+    with pytest.raises(Diverged):
+        seam.take(" story", now=11.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_repeated"),
+    [({"temperature": 0}, True), ({"temperature": 1, "seed": 3}, True), ({"seed": 0}, True), ({"temperature": 1}, False), ({"seed": -1}, False), ({}, False)],
+)
+def test_only_what_sampling_repeats_is_said_again_from_the_beginning(options, is_repeated):
+    assert repeats({"options": options}) is is_repeated
 
 
 def test_sampling_goes_along():

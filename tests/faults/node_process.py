@@ -35,11 +35,16 @@ class Child:
     async def start(self):
         self._process = subprocess.Popen(self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         async with asyncio.timeout(START_LIMIT_S):
-            said = await asyncio.to_thread(self._process.stdout.readline)
-        assert said, f"{self._words} ended with {self._process.wait()}"
-        self.port = json.loads(said)["port"]
+            self.port = (await self.heard(lambda said: "port" in said))["port"]
         self._all = processes.process_of(self._process.pid)
         return self
+
+    async def heard(self, is_it):
+        """Read what it tells, line by line, until it tells this."""
+        while said := await asyncio.to_thread(self._process.stdout.readline):
+            if is_it(found := json.loads(said)):
+                return found
+        raise AssertionError(f"{self._words} ended with {self._process.wait()}")
 
     @property
     def url(self):

@@ -189,13 +189,25 @@ def register(admin_url, names):
 
 
 @contextlib.asynccontextmanager
-async def faulty_platform(database, ledger, *, nodes=2, slots=2, replicas=1, limits=None, has_runtime_processes=False, node_wait_s=20.0):
+async def faulty_platform(
+    database,
+    ledger,
+    *,
+    nodes=2,
+    slots=2,
+    replicas=1,
+    limits=None,
+    has_runtime_processes=False,
+    node_wait_s=20.0,
+    kind=FaultyNode,
+    continues=True,
+):
     """Run it over a ledger that runs already."""
     folder = ledger.folder
     made.overwrite(folder / "serve_database_url", database.serve_url)
     names = ["node_local", *(f"node_{n}" for n in range(1, nodes))]
     await asyncio.to_thread(register, database.admin_url, names)
-    started = [FaultyNode(name, folder / "service_serve.pub.pem", slots) for name in names]
+    started = [kind(name, folder / "service_serve.pub.pem", slots) for name in names]
     platform = FaultyPlatform(database, ledger, started)
     tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
     async with contextlib.AsyncExitStack() as stack:
@@ -209,8 +221,9 @@ async def faulty_platform(database, ledger, *, nodes=2, slots=2, replicas=1, lim
         platform.dispatcher.start()
         stack.push_async_callback(platform.dispatcher.aclose)
         settings = ServeSettings(
-            secrets_dir=folder, ledger_socket=ledger.context.settings.ledger_socket, default_model="fake:words=16", node_wait_s=node_wait_s
-        )
+            secrets_dir=folder, ledger_socket=ledger.context.settings.ledger_socket, default_model="fake:words=16", node_wait_s=node_wait_s,
+            continues=continues,
+        )  # fmt: skip
         for _ in range(replicas):
             url, context = await stack.enter_async_context(in_process_replica(settings, Handle(platform.dispatcher)))
             if limits:
