@@ -256,8 +256,7 @@ def _others(context: ServeContext, job: OpenJob) -> bool:
     """Whether a node that has not failed this job has the model."""
     snapshot = context.view.snapshot
     tried = job.excluded | {job.node.id if job.node else ""}
-    having = (id_ for is_loaded in (True, False) for id_ in snapshot.index.offering(job.asked.model, is_loaded=is_loaded))
-    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in having)
+    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in snapshot.index.offers(job.asked.model))
 
 
 def _note_failure(context: ServeContext, job: OpenJob, node: str, failed: ClusterError) -> None:

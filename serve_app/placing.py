@@ -29,8 +29,7 @@ def require_model(name: str, snapshot: Snapshot) -> int:
     Raises:
         ModelUnavailable: Nobody does; with the nearest known names.
     """
-    having = [id_ for is_loaded in (True, False) for id_ in snapshot.index.offering(name, is_loaded=is_loaded)]
-    offered = [model for id_ in having if (model := snapshot.index.model(id_, name)) is not None]
+    offered = list(snapshot.index.offers(name).values())
     if not offered:
         raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(snapshot.models()), NEAREST_NAMES, 0.3)))
     return max(model.context_tokens for model in offered)
