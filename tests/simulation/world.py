@@ -44,7 +44,7 @@ from tests.simulation.runtime import Generations, SimulatedRuntime
 TUNED = {"first_token_s": 8.0, "idle_s": 5.0, "total_s": 60.0}  # shorter than the product's, so that faults outlast them
 NODE_WAIT_S = 10.0
 GRACE_S = 60.0  # of the ledger's holds beyond a job's time
-QUIET_LIMIT_S = 400.0
+QUIET_LIMIT_S = 200.0
 WORD_S = 0.1
 CREDIT = 1_000_000
 
