@@ -99,7 +99,7 @@ async def costs_of_news(count: int) -> dict[str, float]:
     """CPU microseconds of the Dispatcher per news of a full cluster's node while 2,000 jobs wait: more of the same, and a slot that came free."""
     dispatcher = Dispatcher(_nobody, _nowhere, _nothing, rng=random.Random(count))
     nodes = list(cluster_of(count, random.Random(count), 1.0).nodes.values())
-    hear = dispatcher._set  # noqa: SLF001 - what the Dispatcher does with a line of a watch, without the watch
+    hear = dispatcher._set
     for node in nodes:
         hear(node)
     jobs = [waiting(f"job-{n}", f"consumer-{n % 50}", f"m{n % MODELS}") for n in range(WAITING)]

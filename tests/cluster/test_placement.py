@@ -30,7 +30,7 @@ ASKED = PlacementRequest(model="m", tokens=1000, capabilities=frozenset({"comple
         (node(slots=0), "it is busy"),
         (node(models=[model(context=1000)]), None),
         (node(models=[replace(model(is_loaded=False), fits=False)]), "its memory is too small for m"),
-        (node(models=[replace(model(), fits=False)]), None),  # it is loaded: it did fit
+        (node(models=[replace(model(), fits=False)]), "its memory is too small for m"),  # loaded, but only in part
     ],
 )
 def test_each_refusal_says_why(candidate, reason):
