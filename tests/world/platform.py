@@ -26,7 +26,7 @@ GFE = [sys.executable, "-P", "-m", "serve_app.cli"]
 def until(condition, limit_s, what):
     end = time.monotonic() + limit_s
     while not (found := condition()):
-        assert time.monotonic() < end, f"waited {limit_s} s for {what}"
+        assert time.monotonic() < end, f"waited {limit_s} s for {what() if callable(what) else what}"
         time.sleep(0.1)
     return found
 
@@ -162,7 +162,7 @@ class Scripted(Newcomer):
 
 def wait_until_all_are_well(machines, limit_s=REJOIN_LIMIT_S):
     for one in machines:
-        until(one.is_well, limit_s, f"{one.name} to be well: {one.platform.nodes().get(one.name)}")
+        until(one.is_well, limit_s, lambda one=one: f"{one.name} to be well; joined {one.joins} times, said last: {one.said()[-600:]}")
 
 
 class CrowdOnTheHead:
