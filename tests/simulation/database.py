@@ -160,6 +160,17 @@ class JobTable:
     def _is_seen(self, row, seen_s):
         return row.seen_at is not None and row.seen_at > self.clock() - seen_s
 
+    def bury(self, id_, user, username, key, kind, model, node, held, is_sync, driver):
+        end = {"state": 3, "cost": 0, "owed": "void_retryable", "error": "It could not be recorded.", "ended_at": self.clock()}
+        row = self.rows.get(id_)
+        if row is None:
+            self.rows[id_] = row = Row(
+                id_, user, username, key, kind, model, node, held, driver, None, self.clock(), "{}", None, None, is_sync
+            )
+        if row.driver == driver and row.state < ENDED:
+            self.change(row, lease_until=None, **end)
+        return []
+
     def note_seen(self, id_):
         row = self.rows.get(id_)
         if row and row.state < ENDED:
@@ -204,6 +215,7 @@ STATEMENTS = {
     "SELECT id FROM serve_app.job WHERE id = ANY": JobTable.known,
     "SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver": JobTable.renew,
     jobs.ADOPT: JobTable.adopt,
+    jobs.BURY: JobTable.bury,
     "UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2": JobTable.note_seen,
     "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": JobTable.is_seen,
     "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": JobTable.owed,
