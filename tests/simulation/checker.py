@@ -9,6 +9,7 @@ from serve_app.store.jobs import JobState
 from tests.simulation.database import ENDED
 
 WORD = re.compile(r"(\d+)\.(\d+)")
+KEPT_IN_VIEW = 64  # generations, the newest: older ones have ended
 AFTER_THE_END = {"owed", "settled_at", "cost"}  # all that may change of an ended job
 
 
@@ -57,6 +58,9 @@ class Checker:
                 world.defect(f"more in flight than slots: {node.name} {node.runtime.most_in_flight} of {node.slots}")
             if node.is_up and node.worker and not 0 <= node.worker._running <= node.slots:
                 world.defect(f"slots do not add up: {node.name} {node.worker._running} of {node.slots}")
+        going = Counter((one.node, one.job) for one in world.generations.all[-KEPT_IN_VIEW:] if one.ended_at is None)
+        if twice := [who for who, count in going.items() if count > 1]:
+            world.defect(f"a node runs two attempts of one job: {twice}")
         for asked in world.asked:
             if asked.is_open or asked.ended_at >= self._looked:
                 self._text_is_true(asked)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from ledger.client import job_id
 from tests.simulation import client
 from tests.simulation.checker import Checker
 from tests.simulation.driver import healed
@@ -32,11 +33,18 @@ class Scene:
 
     def ask(self, words=10, *, is_stream=True, key=None, replica=0):
         world = self.world
-        asked = client.ask_of(len(world.asked), world.keys[0], words, world.loop.time(), is_stream=is_stream, idempotency_key=key)
+        asked = client.ask_of(
+            len(world.asked), world.keys[0], words, world.loop.time(), is_stream=is_stream, idempotency_key=key, max_tokens=max(100, words)
+        )  # fmt: skip
         world.asked.append(asked)
         name = world.replicas[replica].name
         asked.task = world.consumers.spawn(client.run(asked, world.network, name, world.consumers, world.loop))
         return asked
+
+    def read(self, asked, *, replica=0):
+        """Read a request's job along, at another replica."""
+        asked.job = job_id(self.row(asked).id)
+        return self.world.come_back(asked, 0, self.world.replicas[replica].name)
 
     def leave(self, call):
         client.leave(call, self.world.loop.time())
@@ -50,7 +58,7 @@ class Scene:
 
     def row(self, asked):
         """What is kept of a request's job."""
-        return next(row for row in self.world.table.rows.values() if asked.prompt in row.request)
+        return next((row for row in self.world.table.rows.values() if asked.prompt in row.request), None)
 
 
 def play(scene, *, nodes=1, slots=1, replicas=1, seed=1):

@@ -300,12 +300,12 @@ class World:
         self.asked.append(asked)
         asked.task = self.consumers.spawn(client.run(asked, self.network, part.name, self.consumers, self.loop))
 
-    def come_back(self, asked, from_seq):
+    def come_back(self, asked, from_seq, replica=None):
         """Let a consumer read a job along, or what is kept of it."""
         reading = client.Reading(len(self.readings), asked, from_seq, self.loop.time())
-        part = self.rng.choice([part for part in self.replicas if part.is_up] or self.replicas)
+        host = replica or self.rng.choice([part for part in self.replicas if part.is_up] or self.replicas).name
         self.readings.append(reading)
-        reading.task = self.consumers.spawn(client.read(reading, self.network, part.name, self.consumers, self.loop))
+        reading.task = self.consumers.spawn(client.read(reading, self.network, host, self.consumers, self.loop))
         return reading
 
     def watch_worker(self, node, worker):
