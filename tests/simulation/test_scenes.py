@@ -99,7 +99,7 @@ def test_a_consumer_who_leaves_while_the_end_is_written_leaves_no_open_job():
         await at.until(lambda: first.text)
         second = at.ask(5, is_stream=False)
         await asyncio.sleep(9)
-        at.world.database.freeze(30)
+        at.world.database.kill(30)
         await asyncio.sleep(2)  # its patience for a node is over, and its end cannot be written
         at.leave(second)
         return second
