@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 
+from cluster.limits import LIMITS
 from ledger.client import uuid_of_job
 from serve_app.store.jobs import JobState
 from tests.simulation.database import ENDED
@@ -45,6 +46,23 @@ class Checker:
             return running
 
         worker.admit = watched
+
+    def watch_dispatcher(self, dispatcher):
+        """See each grant: with those that are under way, a node is never given more than its free slots."""
+        granted = {}  # node -> (when the ticket runs out, what the node had admitted when it was given)
+        grant = dispatcher._grant
+
+        def watched(wait, seat, now):
+            node = dispatcher._nodes[seat.id][1]
+            under_way = [ticket for ticket in granted.get(node.id, ()) if ticket[0] > now and ticket[1] <= node.admitted]
+            used = node.admitted - under_way[0][1] if under_way else 0
+            if node.running + max(0, len(under_way) - used) >= node.slots:
+                self.world.defect(f"a slot was granted twice: {node.id} runs {node.running} of {node.slots}, {len(under_way)} tickets")
+            if dispatcher._owner.get(wait.job) in dispatcher._replicas:
+                granted[node.id] = [*under_way[used:], (now + LIMITS.ticket_s, node.admitted)]
+            grant(wait, seat, now)
+
+        dispatcher._grant = watched
 
     # --- after each step -------------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def run(seed, events=None, *, steps=STEPS, until=None, trace=lambda line: None):
         async def live():
             nonlocal taken
             checker = Checker(world)
-            world.watch_worker = checker.watch_worker
+            world.watch_worker, world.watch_dispatcher = checker.watch_worker, checker.watch_dispatcher
             await world.begin()
             for event in events[:until]:
                 world.note(f"--- {taken}: {event.kind} {apply(world, event)}")

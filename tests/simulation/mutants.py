@@ -16,10 +16,12 @@ import serve_app.driving
 import serve_app.ends
 import serve_app.sweeper
 from cluster.attempt_log import AttemptLog, Coalescer
+from cluster.dispatcher import Dispatcher
 from cluster.errors import NodeBusy
 from cluster.jobs import End, Text
 from cluster.queue import FairQueue
 from cluster.running import Running
+from cluster.tickets import Tickets
 from cluster.view import ClusterView
 from cluster.worker import Worker
 from serve_app.settlement import Settlement
@@ -237,6 +239,8 @@ MUTANTS = {
     "text is told twice": Mutant(Coalescer, "take", _says_it_twice),
     "a reader that attaches misses a line": Mutant(AttemptLog, "since", _attaches_to_the_middle),
     "an answer without its end is a success": Mutant(Worker, "_stream", _ends_well_without_done),
+    "a ticket is not counted": Mutant(Tickets, "give", _never),
+    "tickets of a lost replica's jobs are kept": Mutant(Dispatcher, "_forget_silent_replicas", _never),
     "a waiting job is never withdrawn": Mutant(ClusterView, "_withdraw", _never),
     "a known wait is forgotten": Mutant(FairQueue, "put_back", _never),
     "what waits is not told to a new Dispatcher": Mutant(ClusterView, "_say_all_again", _never),

@@ -71,7 +71,7 @@ def play(scene, *, nodes=1, slots=1, replicas=1, seed=1):
 
         async def live():
             checker = Checker(world)
-            world.watch_worker = checker.watch_worker
+            world.watch_worker, world.watch_dispatcher = checker.watch_worker, checker.watch_dispatcher
             await world.begin()
             said = await scene(Scene(world))
             await healed(world)

@@ -223,7 +223,6 @@ class World:
         self.parts = [self.database, self.books, self.dispatcher, *self.nodes, *self.replicas]
         self.consumers = Process(self.loop, "consumers")
         self.contexts = {}
-        self.dispatchers = {}
 
     # --- time and trace --------------------------------------------------------------------------------------------------------------
 
@@ -256,7 +255,7 @@ class World:
         await nodes.start()
         dispatcher = Dispatcher(self._members, self._locate, nodes.watch, rng=random.Random(self.rng.random()))
         dispatcher.start()
-        self.dispatchers["now"] = dispatcher
+        self.watch_dispatcher(dispatcher)
 
         def accept(end):
             end.receive = lambda said: process.spawn(answer(end, *pickle.loads(said)))
@@ -309,7 +308,10 @@ class World:
         return reading
 
     def watch_worker(self, node, worker):
-        """Look at each admission: a worker's slots are never given twice."""
+        """A worker begins: the checker looks at each of its admissions."""
+
+    def watch_dispatcher(self, dispatcher):
+        """A Dispatcher begins: the checker looks at each of its grants."""
 
     # --- begin and end ---------------------------------------------------------------------------------------------------------------
 
