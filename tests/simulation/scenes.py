@@ -58,7 +58,7 @@ class Scene:
 
     def row(self, asked):
         """What is kept of a request's job."""
-        return next((row for row in self.world.table.rows.values() if asked.prompt in row.request), None)
+        return next((row for row in self.world.table.rows.values() if asked.prompt in (row.request or "")), None)
 
 
 def play(scene, *, nodes=1, slots=1, replicas=1, seed=1):
