@@ -16,6 +16,7 @@ from cluster.deadlines import deadlines_of
 from cluster.errors import (
     AttemptSuperseded,
     ClusterError,
+    ClusterUnreachable,
     JobTimedOut,
     NoCapacity,
     NodeBusy,
@@ -84,7 +85,7 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
     except (DeliveryBroken, StoreUnavailable):
         raise
     except Exception as failed:
-        told = await _end_badly(context, job, failed)
+        told = await asyncio.shield(context.spawn(_end_badly(context, job, failed)))  # also when the client leaves just now
         if told is failed:
             raise
         raise told from failed
@@ -256,7 +257,10 @@ def _is_plain(job: OpenJob) -> bool:
 
 def _others(context: ServeContext, job: OpenJob) -> bool:
     """Whether a node that has not failed this job has the model."""
-    snapshot = context.view.snapshot
+    try:
+        snapshot = context.view.snapshot
+    except ClusterUnreachable:
+        return False
     tried = job.excluded | {job.node.id if job.node else ""}
     return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in snapshot.index.offers(job.asked.model))
 
