@@ -136,15 +136,13 @@ async def test_row_12_nonsense_from_a_runtime_goes_to_another_node_and_nothing_b
 
 
 async def test_row_13_an_answer_without_an_end_is_incomplete_and_never_a_success(platform_with, figure):
-    platform = await platform_with(nodes=2)
+    platform = await platform_with(nodes=2, slots=10)
     before = float(await platform.balance())
-    for streams in (False, True) * 5:
-        answer = await platform.chat("fake:nodone", stream=streams)
-        if streams:
-            assert '"code": "incomplete"' in answer.text
-            assert "[DONE]" not in answer.text
-        else:
-            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "incomplete")
+    answers = await asyncio.gather(*(platform.chat("fake:nodone", stream=streams) for streams in (False, True) * 5))
+    for whole, streamed in zip(answers[::2], answers[1::2], strict=True):
+        assert '"code": "incomplete"' in streamed.text
+        assert "[DONE]" not in streamed.text
+        assert (whole.status_code, whole.json()["error"]["code"]) == (502, "incomplete")
     await platform.require_quiet()
     rows = rows_of(
         platform.database.admin_url,
