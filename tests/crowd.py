@@ -54,6 +54,7 @@ class Outcome:
     first_s: float | None = None  # from the last submission to the first text
     text_gap_s: float = 0.0  # longest time without text
     byte_gap_s: float = 0.0  # longest time without any byte
+    answer_s: float = 0.0  # longest wait for a plain answer or a refusal
     took_s: float = 0.0
 
 
@@ -141,7 +142,7 @@ class Crowd:
                     await read_stream(answer, outcome, whole, sent_at, leaves_after)
                     return None
                 said = await answer.json(content_type=None)
-                outcome.byte_gap_s = max(outcome.byte_gap_s, time.monotonic() - sent_at)
+                outcome.answer_s = max(outcome.answer_s, time.monotonic() - sent_at)
                 return judge(answer, said, outcome, whole)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as broken:
             outcome.ended, outcome.detail = "broken", f"{type(broken).__name__}: {broken}"
@@ -253,6 +254,7 @@ def summary(outcomes):
         "connections broken": sum(outcome.breaks for outcome in outcomes),
         "longest gap between two bytes": round(max((outcome.byte_gap_s for outcome in streams), default=0), 1),
         "longest gap between two texts": round(max((outcome.text_gap_s for outcome in streams), default=0), 1),
+        "longest wait for a plain answer or a refusal": round(max((outcome.answer_s for outcome in outcomes), default=0), 1),
         "longest wait for the first text": round(max((outcome.first_s or 0 for outcome in streams), default=0), 1),
     }
 
