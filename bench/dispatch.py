@@ -99,13 +99,14 @@ async def costs_of_news(count: int) -> dict[str, float]:
     """CPU microseconds of the Dispatcher per news of a full cluster's node while 2,000 jobs wait: more of the same, and a slot that came free."""
     dispatcher = Dispatcher(_nobody, _nowhere, _nothing, rng=random.Random(count))
     nodes = list(cluster_of(count, random.Random(count), 1.0).nodes.values())
+    hear = dispatcher._set
     for node in nodes:
-        dispatcher._set(node)
+        hear(node)
     jobs = [waiting(f"job-{n}", f"consumer-{n % 50}", f"m{n % MODELS}") for n in range(WAITING)]
     told = asyncio.ensure_future(dispatcher.exchange("replica", jobs, [], []))
     await asyncio.sleep(0)
-    same = microseconds(lambda n: dispatcher._set(replace(nodes[n % count], running=4 + n // count % 2)), EVENTS)
-    free = microseconds(lambda n: dispatcher._set(replace(nodes[n % count], running=3, admitted=n)), min(EVENTS, WAITING // 2))
+    same = microseconds(lambda n: hear(replace(nodes[n % count], running=4 + n // count % 2)), EVENTS)
+    free = microseconds(lambda n: hear(replace(nodes[n % count], running=3, admitted=n)), min(EVENTS, WAITING // 2))
     grants = await told
     return {"full": same, "a slot free": free, "granted": len(grants)}
 

@@ -32,7 +32,8 @@ class Diverged(Exception):
 class Source:
     """What the runtime is asked for an attempt.
 
-    `again` is expected first, within `again_s` seconds, and not said twice; `tokens_before` of the answer stand in the prompt.
+    `again` is expected first, within `again_s` seconds, and not said twice; `tokens_before` of the answer stand in the prompt. After
+    `most_new` new pieces the answer is at its limit, where nobody can count the tokens of a part of it.
     """
 
     kind: JobKind
@@ -41,6 +42,7 @@ class Source:
     again: str = ""
     again_s: float = AGAIN_S
     tokens_before: int = 0
+    most_new: int | None = None
 
 
 def repeats(request: Mapping[str, Any]) -> bool:

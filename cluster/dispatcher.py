@@ -307,7 +307,8 @@ class Dispatcher:
             self._tell()
 
     async def _match_for_ever(self) -> None:
-        """Tickets run out and replicas die by themselves: look again while anybody waits."""
+        """Tickets run out, replicas die and nodes get well by themselves: look again while anybody waits."""
+        look_again_at = 0.0
         while True:
             await asyncio.sleep(MATCH_S)
             try:
@@ -315,6 +316,10 @@ class Dispatcher:
                 self._forget_silent_replicas(now)
                 for id_ in self._tickets.run_out(now):
                     self._seat(self._nodes[id_][1])
+                if now >= look_again_at:
+                    self._queue.forgive(now)
+                    self._match(self._queue.waiting())
+                    look_again_at = now + LOOK_S
                 self._tell_waiting()
             except Exception:
                 log.exception("match_failed")

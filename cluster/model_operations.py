@@ -224,6 +224,7 @@ class ModelOperations:
         model = self._place.model(operation.model)
         if model is None:
             raise OperationRefused(f"{self._place.name} does not have {operation.model}", "pull it there first, or name another node")
+        operation.model = model.name  # as the node writes it
         return model
 
     def _outcome(self, operation: Operation) -> str:

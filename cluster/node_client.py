@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError  # lines that are too long
 
 from cluster.attempt_log import MAX_LINE_BYTES, decode
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
@@ -165,7 +166,7 @@ class NodeClient:
                     yield said
                     if said.get("status") == SUCCESS:
                         return
-        except (aiohttp.ClientError, OSError, ValueError) as broken:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as broken:
             raise NodeLost(node, f"its answer broke off ({type(broken).__name__})") from broken
         raise NodeLost(node, "its answer ended without an end")
 
@@ -183,7 +184,7 @@ class NodeClient:
                     yield next(news_of(line, known), None)
         except TimeoutError as silent:
             raise NodeLost(url, f"silent for {self._limits.suspect_s:g} s") from silent
-        except (aiohttp.ClientError, OSError, ValueError) as broken:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as broken:
             raise NodeLost(url, type(broken).__name__) from broken
 
 

@@ -7,9 +7,10 @@ newcomers begin, moves on with the work done, shared by those who wait: so newco
 
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from cluster.breaker import OPEN_S
 from cluster.placement import PlacementRequest
 
 PATIENT_WAIT_S = 30.0
@@ -181,6 +182,12 @@ class FairQueue:
         """List a model's waiting jobs, next one first."""
         line = self._lines.get(model)
         return [place.wait for place in line.places] if line else []
+
+    def forgive(self, now: float) -> None:
+        """Let jobs that wait for long go to nodes that were broken when they came: those may be well by now, and nobody says so."""
+        for place in self._place_of.values():
+            if place.wait.request.broken and now - place.came_at > OPEN_S:
+                place.wait = replace(place.wait, request=replace(place.wait.request, broken=frozenset()))
 
     def take(self, job: str, now: float) -> None:
         """A job got its slot: virtual time moves on to its start."""

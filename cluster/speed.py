@@ -34,7 +34,7 @@ class _Learned:
     """One model's last jobs, and what was told of them."""
 
     jobs: deque[tuple[float, Ran]] = field(default_factory=lambda: deque(maxlen=KEPT_JOBS))
-    told: dict[str, float | None] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 class Speeds:

@@ -156,10 +156,11 @@ class Worker:
         """Read the GPUs and what is wrong with them; a driver that hangs is left alone, and what was known stays."""
         if self._gpu_look is None or self._gpu_look.done():
             self._gpu_look = asyncio.create_task(asyncio.to_thread(self._gpus.read))
-        done, _ = await asyncio.wait((self._gpu_look,), timeout=GPU_LIMIT_S)
+        look = self._gpu_look  # another refresh may begin the next one meanwhile
+        done, _ = await asyncio.wait((look,), timeout=GPU_LIMIT_S)
         if not done:
             return self._node.gpus, f"the GPU's driver has not answered for {GPU_LIMIT_S:g} s"
-        return self._gpu_look.result(), self._gpus.problem
+        return look.result(), self._gpus.problem
 
     def _judged(self, found: Inventory, gpus: Sequence[Gpu]) -> tuple[OfferedModel, ...]:
         self._room = room = room_of(gpus, found.models, self._care.free_memory())
@@ -417,10 +418,13 @@ class Worker:
             yield Source(kind=attempt.kind, request=attempt.request, max_tokens=attempt.max_tokens, again=said)
         prompt = await self._runtime.render(attempt.model, attempt.request)
         for text, again in (cut(said), (said, "")):
-            before = await self._tokens_of(running, text)
+            counted = await count_answer(self._runtime, attempt, text)
+            before = running.said_tokens if counted is None else counted
+            # Where nobody counts, the tokens of the cut word are not known: a character each at most, and what is new is counted as it comes.
+            left = attempt.max_tokens - before + (len(again) if counted is None else 0)
             yield Source(
-                kind=JobKind.GENERATE, request=raw_request(attempt.request, prompt + text), max_tokens=max(1, attempt.max_tokens - before),
-                again=again, tokens_before=before,
+                kind=JobKind.GENERATE, request=raw_request(attempt.request, prompt + text), max_tokens=max(1, left), again=again,
+                tokens_before=before, most_new=attempt.max_tokens - before if counted is None else None,
             )  # fmt: skip
 
     async def _tokens_of(self, running: Running, text: str) -> int:
@@ -451,7 +455,7 @@ class Worker:
                     piece = replace(piece, content=seam.take(piece.content, time.monotonic()))  # noqa: PLW2901 - what is new of it
                     if not piece.content:
                         continue
-                if not running.add(piece):
+                if not running.add(piece) or running.pieces == source.most_new:
                     return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, counted))
         raise RuntimeFailed(0, "the answer broke off")
 

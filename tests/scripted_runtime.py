@@ -42,7 +42,7 @@ from tests.scripted_models import (
     words_of,
 )
 
-MODELS = ("fake:words=3", "fake:words=16", "fake:words=200", "fake:drip=0.1", "fake:drip=5", "fake:long=200@0.05", "fake:hang@0", "fake:hang@2",
+MODELS = ("fake:words=3", "fake:words=16", "fake:words=200", "fake:drip=0.1", "fake:drip=5", "fake:long=200@0.01", "fake:hang@0", "fake:hang@2",
           "fake:cut@0", "fake:cut@2", "fake:500", "fake:404", "fake:503", "fake:exit@2", "fake:nodone", "fake:garbage", "fake:line=100",
           "fake:utf8")  # fmt: skip
 ANSWER_WORDS = 8  # of a model whose name says nothing

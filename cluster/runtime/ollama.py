@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError  # lines that are too long
 
 from cluster.errors import RuntimeFailed, RuntimeRefused
 from cluster.jobs import JobKind
@@ -178,7 +179,7 @@ class OllamaRuntime:
                         raise RuntimeFailed(500, str(said["error"]))
                     last = str(said.get("status", ""))
                     yield PullProgress(status=last, completed_bytes=_whole(said.get("completed")), total_bytes=_whole(said.get("total")))
-        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, AttributeError) as broken:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError, TypeError, AttributeError) as broken:
             raise RuntimeFailed(0, f"the pull broke off ({type(broken).__name__})") from broken
         if last != "success":
             raise RuntimeFailed(0, f"the pull ended without success, after `{last}`")
@@ -238,7 +239,7 @@ class OllamaRuntime:
                             yield piece
                             return
                         yield piece
-        except (aiohttp.ClientError, TimeoutError) as broken:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as broken:
             raise RuntimeFailed(0, f"the answer broke off ({type(broken).__name__})") from broken
         except (ValueError, TypeError, KeyError, AttributeError) as nonsense:  # it lives: the request has not ended it
             raise RuntimeFailed(502, f"the answer is nonsense ({type(nonsense).__name__})") from nonsense

@@ -194,6 +194,12 @@ mine AS (UPDATE serve_app.job j SET driver = %b::text, lease_until = clock_times
 SELECT m.id, m.user_id, m.username, m.key_id, m.kind, m.model, m.state, m.attempt, m.node, m.held, m.is_sync,
        coalesce(m.seen_at > clock_timestamp() - make_interval(secs => %b), false), t.request, t.terms, t.why
   FROM mine m JOIN serve_app.job_text t ON t.job_id = m.id"""
+# A stone on the grave of a job of which nobody knows whether it was recorded: a record that comes later meets it, and does nothing.
+BURY = """
+INSERT INTO serve_app.job AS j (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, state, cost, owed, error, ended_at)
+VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, 3, 0, 'void_retryable', 'It could not be recorded.', clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
+  ended_at = EXCLUDED.ended_at, lease_until = NULL WHERE j.driver = EXCLUDED.driver AND j.state < 2"""
 
 _Waiting = tuple[Any, "asyncio.Future[bool] | None"]
 
@@ -394,6 +400,13 @@ class JobStore:
         await self._line.query(
             "UPDATE serve_app.job SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver = %b AND state < 2 AND id = ANY (%b)",
             (float(LEASE_S), driver, list(live)),
+        )
+
+    async def bury(self, job: NewJob, driver: str) -> None:
+        """End a job whether it was recorded or not; it owes its hold."""
+        await self._line.query(
+            BURY,
+            (job.id, job.user, job.username, job.key, str(job.kind), job.model, job.node, job.held, job.is_sync, driver),
         )
 
     async def adopt(self, driver: str, live: Collection[uuid.UUID]) -> list[Adopted]:

@@ -61,7 +61,14 @@ def test_what_takes_too_long_to_be_said_again_is_given_up():
 
 @pytest.mark.parametrize(
     ("options", "is_repeated"),
-    [({"temperature": 0}, True), ({"temperature": 1, "seed": 3}, True), ({"seed": 0}, True), ({"temperature": 1}, False), ({"seed": -1}, False), ({}, False)],
+    [
+        ({"temperature": 0}, True),
+        ({"temperature": 1, "seed": 3}, True),
+        ({"seed": 0}, True),
+        ({"temperature": 1}, False),
+        ({"seed": -1}, False),
+        ({}, False),
+    ],
 )
 def test_only_what_sampling_repeats_is_said_again_from_the_beginning(options, is_repeated):
     assert repeats({"options": options}) is is_repeated

@@ -333,6 +333,20 @@ async def test_lines_of_models_that_share_a_node_take_turns(world):
         assert sorted(granted) == ["m_0", "n_0"]
 
 
+async def test_a_job_that_waits_for_long_may_go_to_a_node_that_was_broken_when_it_came(world, monkeypatch):
+    monkeypatch.setattr("cluster.queue.OPEN_S", 0.2)
+    async with running(world) as dispatcher:
+        await ready(world, dispatcher, node(slots=1))
+        unlucky = wait("job_1")
+        unlucky = replace(unlucky, request=replace(unlucky.request, broken=frozenset({"node_a"})))
+        answers = [await dispatcher.exchange("replica", [unlucky], [], [])]
+        while not any(answers):
+            answers.append(await dispatcher.exchange("replica", [], [], []))
+            assert len(answers) < 20
+        (grant,) = answers[-1]
+        assert (grant.job, grant.node.id) == ("job_1", "node_a")
+
+
 async def test_a_node_without_room_for_anybody_is_not_asked_about(world, monkeypatch):
     asked = []
     monkeypatch.setattr("cluster.dispatcher.choose", lambda *given: asked.append(given))

@@ -60,6 +60,9 @@ class Checker:
         for asked in world.asked:
             if asked.is_open or asked.ended_at >= self._looked:
                 self._text_is_true(asked)
+        for reading in world.readings:
+            if reading.is_open or reading.ended_at >= self._looked:
+                self._reading_is_true(reading)
         self._looked = world.loop.time()
 
     def _books(self):
@@ -81,8 +84,19 @@ class Checker:
         generations = self.world.generations.all
         if any(generations[serial].prompt != asked.prompt for serial in set(serials)):
             self.world.defect(f"somebody else's text: #{asked.number} {asked.text!r}")
-        if asked.outcome == "done" and len(words) != min(asked.words, asked.max_tokens):
+        whole = min(asked.words, asked.max_tokens)
+        # What is written again at a seam counts toward the limit where nobody here can count tokens.
+        is_cut_short = len(set(serials)) > 1 and asked.words >= asked.max_tokens and len(words) == whole - 1
+        if asked.outcome == "done" and len(words) != whole and not is_cut_short:
             self.world.defect(f"a success that is not whole: #{asked.number} {len(words)} of {asked.words} words")
+
+    def _reading_is_true(self, reading):
+        """From wherever it began: no gap, no repeat; from the beginning: what the consumer's own connection told."""
+        text = reading.text.removeprefix(" ") if reading.from_seq else reading.text
+        words = words_in(text)
+        first = words[0][0] if words else 0
+        if words is None or [n for n, _ in words] != list(range(first, first + len(words))) or (reading.from_seq == 0 and first):
+            self.world.defect(f"read with a gap or a repeat: reading {reading.number} from {reading.from_seq} {reading.text!r}")
 
     # --- at the end ------------------------------------------------------------------------------------------------------------------
 
@@ -103,6 +117,8 @@ class Checker:
                 world.defect(f"a job without a hold: {row.id}")
         for asked in world.asked:
             self._told(asked)
+        for reading in world.readings:
+            self._read(reading)
         self._once_per_key()
 
     def _restless(self):
@@ -162,6 +178,14 @@ class Checker:
             self.world.defect(f"told success, kept {JobState(row.state).name} {row.error}: #{asked.number} {row.id}")
         elif row.state >= ENDED and not (row.result or "").startswith(asked.text) and not self._was_given_up(row):
             self.world.defect(f"delivered other than kept: #{asked.number} {asked.text!r}, kept {row.result!r}")
+
+    def _read(self, reading):
+        """Who read to the end has read what is kept, from where it began."""
+        row = self.world.table.rows.get(uuid_of_job(reading.of.job))
+        if reading.outcome == "COMPLETED" and not (row.result.endswith(reading.text) if reading.from_seq else row.result == reading.text):
+            self.world.defect(f"read other than kept: reading {reading.number} {reading.text!r}, kept {row.result!r}")
+        if reading.outcome == "COMPLETED" and not reading.text and reading.from_seq == 0:
+            self.world.defect(f"nothing was read: reading {reading.number}")
 
     @staticmethod
     def _was_given_up(row):

@@ -26,7 +26,6 @@ class Asked:
     outcome: str | None = None
     code: str | None = None
     is_replay: bool = False
-    heard_at: float = 0.0
     ended_at: float | None = None
     task: asyncio.Task | None = None
     end: End | None = None
@@ -50,16 +49,54 @@ def body_of(asked):
     return {"model": MODEL, "messages": messages, "max_tokens": asked.max_tokens, "stream": asked.is_stream}
 
 
+@dataclass
+class Reading:
+    """A consumer reads along a job that it asked for, from some event on."""
+
+    number: int
+    of: Asked
+    from_seq: int
+    at: float
+    status: int | None = None
+    text: str = ""
+    next_seq: int = 0
+    outcome: str | None = None
+    code: str | None = None
+    ended_at: float | None = None
+    task: asyncio.Task | None = None
+    end: End | None = None
+    _rest: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_open(self):
+        return self.outcome is None
+
+    def close(self, outcome, now, code=None):
+        if self.outcome is None:
+            self.outcome, self.code, self.ended_at = outcome, code, now
+
+
 async def run(asked, network, host, me, loop):
     """Ask, and read to the end, whatever it is."""
     headers = {"authorization": f"Bearer {asked.key}", "content-type": "application/json"}
     if asked.idempotency_key:
         headers["idempotency-key"] = asked.idempotency_key
+    request = ("POST", "/v1/chat/completions", headers, json.dumps(body_of(asked)).encode())
+    await _call(asked, request, _take, network, host, me, loop)
+
+
+async def read(reading, network, host, me, loop):
+    """Read a job along to its end."""
+    target = f"/api/computing/jobs/{reading.of.job}/stream/?from={reading.from_seq}"
+    request = ("GET", target, {"authorization": f"Bearer {reading.of.key}"}, b"")
+    await _call(reading, request, _take_reading, network, host, me, loop)
+
+
+async def _call(call, request, take, network, host, me, loop):
     done = loop.create_future()
 
     def receive(message):
-        asked.heard_at = loop.time()
-        _take(asked, message, loop.time())
+        take(call, message, loop.time())
         if not message.get("more_body", True) and not done.done():
             done.set_result(None)
 
@@ -68,23 +105,50 @@ async def run(asked, network, host, me, loop):
             done.set_result(error)
 
     try:
-        asked.end = await network.open(host, me=me)
+        call.end = await network.open(host, me=me)
     except OSError:
-        asked.close("unreachable", loop.time())
+        call.close("unreachable", loop.time())
         return
-    asked.end.receive, asked.end.lost = receive, lost
-    asked.end.send(("POST", "/v1/chat/completions", headers, json.dumps(body_of(asked)).encode()))
+    call.end.receive, call.end.lost = receive, lost
+    call.end.send(request)
     await done
-    asked.close("broken", loop.time())
+    call.close("broken", loop.time())
 
 
-def leave(asked, now):
+def leave(call, now):
     """Close the connection before the end."""
-    asked.close("left", now)
-    if asked.end:
-        asked.end.close()
-    if asked.task:
-        asked.task.cancel()
+    call.close("left", now)
+    if call.end:
+        call.end.close()
+    if call.task:
+        call.task.cancel()
+
+
+def _take_reading(reading, message, now):
+    if message["type"] == "http.response.start":
+        reading.status = message["status"]
+        return
+    reading._rest += message.get("body", b"")
+    if reading.status != 200:
+        if not message["more_body"]:
+            reading.close("refused", now, json.loads(reading._rest)["code"])
+        return
+    *events, reading._rest = reading._rest.split(b"\n\n")
+    for event in events:
+        data = event.rpartition(b"data: ")[2]
+        if event.startswith(b"id: "):
+            _take_event_read(reading, json.loads(data), now)
+
+
+def _take_event_read(reading, said, now):
+    match said["event"]:
+        case "text":
+            reading.text += said["content"]
+            reading.next_seq = said["seq"] + 1
+        case "end":
+            reading.close(said["status"], now)
+        case "error":
+            reading.close("failed", now, said["code"])
 
 
 def _take(asked, message, now):

@@ -101,15 +101,15 @@ class JobTable:
     def finish(self, *columns_and_driver):
         *columns, driver = columns_and_driver
         written = []
-        for id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why in zip(
-            *columns, strict=True
-        ):
+        for one in zip(*columns, strict=True):
+            id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt = one
             row = self._driven(id_, driver)
             if row is None:
                 continue
             self.change(
-                row, state=state, is_incomplete=is_incomplete, prompt_tokens=prompt, completion_tokens=completion, counted_by=counted, owed=owed,
-                cost=cost, error=error, served=served, ended_at=self.clock(), lease_until=None,
+                row, state=state, node=node or row.node, attempt=max(attempt, row.attempt), is_incomplete=is_incomplete, prompt_tokens=prompt,
+                completion_tokens=completion, counted_by=counted, owed=owed, cost=cost, error=error, served=served, ended_at=self.clock(),
+                lease_until=None,
             )  # fmt: skip
             if result is not None or why is not None:
                 texts = {"result": row.result if result is None else result, "marks": marks, "why": row.why if why is None else why}
@@ -137,15 +137,15 @@ class JobTable:
     def known(self, ids):
         return [(id_,) for id_ in ids if id_ in self.rows]
 
-    def renew(self, lease_s, driver):
-        for row in self.rows.values():
-            if row.driver == driver and row.state < ENDED:
+    def renew(self, lease_s, driver, ids):
+        for id_ in ids:
+            if row := self._driven(id_, driver):
                 self.change(row, lease_until=self.clock() + lease_s)
         return []
 
-    def adopt(self, driver, limit, _driver, lease_s, seen_s):
+    def adopt(self, own, limit, driver, lease_s, seen_s):
         now = self.clock()
-        lost = [row for row in self.rows.values() if row.state < ENDED and row.lease_until < now and row.driver != driver]
+        lost = [row for row in self.rows.values() if row.state < ENDED and row.lease_until < now and row.id not in own]
         mine = sorted(lost, key=lambda row: row.lease_until)[:limit]
         for row in mine:
             self.change(row, driver=driver, lease_until=now + lease_s)
@@ -159,6 +159,17 @@ class JobTable:
 
     def _is_seen(self, row, seen_s):
         return row.seen_at is not None and row.seen_at > self.clock() - seen_s
+
+    def bury(self, id_, user, username, key, kind, model, node, held, is_sync, driver):
+        end = {"state": 3, "cost": 0, "owed": "void_retryable", "error": "It could not be recorded.", "ended_at": self.clock()}
+        row = self.rows.get(id_)
+        if row is None:
+            self.rows[id_] = row = Row(
+                id_, user, username, key, kind, model, node, held, driver, None, self.clock(), "{}", None, None, is_sync
+            )
+        if row.driver == driver and row.state < ENDED:
+            self.change(row, lease_until=None, **end)
+        return []
 
     def note_seen(self, id_):
         row = self.rows.get(id_)
@@ -204,6 +215,7 @@ STATEMENTS = {
     "SELECT id FROM serve_app.job WHERE id = ANY": JobTable.known,
     "SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver": JobTable.renew,
     jobs.ADOPT: JobTable.adopt,
+    jobs.BURY: JobTable.bury,
     "UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2": JobTable.note_seen,
     "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": JobTable.is_seen,
     "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": JobTable.owed,

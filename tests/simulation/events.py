@@ -60,12 +60,26 @@ def again(world, event):
 
 def leave(world, event):
     """A consumer closes the connection."""
-    reading = [asked for asked in world.asked if asked.is_open]
+    reading = [call for call in (*world.asked, *world.readings) if call.is_open]
     if not reading:
         return "nobody reads"
-    asked = reading[event.a % len(reading)]
-    client.leave(asked, world.loop.time())
-    return f"#{asked.number}"
+    call = reading[event.a % len(reading)]
+    client.leave(call, world.loop.time())
+    return f"#{call.number}" if isinstance(call, client.Asked) else f"reading {call.number}"
+
+
+def come_back(world, event):
+    """A consumer reads a job along, from its beginning or from where an earlier reading was cut."""
+    named = [asked for asked in world.asked if asked.job]
+    cut = [reading for reading in world.readings if reading.outcome in {"broken", "left"} and reading.from_seq == 0]
+    if cut and event.b % 2:
+        before = cut[event.a % len(cut)]
+        reading = world.come_back(before.of, before.next_seq)
+    elif named:
+        reading = world.come_back(named[-1 - event.a % min(len(named), 6)], 0)
+    else:
+        return "nothing to come back to"
+    return f"reading {reading.number} of #{reading.of.number} from {reading.from_seq}"
 
 
 def kill(world, event):
@@ -159,11 +173,11 @@ def wait(world, event):
 
 
 RULES = {
-    submit: 34, again: 6, leave: 5, wait: 12, kill: 6, vanish: 2, freeze: 5, cut: 5, break_off: 6, lose: 8, fail: 8, runtime_down: 2, drain: 2,
+    submit: 34, again: 6, leave: 5, come_back: 6, wait: 12, kill: 6, vanish: 2, freeze: 5, cut: 5, break_off: 6, lose: 8, fail: 8, runtime_down: 2, drain: 2,
     slow_database: 3, slow_network: 2,
 }  # fmt: skip
 BY_NAME = {rule.__name__: rule for rule in RULES}
-ALWAYS = {"submit", "again", "leave", "wait"}
+ALWAYS = {"submit", "again", "leave", "come_back", "wait"}
 
 
 def drawn(seed, count):

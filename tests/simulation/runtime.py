@@ -43,6 +43,10 @@ class Generations:
         self.all.append(Generation(serial=len(self.all), **what))
         return self.all[-1]
 
+    def of(self, one):
+        """All that were begun for the same attempt."""
+        return [other for other in self.all if (other.job, other.attempt, other.node) == (one.job, one.attempt, one.node)]
+
 
 def prompt_of(number, words):
     """What a consumer asks: so many words."""
@@ -145,9 +149,10 @@ class SimulatedRuntime:
         yield RuntimeEnd(reason=reason, prompt_tokens=len(generation.prompt.split()) * factor, completion_tokens=generation.wanted * factor)
 
     def _word(self, generation, number, n):
-        """Say a word. The first one of an answer that is gone on with may come out as the lost generation said it, or otherwise."""
+        """Say a word. When an answer is gone on with, its cut word may come out as the lost generation said it, or otherwise."""
         serial = generation.serial
-        if n == 0 and number and self._rng.random() < 0.5:
+        is_first_try = self._generations.of(generation) == [generation]
+        if n == 0 and number and is_first_try and self._rng.random() < 0.5:
             same = [one for one in self._generations.all if one.prompt == generation.prompt and one.first + one.said > number]
             serial = same[0].serial if same else serial
         return f"{' ' if number else ''}{number}.{serial}"

@@ -44,7 +44,7 @@ from tests.simulation.runtime import Generations, SimulatedRuntime
 TUNED = {"first_token_s": 8.0, "idle_s": 5.0, "total_s": 60.0}  # shorter than the product's, so that faults outlast them
 NODE_WAIT_S = 10.0
 GRACE_S = 60.0  # of the ledger's holds beyond a job's time
-QUIET_LIMIT_S = 400.0
+QUIET_LIMIT_S = 200.0
 WORD_S = 0.1
 CREDIT = 1_000_000
 
@@ -199,6 +199,7 @@ class World:
     is_over: bool = False
     graves: list = field(default_factory=list)
     asked: list = field(default_factory=list)
+    readings: list = field(default_factory=list)
     defects: list = field(default_factory=list)
     generations: Generations = field(default_factory=Generations)
 
@@ -280,7 +281,7 @@ class World:
 
     async def _serve_replica(self, process):
         settings = ServeSettings.model_construct(
-            secrets_dir=Path(), ledger_socket=Path("ledger"), default_model="sim", max_tokens=100, node_wait_s=NODE_WAIT_S, continues=False
+            secrets_dir=Path(), ledger_socket=Path("ledger"), default_model="sim", max_tokens=100, node_wait_s=NODE_WAIT_S, continues=True
         )
         app = create_app(lambda: serve_app.replica.opened(settings))
         async with app.router.lifespan_context(app):
@@ -298,6 +299,14 @@ class World:
         part = self.rng.choice(up)
         self.asked.append(asked)
         asked.task = self.consumers.spawn(client.run(asked, self.network, part.name, self.consumers, self.loop))
+
+    def come_back(self, asked, from_seq):
+        """Let a consumer read a job along, or what is kept of it."""
+        reading = client.Reading(len(self.readings), asked, from_seq, self.loop.time())
+        part = self.rng.choice([part for part in self.replicas if part.is_up] or self.replicas)
+        self.readings.append(reading)
+        reading.task = self.consumers.spawn(client.read(reading, self.network, part.name, self.consumers, self.loop))
+        return reading
 
     def watch_worker(self, node, worker):
         """Look at each admission: a worker's slots are never given twice."""
@@ -328,7 +337,7 @@ class World:
     def is_quiet(self):
         return (
             not self.ledger.holds
-            and not any(asked.is_open for asked in self.asked)
+            and not any(one.is_open for one in (*self.asked, *self.readings))
             and all(row.state >= database.ENDED and row.owed is None for row in self.table.rows.values())
             and all(node.is_up and node.worker and node.worker.node.running == 0 for node in self.nodes)
         )
@@ -370,10 +379,11 @@ def _serve_asgi(app, process, end):
     end.receive = receive
     end.lost = lambda _: left.set()
 
-    async def answer(method, path, headers, body):
+    async def answer(method, target, headers, body):
+        path, _, query = target.partition("?")
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": path,
-            "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("consumer", 1), "server": (process.name, 80),
+            "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "client": ("consumer", 1), "server": (process.name, 80),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
         has_body = False
@@ -430,6 +440,7 @@ def surroundings(loop, rng, trace, world_of):
             (time, "time", lambda: database.EPOCH + loop.time()),
             (time, "time_ns", lambda: int((database.EPOCH + loop.time()) * 1e9)),
             (os, "urandom", rng.randbytes),
+            (os, "getpid", lambda: 1),
             (aiohttp, "TCPConnector", Connector),
             (aiohttp, "UnixConnector", Connector),
             (aiohttp.connector, "monotonic", loop.time),

@@ -24,7 +24,11 @@ def test_row_2_new_requests_are_served_soon_after_the_proxy_was_killed(platform,
     wait_until_all_are_well(machines)
     began = time.monotonic()
     platform.machine.kill("haproxy")
-    until(lambda: {one.ended for one in CrowdOnTheHead(platform, 1, seed=time.monotonic_ns()).outcomes()} == {"ok"}, 3 * PROXY_TARGET_S, "a served job")
+    until(
+        lambda: {one.ended for one in CrowdOnTheHead(platform, 1, seed=time.monotonic_ns()).outcomes()} == {"ok"},
+        3 * PROXY_TARGET_S,
+        "a served job",
+    )
     sys.stdout.write(f"\nrow 2: new jobs are served {time.monotonic() - began:.1f} s after the proxy's death\n")
     until(lambda: not unquiet(platform.admin_url), NO_HOLDS_TARGET_S, "quiet books")
 
