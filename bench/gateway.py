@@ -3,7 +3,10 @@
 Starts a whole installation in a throw-away home with a scripted runtime as the model (so that the model's own work is not measured),
 deploys the bare path into the same Ray cluster, and sends the same requests to both, alternating A-B-A-B.
 
-    .venv/bin/python -m bench.gateway [--json] [--seconds 8] [--rounds 2]
+    .venv/bin/python -m bench.gateway [--json] [--seconds 8] [--rounds 2] [--nodes 4] [--streams 200]
+
+With `--nodes 4` three more nodes join on loopback (`bench/joined.py`), and in place of the bare path the same load goes to one node and to
+all four, alternating; with `--streams` so many streams of ten words per second run at once through one replica.
 
 Figures: CPU-ms per request (all processes on the path, PostgreSQL included), split by process, at 1 and 16 in flight, for a plain
 answer and for a stream of 16 chunks; the ratio to the bare path; the time to first token at 1 in flight.
@@ -25,9 +28,12 @@ from typing import Any
 
 import aiohttp
 
+from bench import streams
+from bench.joined import JoinedNodes
 from bench.machine import cpu_ms, descendants, machine, processes_like
 
 MODEL = "fake:words=16"
+SLOTS = 256
 ROLES = {
     "haproxy": ("bin/haproxy",),
     "replica": ("ServeReplica:gfe",),
@@ -94,8 +100,8 @@ async def load(send: Callable[[], Awaitable[float]], *, in_flight: int, seconds:
 class Bench:
     """One installation under measurement."""
 
-    def __init__(self, status: dict[str, Any], stub_pid: int, bare_worker_pid: int) -> None:
-        self.roots = {status["supervisor_pid"], stub_pid, bare_worker_pid}
+    def __init__(self, status: dict[str, Any], roots: set[int]) -> None:
+        self.roots = {status["supervisor_pid"]} | roots
         self.key = status["api_key"]
         self.urls = {"ours": status["api_url"] + "/v1/chat/completions", "bare": status["api_url"] + "/bare/chat"}
 
@@ -127,7 +133,10 @@ def start_installation(home: Path, stub_url: str, port_base: int) -> dict[str, A
         **os.environ,
         "GFE_HOME": str(home),
         "GFE_OLLAMA_URL": stub_url,
-        "GFE_SLOTS": "64",
+        "GFE_SLOTS": str(SLOTS),
+        "GFE_REPLICAS": "1",
+        "GFE_OPEN_JOBS": "1000",
+        "GFE_SUBMITS_PER_MINUTE": "1000000",
         "GFE_DEFAULT_MODEL": MODEL,
         "GFE_WELCOME_CREDITS": "10000000.00",
     }
@@ -163,6 +172,26 @@ async def compare(bench: Bench, *, seconds: float, rounds: int) -> list[dict[str
                 bare.add(await bench.measure("bare", stream=stream, in_flight=in_flight, seconds=seconds))
             rows.append(row_of(ours, bare, stream=stream, in_flight=in_flight))
             print(json.dumps(rows[-1]), file=sys.stderr)
+    return rows
+
+
+async def compare_nodes(bench: Bench, joined: JoinedNodes, *, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """Measure the same load on one node and on all, alternating."""
+    rows = []
+    for stream in (False, True):
+        one, many = Sample(), Sample()
+        for _ in range(rounds):
+            for sample, are_open in ((one, False), (many, True)):
+                joined.offer(are_open=are_open)
+                sample.add(await bench.measure("ours", stream=stream, in_flight=16, seconds=seconds))
+        few, all_ = one.per_request(OURS), many.per_request(OURS)
+        rows.append({
+            "shape": "stream of 16 chunks" if stream else "plain", "nodes": 1 + len(joined.ids), "one_cpu_ms": round(few, 2), "many_cpu_ms": round(all_, 2),
+            "ratio": round(all_ / few, 3), "one_per_s": round(one.requests / one.seconds), "many_per_s": round(many.requests / many.seconds),
+            "one_split": {role: round(one.cpu[role] / one.requests, 3) for role in OURS if one.cpu.get(role)},
+            "many_split": {role: round(many.cpu[role] / many.requests, 3) for role in OURS if many.cpu.get(role)},
+        })  # fmt: skip
+        print(json.dumps(rows[-1]), file=sys.stderr)
     return rows
 
 
@@ -209,29 +238,47 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--port-base", type=int, default=23000)
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--streams", type=int, default=0)
     arguments = parser.parse_args()
     stub, stub_url = start_stub()
     with tempfile.TemporaryDirectory(prefix="gfe-bench-") as folder:
         home = Path(folder) / "home"
         status = start_installation(home, stub_url, arguments.port_base)
+        joined = JoinedNodes(home, status, stub_url, SLOTS)
         try:
-            bare_worker = await deploy_bare_path(status, stub_url)
-            rows = await compare(Bench(status, stub.pid, bare_worker), seconds=arguments.seconds, rounds=arguments.rounds)
+            joined.start(arguments.nodes - 1)
+            bench = Bench(status, {stub.pid} | joined.pids)
+            dripping = await streams.measure(bench.urls["ours"], bench.key, bench.pids, arguments.streams) if arguments.streams else None
+            if arguments.nodes > 1:
+                rows = await compare_nodes(bench, joined, seconds=arguments.seconds, rounds=arguments.rounds)
+            else:
+                bench.roots.add(await deploy_bare_path(status, stub_url))
+                rows = await compare(bench, seconds=arguments.seconds, rounds=arguments.rounds)
         finally:
+            joined.stop()
             subprocess.run(
                 [sys.executable, "-m", "serve_app.cli", "down", "--purge"], env={**os.environ, "GFE_HOME": str(home)}, check=False
             )
             stub.terminate()
-    report(rows, as_json=arguments.json)
+    report(rows, dripping, as_json=arguments.json)
 
 
-def report(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def report(rows: list[dict[str, Any]], dripping: dict[str, Any] | None, *, as_json: bool) -> None:
     """Print the figures."""
     if as_json:
-        print(json.dumps({"machine": machine(), "rows": rows}))
+        print(json.dumps({"machine": machine(), "rows": rows, "streams": dripping}))
         return
     print(machine())
+    if dripping:
+        print(f"{dripping['streams']} streams at {streams.WORDS_PER_S} words/s: {dripping}")
     for row in rows:
+        if "nodes" in row:
+            print(
+                f"{row['shape']:>20}: {row['one_cpu_ms']:.2f} CPU-ms on one node, {row['many_cpu_ms']:.2f} on {row['nodes']}, ratio {row['ratio']}"
+            )
+            print(f"{'':>22}one: {row['one_split']}\n{'':>22}all: {row['many_split']}")
+            continue
         print(
             f"{row['shape']:>20}, {row['in_flight']:>2} in flight: {row['ours_cpu_ms']:.2f} CPU-ms, bare {row['bare_cpu_ms']:.2f}, "
             f"ratio {row['ratio']}; {row['ours_per_s']}/s against {row['bare_per_s']}/s; first byte p50 {row['first_ms_p50']} ms"

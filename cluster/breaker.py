@@ -5,6 +5,7 @@ fail it does not try again; others find out by themselves, within as many failur
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FAILURES = 5
@@ -36,6 +37,12 @@ class Breakers:
     def open(self, now: float) -> frozenset[str]:
         """Name the nodes that are to get no job now."""
         return frozenset(id_ for id_, one in self._nodes.items() if one.is_open(now)) if self._nodes else frozenset()
+
+    def recent_failures(self, now: float) -> Mapping[str, int]:
+        """Count each node's failures of the last minute; nodes without any are left out."""
+        if not self._nodes:
+            return {}
+        return {id_: count for id_, one in self._nodes.items() if (count := sum(now - at <= WITHIN_S for at in one.failures))}
 
     def placed(self, node: str, now: float) -> None:
         """A job goes to a node; if it is the one to try with, no other follows until its end is known."""

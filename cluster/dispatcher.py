@@ -6,19 +6,22 @@ A plain class over the functions that reach nodes; `cluster/dispatcher_actor.py`
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from random import Random
 from typing import Any, Protocol
 
 import structlog
 
+from cluster.capacity import Capacity
 from cluster.errors import NodeLost
 from cluster.limits import LIMITS, Limits
 from cluster.nodes import Node, NodeIndex, Snapshot
-from cluster.placement import PlacementRequest, choose
-from cluster.queue import FairQueue, Refused, Wait
+from cluster.placement import choose
+from cluster.queue import FairQueue, Refused, Standing, Wait
 from cluster.tickets import Tickets
 
 log = structlog.get_logger()
@@ -102,15 +105,19 @@ class Dispatcher:
         self._rng = rng or Random()
         self._epoch = uuid.uuid4().hex
         self._version = 1
-        self._nodes: dict[str, tuple[int, Node]] = {}
-        self._index = NodeIndex()
+        self._nodes: dict[str, tuple[int, Node]] = {}  # with the version of its last change; the newest last
         self._gone: dict[str, int] = {}
+        self._seats: dict[str, Node] = {}  # the nodes with granted tickets counted as running jobs: what is given away from
+        self._room = NodeIndex()  # of the seats
+        self._capacities: dict[str, Capacity] = {}  # per model, while no node changes that has it
         self._followed: dict[str, tuple[Member, asyncio.Task[None]]] = {}
         self._queue = FairQueue()
         self._owner: dict[str, str] = {}  # job -> replica that waits for it
         self._replicas: dict[str, _Replica] = {}
         self._tickets = Tickets(limits.ticket_s)
         self._told_waiting: dict[str, int] = {}
+        self._turns: dict[str, int] = {}  # model -> the number of its line's last grant: the one that waits longest is next
+        self._turn = 0
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -178,12 +185,22 @@ class Dispatcher:
             self._tickets.used(node.id, node.admitted - known[1].admitted)
         else:
             self._tickets.drop(node.id)
+        if known is None or _offer_of(known[1]) != _offer_of(node):
+            self._capacities.clear()
         self._version += 1
+        self._nodes.pop(node.id, None)
         self._nodes[node.id] = (self._version, node)
-        self._index.put(node)
         self._gone.pop(node.id, None)
-        self._match()
+        self._seat(node)
         self._tell()
+
+    def _seat(self, node: Node) -> None:
+        """Count a node's free slots anew; if it has some, give them away."""
+        given = self._tickets.outstanding(node.id)
+        self._seats[node.id] = seat = replace(node, running=node.running + given) if given else node
+        self._room.put(seat)
+        if seat.has_room:
+            self._match({model.name for model in node.models})
 
     def _mark_lost(self, id_: str, reason: str) -> None:
         if id_ in self._nodes and self._nodes[id_][1].is_healthy:
@@ -192,7 +209,9 @@ class Dispatcher:
 
     def _drop(self, id_: str) -> None:
         self._tickets.drop(id_)
-        self._index.drop(id_)
+        self._room.drop(id_)
+        self._seats.pop(id_, None)
+        self._capacities.clear()
         if self._nodes.pop(id_, None):
             log.info("node_left", node=id_)
             self._version += 1
@@ -207,7 +226,7 @@ class Dispatcher:
 
     def snapshot(self) -> Snapshot:
         """All nodes now."""
-        return Snapshot(self._version, {id_: node for id_, (_, node) in self._nodes.items()}, self._queue.waiting(), self._index)
+        return Snapshot.of(self._version, {id_: node for id_, (_, node) in self._nodes.items()}, self._queue.waiting())
 
     # --- tell ----------------------------------------------------------------------------------------------------------------------
 
@@ -219,7 +238,7 @@ class Dispatcher:
                     await self._changed.wait()
                     await asyncio.sleep(COLLECT_S)
         is_full = epoch != self._epoch
-        nodes = tuple(node for at, node in self._nodes.values() if is_full or at > version)
+        nodes = tuple(node for _, node in takewhile(lambda one: is_full or one[0] > version, reversed(self._nodes.values())))
         gone = () if is_full else tuple(id_ for id_, at in self._gone.items() if at > version)
         return Changes(self._epoch, self._version, nodes, gone, self._queue.waiting(), is_full)
 
@@ -254,35 +273,54 @@ class Dispatcher:
         for wait in returned:
             self._owner[wait.job] = replica
             self._queue.put_back(wait, now)
+        granted = {grant.job for grant in known.grants}
         for wait in waits:
-            if any(grant.job == wait.job for grant in known.grants):
-                continue
-            if refused := self._queue.add(wait, self._slots_of(wait.model), now):
-                known.grants.append(Grant(wait.job, None, refused))
-            else:
-                self._owner[wait.job] = replica
-        self._match()
-        if self._queue.waiting() != self._told_waiting:
-            self._note_waiting()
+            if wait.job not in granted:
+                self._add(replica, known, wait, now)
+        self._match({wait.model for wait in (*returned, *waits)})
 
-    def _note_waiting(self) -> None:
+    def _add(self, replica: str, known: _Replica, wait: Wait, now: float) -> None:
+        capacity = self._capacity(wait.model)
+        if refused := self._queue.add(wait, capacity.slots, now, job_s=capacity.job_s):
+            known.grants.append(Grant(wait.job, None, refused))
+        else:
+            self._owner[wait.job] = replica
+
+    async def wait_of(self, job: str) -> Standing | None:
+        """Tell where a job stands in its line; None: it does not wait."""
+        if (model := self._queue.model_of(job)) is None:
+            return None
+        capacity = self._capacity(model)
+        return self._queue.standing(job, capacity.slots, time.monotonic(), job_s=capacity.job_s)
+
+    def _capacity(self, model: str) -> Capacity:
+        if model not in self._capacities:
+            self._capacities[model] = Capacity.of(self._room.offers(model), self._seats)
+        return self._capacities[model]
+
+    def _tell_waiting(self) -> None:
         """Who waits is part of what replicas know: while anybody does, nobody overtakes."""
-        self._told_waiting = self._queue.waiting()
-        self._version += 1
-        self._tell()
-
-    def _slots_of(self, model: str) -> int:
-        return sum(
-            node.slots for _, node in self._nodes.values() if node.is_healthy and any(offered.name == model for offered in node.models)
-        )
+        waiting = self._queue.waiting()
+        if waiting != self._told_waiting:
+            self._told_waiting = waiting
+            self._version += 1
+            self._tell()
 
     async def _match_for_ever(self) -> None:
-        """Tickets run out and replicas die by themselves: look again while anybody waits."""
+        """Tickets run out, replicas die and nodes get well by themselves: look again while anybody waits."""
+        look_again_at = 0.0
         while True:
             await asyncio.sleep(MATCH_S)
             try:
-                self._forget_silent_replicas(time.monotonic())
-                self._match()
+                now = time.monotonic()
+                self._forget_silent_replicas(now)
+                for id_ in self._tickets.run_out(now):
+                    self._seat(self._nodes[id_][1])
+                if now >= look_again_at:
+                    self._queue.forgive(now)
+                    self._match(self._queue.waiting())
+                    look_again_at = now + LOOK_S
+                self._tell_waiting()
             except Exception:
                 log.exception("match_failed")
 
@@ -296,34 +334,39 @@ class Dispatcher:
                 self._queue.remove(job)
                 del self._owner[job]
 
-    def _match(self) -> None:
-        """Give free slots to waiting jobs, in the queue's order. A job that no free node suits does not hold up those behind it."""
-        waiting = self._queue.waiting()
-        if waiting:
-            now = time.monotonic()
-            snapshot, taken = self.snapshot(), self._tickets.outstanding(now)
-            for model in waiting:
-                self._match_model(model, snapshot, taken, now)
-        if self._queue.waiting() != self._told_waiting:
-            self._note_waiting()
+    def _match(self, models: Iterable[str]) -> None:
+        """Give free slots to jobs that wait for these models, in the order of each line, the lines in turns."""
+        now = time.monotonic()
+        waiting = sorted(self._queue.waiting().keys() & models, key=lambda model: self._turns.get(model, 0))
+        lines = deque((model, iter(self._queue.in_order(model))) for model in waiting if self._room.has_room(model))
+        while lines:
+            model, waits = lines.popleft()
+            if self._grant_next(model, waits, now):
+                lines.append((model, waits))
+        self._tell_waiting()
 
-    def _match_model(self, model: str, snapshot: Snapshot, taken: list[str], now: float) -> None:
-        anything = PlacementRequest(model=model)
-        for wait in self._queue.in_order(model):
-            chosen = choose(wait.request, snapshot, self._rng, taken)
-            if chosen is not None:
+    def _grant_next(self, model: str, waits: Iterator[Wait], now: float) -> bool:
+        """Give a slot to the next job that some free node suits; one that none suits does not hold up those behind it."""
+        free = Snapshot(self._version, self._seats, {}, self._room)
+        for wait in waits:
+            if not self._room.has_room(model):
+                return False
+            if chosen := choose(wait.request, free, self._rng):
                 self._grant(wait, chosen, now)
-                taken.append(chosen.id)
-            elif choose(anything, snapshot, self._rng, taken) is None:
-                return
+                return True
+        return False
 
-    def _grant(self, wait: Wait, node: Node, now: float) -> None:
+    def _grant(self, wait: Wait, seat: Node, now: float) -> None:
         self._queue.take(wait.job, now)
         owner = self._replicas.get(self._owner.pop(wait.job, ""))
         if owner is None:
             return
-        self._tickets.give(node.id, now)
-        owner.grants.append(Grant(wait.job, node))
+        self._turn += 1
+        self._turns[wait.model] = self._turn
+        self._tickets.give(seat.id, now)
+        self._seats[seat.id] = fuller = replace(seat, running=seat.running + 1)
+        self._room.put(fuller)
+        owner.grants.append(Grant(wait.job, self._nodes[seat.id][1]))
         owner.granted.set()
 
     def status(self) -> dict[str, Any]:
@@ -335,3 +378,8 @@ class Dispatcher:
             "waiting": self._queue.waiting(),
             "reasons": {node.id: node.reason for node in nodes if node.reason},
         }
+
+
+def _offer_of(node: Node) -> tuple[object, ...]:
+    """What a model's capacity depends on."""
+    return node.slots, node.is_healthy, node.is_draining, node.models

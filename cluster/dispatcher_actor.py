@@ -13,7 +13,7 @@ from cluster.connect import NAMESPACE, remote
 from cluster.dispatcher import Changes, Dispatcher, Grant
 from cluster.node_client import NodeClient
 from cluster.pool import list_nodes, retire_worker, worker_url
-from cluster.queue import Wait
+from cluster.queue import Standing, Wait
 from cluster.service_tokens import ServiceTokens
 from cluster.worker_actor import AUDIENCE, CONCURRENCY
 from cluster.worker_settings import WorkerSettings
@@ -57,6 +57,10 @@ class DispatcherActor:
     async def exchange(self, replica: str, waits: list[Wait], withdrawn: list[str], returned: list[Wait]) -> list[Grant]:
         """See `Dispatcher.exchange`."""
         return await (await self._started()).exchange(replica, waits, withdrawn, returned)
+
+    async def wait_of(self, job: str) -> Standing | None:
+        """See `Dispatcher.wait_of`."""
+        return await (await self._started()).wait_of(job)
 
     async def status(self) -> dict[str, Any]:
         """See `Dispatcher.status`; with the process id."""

@@ -9,6 +9,7 @@ ClusterError
 ├── RuntimeFailed         the runtime on the node answered with an error (502)
 ├── RuntimeRefused        the runtime says that the request itself is wrong (400)
 ├── PoisonRequest         the request ended two runtimes: no third one is risked (400)
+├── OperationRefused      an operator's wish about a model cannot be met: no such model, no memory, not allowed (409)
 ├── TooManyFailures       so much fails that nothing is tried again for now (503)
 ├── JobTimedOut           a deadline of the job passed (504)
 └── ClusterUnreachable    neither the Dispatcher nor a recent snapshot is there (503)
@@ -120,6 +121,20 @@ class PoisonRequest(ClusterError):
     def __str__(self) -> str:
         """Say what to do."""
         return "This request ended the model runtime on two machines and is not tried again for an hour. It costs nothing; change it."
+
+
+class OperationRefused(ClusterError):
+    """What an operator wants done with a model cannot be done; `hint` says what to do instead."""
+
+    def __init__(self, detail: str, hint: str = "") -> None:
+        """Keep both sentences."""
+        super().__init__(detail, hint)
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Say why not."""
+        return self.detail
 
 
 class TooManyFailures(ClusterError):

@@ -80,3 +80,12 @@ def bytes_needed(shape: ModelShape, *, context_tokens: int, slots: int, kv: KvTy
 def fits(needed_bytes: int, free_bytes: int) -> bool:
     """Tell whether it fits with some room to spare."""
     return needed_bytes <= USABLE_SHARE * free_bytes
+
+
+def need_of(info: Mapping[str, Any], weights_bytes: int, *, context_tokens: int, slots: int, on_gpu: bool) -> int | None:
+    """Tell how much memory a model takes, in bytes, from the `model_info` of Ollama's show; None where that does not say enough."""
+    try:
+        shape = shape_of(info, weights_bytes)
+        return bytes_needed(shape, context_tokens=context_tokens, slots=slots, on_gpu=on_gpu)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from aiohttp import web
 
-from cluster.errors import AttemptSuperseded, NodeBusy
+from cluster.errors import AttemptSuperseded, ClusterError, NodeBusy, OperationRefused
 from cluster.jobs import Attempt
+from cluster.model_operations import Action, Operation
 from cluster.node_wire import BEAT_LINE, attempt_of, counts_line, node_line
 from cluster.nodes import Node
+from cluster.operation_wire import SUCCESS_LINE, asked_operation, progress_line, refusal_line
 from cluster.running import Running
 from cluster.service_tokens import InvalidToken, TokenVerifier
 
@@ -46,6 +48,9 @@ class Host(Protocol):
     def cancel(self, job: str, number: int) -> None:
         """Cancel an attempt; an unknown or ended one is fine."""
 
+    def operate(self, node: str, action: Action, model: str, *, is_forced: bool) -> Operation | None:
+        """Begin to load, unload or pull a model; None: the node is not here."""
+
     def drain(self, node: str) -> bool:
         """Take no new attempts on a node; False: it is not here."""
 
@@ -71,10 +76,12 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
         return web.json_response({"error": "superseded"}, status=410)
     except NodeBusy as busy:
         return web.json_response({"event": "busy", "free": busy.free, "reason": busy.reason}, status=409)
+    except OperationRefused as refused:
+        return web.json_response({"error": refused.detail, "hint": refused.hint}, status=409)
     except ValueError as wrong:
         return web.json_response({"error": str(wrong)}, status=400)
-    except web.HTTPException as refused:
-        return web.json_response({"error": refused.reason}, status=refused.status)
+    except web.HTTPException as answered:
+        return web.json_response({"error": answered.reason}, status=answered.status)
 
 
 async def start_attempt(request: web.Request) -> web.StreamResponse:
@@ -158,6 +165,24 @@ async def resume(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def operate(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/nodes/{node}/models`: load, unload or pull a model; a line per step, the last one says `success` or what is wrong."""
+    action, model, is_forced = asked_operation(json.loads(await request.read()))
+    operation = request.app[HOST].operate(request.match_info["node"], action, model, is_forced=is_forced)
+    if operation is None:
+        return web.json_response({"error": "unknown node"}, status=404)
+    response = web.StreamResponse(headers=NDJSON)
+    await response.prepare(request)
+    try:
+        async for progress in operation.follow(BEAT_S):
+            await response.write(progress_line(progress))
+    except ClusterError as failed:
+        await response.write(refusal_line(failed))
+        return response
+    await response.write(SUCCESS_LINE)
+    return response
+
+
 def _attempt(request: web.Request) -> tuple[str, int]:
     return request.match_info["job"], int(request.match_info["attempt"])
 
@@ -172,6 +197,7 @@ def create_node_app(host: Host, verifier: TokenVerifier) -> web.Application:
     app.router.add_get("/v1/nodes", watch)
     app.router.add_post("/v1/nodes/{node}/drain", drain)
     app.router.add_delete("/v1/nodes/{node}/drain", resume)
+    app.router.add_post("/v1/nodes/{node}/models", operate)
     return app
 
 

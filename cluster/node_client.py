@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError  # lines that are too long
 
 from cluster.attempt_log import MAX_LINE_BYTES, decode
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
@@ -14,6 +15,7 @@ from cluster.keep_alive import read_to_end
 from cluster.limits import LIMITS, Limits
 from cluster.node_wire import attempt_json, news_of
 from cluster.nodes import Node
+from cluster.operation_wire import SUCCESS, refusal_of
 
 KEEP_ALIVE_S = 60.0
 READ_BYTES = 2**18
@@ -36,6 +38,9 @@ class Nodes(Protocol):
 
     async def resume(self, url: str, node: str) -> None:
         """Tell a node to take attempts again."""
+
+    def operate(self, url: str, node: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Let a node load, unload or pull a model, and yield its steps."""
 
 
 class NodeClient:
@@ -143,6 +148,28 @@ class NodeClient:
         except (aiohttp.ClientError, OSError) as broken:
             raise NodeLost(node, type(broken).__name__) from broken
 
+    async def operate(self, url: str, node: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Let a node load, unload or pull a model (`cluster/operation_wire.py`); yield its steps, the last one says `success`.
+
+        Raises:
+            OperationRefused: It cannot be done; says what to do instead.
+            NodeLost: The connection broke or stayed silent; whether it was done is unknown.
+        """
+        try:
+            async with self._request("POST", f"{url}/v1/nodes/{node}/models", json=asked) as answer:
+                if answer.status != 200:
+                    raise refusal_of(await answer.json(content_type=None))
+                async for line in answer.content:
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise refusal_of(said)
+                    yield said
+                    if said.get("status") == SUCCESS:
+                        return
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as broken:
+            raise NodeLost(node, f"its answer broke off ({type(broken).__name__})") from broken
+        raise NodeLost(node, "its answer ended without an end")
+
     async def watch(self, url: str) -> AsyncGenerator[Node | None, None]:
         """Yield a node whenever it changed, None at each beat. Ends when the connection does.
 
@@ -157,7 +184,7 @@ class NodeClient:
                     yield next(news_of(line, known), None)
         except TimeoutError as silent:
             raise NodeLost(url, f"silent for {self._limits.suspect_s:g} s") from silent
-        except (aiohttp.ClientError, OSError, ValueError) as broken:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as broken:
             raise NodeLost(url, type(broken).__name__) from broken
 
 

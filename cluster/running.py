@@ -12,6 +12,7 @@ from cluster.continuation import said_in
 from cluster.jobs import Admitted, Attempt, Beat, End, Event, Fail, Text
 from cluster.limits import Limits
 from cluster.runtime.ollama import RuntimeText
+from cluster.speed import Ran
 
 CANCELED = "canceled"
 ABANDONED = "abandoned"
@@ -35,12 +36,14 @@ class Running:
         self.has_slot = True
         self.pieces = 0
         self.said = said_in(attempt.delivered)  # by earlier attempts: this one goes on from there
-        self.tokens_before = sum(event.tokens for event in attempt.delivered if isinstance(event, Text))
+        self.said_tokens = sum(event.tokens for event in attempt.delivered if isinstance(event, Text))
+        self.tokens_before = 0  # of the answer, in the prompt that the runtime was given
         self._texts: list[str] = [self.said] if self.said else []
         self._coalescer = Coalescer()
         self._timer: asyncio.TimerHandle | None = None
         self._grew = asyncio.Event()
         self._started_at = now
+        self._first_said_at: float | None = None
         self._said_at: float | None = None
         self.append(Admitted(seq=self.log.next_seq, node=node))
 
@@ -60,6 +63,10 @@ class Running:
         self._grew.set()
         self._grew = asyncio.Event()
 
+    def heard(self) -> None:
+        """The runtime says again what was said before: that is progress, though it is not told."""
+        self._said_at = time.monotonic()
+
     def add(self, piece: RuntimeText) -> bool:
         """Take what the model said; False when the log is full: then this attempt is over.
 
@@ -68,6 +75,7 @@ class Running:
         """
         now = time.monotonic()
         self._said_at = now
+        self._first_said_at = self._first_said_at or now
         self.pieces += 1
         if piece.embeddings:
             for event in embedding_events(self.log.next_seq, piece.embeddings):
@@ -129,6 +137,15 @@ class Running:
         if not self.log.has_ended and self.cancel_reason is None and self.task:
             self.cancel_reason = reason
             self.task.cancel()
+
+    def ran(self, now: float, *, was_loaded: bool) -> Ran | None:
+        """Tell how fast it was; None when it said nothing."""
+        if self._first_said_at is None or self._said_at is None:
+            return None
+        return Ran(
+            first_token_s=self._first_said_at - self._started_at, writing_s=self._said_at - self._first_said_at, tokens=self.pieces,
+            job_s=now - self._started_at, was_loaded=was_loaded,
+        )  # fmt: skip
 
     # --- time ----------------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ class Tickets:
 
     def __init__(self, ticket_s: float) -> None:
         self._ticket_s = ticket_s
-        self._open: dict[str, deque[float]] = {}
+        self._open: dict[str, deque[float]] = {}  # node -> when each of its tickets runs out
 
     def give(self, node: str, now: float) -> None:
         """Give a slot of a node away."""
@@ -24,9 +24,18 @@ class Tickets:
         """The node is gone, or began anew."""
         self._open.pop(node, None)
 
-    def outstanding(self, now: float) -> list[str]:
-        """List the nodes of all tickets that still count, one entry per ticket."""
-        for tickets in self._open.values():
+    def outstanding(self, node: str) -> int:
+        """Count a node's tickets that are neither used nor known to have run out."""
+        return len(self._open.get(node, ()))
+
+    def run_out(self, now: float) -> list[str]:
+        """Take away the tickets whose time is over; answer the nodes that had some."""
+        nodes = []
+        for node, tickets in list(self._open.items()):
+            if tickets and tickets[0] <= now:
+                nodes.append(node)
             while tickets and tickets[0] <= now:
                 tickets.popleft()
-        return [node for node, tickets in self._open.items() for _ in tickets]
+            if not tickets:
+                del self._open[node]
+        return nodes

@@ -64,15 +64,18 @@ def platform_usage(attempt: Attempt, prompt_tokens: int, completion_tokens: int)
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=min(completion_tokens, attempt.max_tokens), counted_by="platform")
 
 
-def provider_usage(attempt: Attempt, end: RuntimeEnd | None, answer_bytes: int, pieces: int, tokens_before: int = 0) -> Usage:
+def provider_usage(
+    attempt: Attempt, end: RuntimeEnd | None, answer_bytes: int, pieces: int, tokens_before: int = 0, said_tokens: int = 0
+) -> Usage:
     """Make the usage of the runtime's claim: at most a token per delivered byte, and never above the hold's limit.
 
-    `tokens_before` were written by earlier attempts: the runtime read them with the prompt.
+    `tokens_before` of the answer stood in the prompt; `said_tokens` were delivered by earlier attempts, and count in every case.
     """
     claimed = end.completion_tokens if end and end.completion_tokens is not None else pieces
     prompt = end.prompt_tokens if end and end.prompt_tokens is not None else 0
+    written = max(said_tokens, tokens_before + claimed)
     return Usage(
         prompt_tokens=max(0, min(prompt - tokens_before, prompt_bound(attempt))),
-        completion_tokens=max(0, min(tokens_before + claimed, attempt.max_tokens, answer_bytes + 1 if answer_bytes else 0)),
+        completion_tokens=max(0, min(written, attempt.max_tokens, answer_bytes + 1 if answer_bytes else 0)),
         counted_by="provider",
     )

@@ -16,12 +16,13 @@ from cluster.dispatcher import Changes, Grant
 from cluster.errors import ClusterUnreachable, NoCapacity
 from cluster.limits import LIMITS, Limits
 from cluster.nodes import Node, NodeIndex, Snapshot
-from cluster.queue import Wait
+from cluster.queue import Standing, Wait
 
 log = structlog.get_logger()
 CALL_LIMIT_S = 15.0  # above the Dispatcher's own limits of a long poll
 RETRY_S = 0.2
 MAX_RETRY_S = 2.0
+ASK_LIMIT_S = 2.0  # a person waits for the answer
 GATHER_S = 0.005  # news that comes together goes in one call
 TAKEN_S = 0.5  # how long a slot that we used counts as taken, until the snapshot shows it
 
@@ -53,6 +54,9 @@ class View(Protocol):
 
     def put_back(self, wait: Wait) -> None:
         """Say that the ticket met a busy node."""
+
+    async def wait_of(self, job: str) -> Standing | None:
+        """Tell where a waiting job stands and how long it is likely to wait; None: it does not wait, or nobody can say."""
 
 
 @dataclass(slots=True, eq=False)
@@ -203,6 +207,16 @@ class ClusterView:
         """Say that the ticket met a busy node: the job goes to the front. To be followed by `wait_for_slot`."""
         self._returned[wait.job] = wait
         self._has_news.set()
+
+    async def wait_of(self, job: str) -> Standing | None:
+        """Ask the Dispatcher where a job stands: any replica can, whoever drives the job, and nothing is sent while nobody asks."""
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                standing: Standing | None = await self._call("wait_of", job)
+        except Exception as gone:  # noqa: BLE001 - see _listen
+            self._lost(gone)
+            return None
+        return standing
 
     def _say_all_again(self) -> None:
         for waiting in self._waiting.values():

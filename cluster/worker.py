@@ -7,22 +7,27 @@ no race of drivers can oversubscribe a node.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
-from cluster.continuation import Diverged, Seam, Source, cut, raw_request
-from cluster.errors import AttemptSuperseded, NodeBusy, RuntimeFailed, RuntimeRefused
+from cluster.continuation import Diverged, Seam, Source, cut, raw_request, repeats
+from cluster.errors import AttemptSuperseded, NodeBusy, OperationRefused, RuntimeFailed, RuntimeRefused
+from cluster.fit import need_of
 from cluster.gpus import GpuReader
 from cluster.jobs import Attempt, End, EndReason, Fail, JobKind, Usage
 from cluster.limits import LIMITS, Limits
-from cluster.nodes import Node, NodeKind, OfferedModel
+from cluster.model_operations import Action, ModelOperations, Operation
+from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
+from cluster.offer import Room, judged, room_of, with_told
 from cluster.running import ABANDONED, CANCELED, SUPERSEDED, Running
-from cluster.runtime.ollama import OllamaRuntime, RuntimeEnd
+from cluster.runtime.dialect import full_name
+from cluster.runtime.ollama import Inventory, OllamaRuntime, RuntimeEnd
+from cluster.speed import Speeds
 from cluster.token_count import count_answer, count_prompt, might_not_fit, misfit, platform_usage, provider_usage
 
 log = structlog.get_logger()
@@ -32,17 +37,35 @@ UNHEALTHY_LOOK_S = 1.0
 KEPT_ATTEMPTS = 4096  # ended ones, for readers that come back
 KEPT_LOG_BYTES = 64 * 1024 * 1024
 FENCE_S = 1800.0  # how long a job's newest attempt number is known: twice the longest job
+GPU_LIMIT_S = 5.0  # a driver that takes longer hangs
 SLOW_LOOKS = 2  # so many slow answers in a row, and the runtime counts as gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """What the operator lets a node do with models. `free_memory` tells the machine's free bytes; None: the runtime is elsewhere."""
+
+    may_pull: bool = False
+    allows_partial: bool = False  # models that only partly fit into the GPU's memory are used too
+    free_memory: Callable[[], int | None] = lambda: None
+
+
+CARE = Care()
 
 
 class Worker:
     """Slots, attempts and the runtime of one node."""
 
     def __init__(
-        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, limits: Limits = LIMITS
-    ) -> None:
+        self, node_id: str, name: str, runtime: OllamaRuntime, gpus: GpuReader, *, slots: int | None = None, zone: str = "",
+        limits: Limits = LIMITS, care: Care = CARE,
+    ) -> None:  # fmt: skip
         self._runtime = runtime
         self._gpus = gpus
+        self._care = care
+        self._gpu_look: asyncio.Task[tuple[Gpu, ...]] | None = None
+        self._room = Room(free_bytes=None)
+        self._operations = ModelOperations(runtime, self)
         self._slots_set = slots
         self._limits = limits
         self._attempts: dict[tuple[str, int], Running] = {}
@@ -53,12 +76,13 @@ class Worker:
         self._running = 0
         self._admitted = 0
         self._slow_looks = 0
+        self._speeds = Speeds()
         self._tasks: list[asyncio.Task[None]] = []
         self._look_now = asyncio.Event()
         self._changed = asyncio.Event()
         self.watched = asyncio.Event()  # set when the Dispatcher watches: it can reach this node
         self._node = Node(
-            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting",
+            id=node_id, name=name, kind=NodeKind.TRUSTED, url="", slots=0, running=0, models=(), is_healthy=False, reason="starting", zone=zone,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -73,6 +97,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._operations.aclose()
         await self._runtime.aclose()
 
     # --- the node as others see it ---------------------------------------------------------------------------------------------------
@@ -119,15 +144,41 @@ class Worker:
                 self._set_node(is_healthy=False, reason=str(failed))
             return
         self._slow_looks = 0
+        gpus, problem = await self._look_at_gpus()
+        gpus = with_told(gpus, found.models)
+        models = self._judged(found, gpus)
         self._set_node(
-            is_healthy=bool(found.models), reason=self._reason(found.models), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
-            models=found.models, runtime=f"{found.name} {found.version}", gpus=await asyncio.to_thread(self._gpus.read),
+            is_healthy=bool(models), reason=self._reason(models, problem), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
+            models=self._speeds.told(models), runtime=f"{found.name} {found.version}", gpus=gpus,
         )  # fmt: skip
 
-    def _reason(self, models: Sequence[OfferedModel]) -> str:
+    async def _look_at_gpus(self) -> tuple[tuple[Gpu, ...], str]:
+        """Read the GPUs and what is wrong with them; a driver that hangs is left alone, and what was known stays."""
+        if self._gpu_look is None or self._gpu_look.done():
+            self._gpu_look = asyncio.create_task(asyncio.to_thread(self._gpus.read))
+        look = self._gpu_look  # another refresh may begin the next one meanwhile
+        done, _ = await asyncio.wait((look,), timeout=GPU_LIMIT_S)
+        if not done:
+            return self._node.gpus, f"the GPU's driver has not answered for {GPU_LIMIT_S:g} s"
+        return look.result(), self._gpus.problem
+
+    def _judged(self, found: Inventory, gpus: Sequence[Gpu]) -> tuple[OfferedModel, ...]:
+        self._room = room = room_of(gpus, found.models, self._care.free_memory())
+        slots = found.slots or self._slots_set or DEFAULT_SLOTS
+        judgements = []
+        for model in found.models:
+            plan = found.plans.get(model.name)
+            on_gpu = bool(model.gpu_bytes) if model.took_bytes else room.on_gpu
+            needed = plan and need_of(plan.info, model.size_bytes, context_tokens=plan.context_tokens, slots=slots, on_gpu=on_gpu)
+            judgements.append(
+                judged(model, needed_bytes=needed or None, room=room, has_gpu=bool(gpus), allows_partial=self._care.allows_partial)
+            )
+        return tuple(judgements)
+
+    def _reason(self, models: Sequence[OfferedModel], problem: str) -> str:
         if self._node.is_draining:
             return "draining"
-        return "" if models else "the runtime has no model yet"
+        return problem if models else "the runtime has no model yet"
 
     async def _watch_runtime(self) -> None:
         while True:
@@ -156,6 +207,58 @@ class Worker:
         self._set_node(is_draining=False, reason="")
         self._look_now.set()
         return True
+
+    # --- its models ------------------------------------------------------------------------------------------------------------------
+
+    def operate(self, node: str, action: Action, model: str, *, is_forced: bool) -> Operation | None:
+        """Begin to load, unload or pull a model, or answer the operation that does so already; None: another node is meant.
+
+        Raises:
+            OperationRefused: Too many wait already.
+        """
+        return self._operations.start(action, model, is_forced=is_forced) if node == self._node.id else None
+
+    @property
+    def name(self) -> str:
+        """What people call the node."""
+        return self._node.name
+
+    @property
+    def may_pull(self) -> bool:
+        """Whether the node may fetch models."""
+        return self._care.may_pull
+
+    def model(self, name: str) -> OfferedModel | None:
+        """Look up what the node has, without regard to case and default tag."""
+        wanted = full_name(name)
+        return next((model for model in self._node.models if full_name(model.name) == wanted), None)
+
+    def room(self) -> Room:
+        """Tell what memory models can have."""
+        return self._room
+
+    def jobs_on(self, model: str) -> int:
+        """Count the jobs that run on a model."""
+        return sum(running.attempt.model == model for running in self._live)
+
+    async def look(self) -> None:
+        """Look at the runtime now."""
+        await self.refresh()
+
+    def note_operation(self, doing: str) -> None:
+        """Tell those who watch what is done with the models."""
+        self._set_node(operation=doing)
+
+    async def _warm_up(self, model: OfferedModel) -> None:
+        """Load a model before its first use, in its turn: the runtime alone would let two cold models fight.
+
+        Raises:
+            RuntimeFailed: It cannot be loaded here; another node may.
+        """
+        try:
+            await self._operations.start(Action.LOAD, model.name, is_forced=True).result()
+        except (OperationRefused, RuntimeRefused) as refused:
+            raise RuntimeFailed(503, f"{model.name} was not loaded: {refused}") from refused
 
     # --- attempts --------------------------------------------------------------------------------------------------------------------
 
@@ -199,6 +302,8 @@ class Worker:
             return f"no_model {attempt.model}"
         if attempt.model_digest and attempt.model_digest != model.digest:
             return f"another {attempt.model}"
+        if not model.fits:
+            return f"no_room {attempt.model}"
         return "busy" if self._running >= node.slots else None
 
     def _supersede(self, attempt: Attempt) -> None:
@@ -249,9 +354,14 @@ class Worker:
     # --- one attempt -------------------------------------------------------------------------------------------------------------------
 
     async def _run(self, running: Running) -> None:
+        model = self._model(running.attempt.model)  # as it was when the attempt came
         end = await self._outcome(running)
         self._release(running)
         running.end(end)  # here and not in `_finish`: so the end leaves with the last text
+        if model and isinstance(end, End) and end.reason is not EndReason.CANCELED:
+            now = time.monotonic()
+            if ran := running.ran(now, was_loaded=model.is_loaded):
+                self._speeds.ended(model, ran, now)
 
     async def _outcome(self, running: Running) -> End | Fail:
         try:
@@ -271,6 +381,9 @@ class Worker:
         model = self._model(attempt.model)
         if model is None:
             raise RuntimeFailed(404, f"the node lost {attempt.model}")
+        if not model.is_loaded:
+            await self._warm_up(model)
+            model = self._model(attempt.model) or model
         if running.said:
             return await self._go_on(running)
         if not model.has_tokenizer:
@@ -287,25 +400,36 @@ class Worker:
 
     async def _go_on(self, running: Running) -> End | Fail:
         """Go on with an answer that another node began (`cluster/continuation.py`)."""
-        attempt, said = running.attempt, running.said
+        attempt = running.attempt
+        if await self._tokens_of(running, running.said) >= attempt.max_tokens:
+            return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, None))
         try:
-            prompt = await self._runtime.render(attempt.model, attempt.request)
-        except (RuntimeFailed, RuntimeRefused) as failed:
-            return Fail(seq=0, status=501, detail=f"this node cannot go on with an answer: {failed}")
-        kept, again = cut(said)
-        for text, written_again in ((kept, again), (said, "")):
-            left = attempt.max_tokens - await self._tokens_of(running, text)
-            if left <= 0:
-                return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, None))
-            try:
-                return await self._stream(running, None, Source(raw_request(attempt.request, prompt + text), left, written_again))
-            except Diverged:
-                continue
-        raise RuntimeFailed(0, "the answer could not be gone on with")
+            async with aclosing(self._ways_on(running)) as ways:
+                async for source in ways:
+                    with suppress(Diverged):
+                        return await self._stream(running, None, source)
+        except RuntimeRefused as refused:
+            raise RuntimeFailed(501, f"this node cannot go on with an answer: {refused}") from refused
+        raise RuntimeFailed(501, "this node cannot go on with this answer")
+
+    async def _ways_on(self, running: Running) -> AsyncGenerator[Source, None]:
+        attempt, said = running.attempt, running.said
+        if repeats(attempt.request):
+            yield Source(kind=attempt.kind, request=attempt.request, max_tokens=attempt.max_tokens, again=said)
+        prompt = await self._runtime.render(attempt.model, attempt.request)
+        for text, again in (cut(said), (said, "")):
+            counted = await count_answer(self._runtime, attempt, text)
+            before = running.said_tokens if counted is None else counted
+            # Where nobody counts, the tokens of the cut word are not known: a character each at most, and what is new is counted as it comes.
+            left = attempt.max_tokens - before + (len(again) if counted is None else 0)
+            yield Source(
+                kind=JobKind.GENERATE, request=raw_request(attempt.request, prompt + text), max_tokens=max(1, left), again=again,
+                tokens_before=before, most_new=attempt.max_tokens - before if counted is None else None,
+            )  # fmt: skip
 
     async def _tokens_of(self, running: Running, text: str) -> int:
         counted = await count_answer(self._runtime, running.attempt, text)
-        return running.tokens_before if counted is None else counted
+        return running.said_tokens if counted is None else counted
 
     async def _stream(self, running: Running, counted: "asyncio.Task[int | None] | None", source: Source | None = None) -> End | Fail:
         """Read the runtime's answer to its end.
@@ -314,10 +438,10 @@ class Worker:
             Diverged: What was to be written again came out otherwise; nothing was said.
         """
         attempt = running.attempt
-        kind = attempt.kind if source is None else JobKind.GENERATE
-        source = source or Source(attempt.request, attempt.max_tokens)
-        seam = Seam(source.again)
-        async with aclosing(self._runtime.stream(kind, attempt.model, source.request, source.max_tokens)) as pieces:
+        source = source or Source(kind=attempt.kind, request=attempt.request, max_tokens=attempt.max_tokens)
+        running.tokens_before = source.tokens_before
+        seam = Seam(source.again, time.monotonic() + source.again_s)
+        async with aclosing(self._runtime.stream(source.kind, attempt.model, source.request, source.max_tokens)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, RuntimeEnd):
                     if not seam.is_closed:
@@ -326,8 +450,12 @@ class Worker:
                         return Fail(seq=0, status=502, detail="the runtime ended without saying that it was done")
                     reason = EndReason.LENGTH if piece.reason == "length" else EndReason.STOP
                     return End(seq=0, reason=reason, usage=await self._usage(running, piece, counted))
-                new = piece if seam.is_closed else replace(piece, content=seam.take(piece.content))
-                if not running.add(new):
+                if not seam.is_closed:
+                    running.heard()
+                    piece = replace(piece, content=seam.take(piece.content, time.monotonic()))  # noqa: PLW2901 - what is new of it
+                    if not piece.content:
+                        continue
+                if not running.add(piece) or running.pieces == source.most_new:
                     return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, counted))
         raise RuntimeFailed(0, "the answer broke off")
 
@@ -339,7 +467,9 @@ class Worker:
             completion = await count_answer(self._runtime, attempt, text) if prompt is not None else None
             if prompt is not None and completion is not None:
                 return platform_usage(attempt, prompt, completion)
-        return provider_usage(attempt, end, len(text.encode(errors="surrogatepass")), running.pieces, running.tokens_before)
+        return provider_usage(
+            attempt, end, len(text.encode(errors="surrogatepass")), running.pieces, running.tokens_before, running.said_tokens
+        )
 
     # --- watch ---------------------------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cluster import logs
 from cluster.connect import remote
+from cluster.free_memory import reader_beside
 from cluster.gpus import gpus_of
 from cluster.node_api import serve_node
 from cluster.runtime.ollama import OllamaRuntime
 from cluster.service_tokens import TokenVerifier
-from cluster.worker import Worker
+from cluster.worker import Care, Worker
 from cluster.worker_settings import WorkerSettings, settings_on
 
 AUDIENCE = "node"
@@ -73,9 +74,11 @@ class WorkerActor:
         settings = self._settings
         verifier = TokenVerifier(settings.public_key.encode(), AUDIENCE)
         if self._worker is None:  # else: it ran already, only its port was taken
+            care = Care(may_pull=settings.may_pull, allows_partial=settings.allows_partial, free_memory=reader_beside(settings.runtime_url))
             worker = LastingWorker(
-                self._node_id, self._name, OllamaRuntime(settings.runtime_url), gpus_of(settings.simulated_gpus), slots=settings.slots
-            )
+                self._node_id, self._name, OllamaRuntime(settings.runtime_url), gpus_of(settings.simulated_gpus), slots=settings.slots,
+                zone=settings.zone, care=care,
+            )  # fmt: skip
             if settings.notes:
                 worker.keep_in(Path(settings.notes))
             await worker.start()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 PREFIX = "GFE_NODE_"  # what `gfe join` tells the worker on its own machine, by the environment of `ray start`
+YES = frozenset({"1", "true", "True", "yes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,10 @@ class WorkerSettings:
     host: str = "127.0.0.1"
     port: int = 0
     slots: int | None = None
+    zone: str = ""
     simulated_gpus: str | None = None
+    may_pull: bool = False  # fetch models that its operator names
+    allows_partial: bool = False  # use models that only partly fit into the GPU's memory
     notes: str | None = (
         None  # folder of what outlives a worker, and in which a joined node and its worker tell each other (see `keep_notes`)
     )
@@ -29,4 +33,6 @@ def settings_on(told: WorkerSettings, environment: Mapping[str, str]) -> WorkerS
     return replace(
         told, runtime_url=here["RUNTIME_URL"], host=here["HOST"], port=int(here.get("PORT", "0")), simulated_gpus=here.get("GPUS"),
         slots=int(here["SLOTS"]) if here.get("SLOTS") else None, notes=here.get("NOTES"),
+        zone=here.get("ZONE", ""),
+        may_pull=here.get("PULL") in YES, allows_partial=here.get("PARTIAL") in YES,
     )  # fmt: skip

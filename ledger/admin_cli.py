@@ -16,9 +16,15 @@ from ledger.cli import settings_here
 if TYPE_CHECKING:
     from ledger.context import LedgerContext
 
-app = typer.Typer(help="For operators: people, money, prices, keys of tokens.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="For operators: people, money, prices, models, keys of tokens.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 WHY = typer.Option(..., "--reason", help="Kept in the audit log.")
+
+
+catalog = typer.Typer(help="Which models may be offered.", no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(catalog, name="catalog")
 
 
 def _run(work: "Callable[[LedgerContext], Awaitable[Any]]") -> Any:
@@ -236,6 +242,61 @@ def price(
     _say(
         {"version": made.version, "model": model}, f"version {made.version} is the price of {model or 'every other model'}", as_json=as_json
     )
+
+
+@catalog.command("list")
+def list_catalog(*, as_json: bool = JSON) -> None:
+    """List the models that may be offered."""
+    from ledger.operators.catalog import list_models
+
+    found = _run(lambda context: context.database.run(list_models))
+    rows = [
+        {
+            "name": one.model.name, "digest": one.model.digest, "source": one.model.source, "license": one.model.license,
+            "size_bytes": one.model.size_bytes, "context_tokens": one.model.context_tokens, "added_at": one.added_at.isoformat(),
+        }
+        for one in found
+    ]  # fmt: skip
+    lines = [
+        f"{row['name']:30}  {row['digest'][:12]}  {row['context_tokens']:>8} tokens  {row['license']:20}  {row['source']}" for row in rows
+    ]
+    _say(rows, "\n".join(lines) or "the catalog is empty", as_json=as_json)
+
+
+@catalog.command("add")
+def add_to_catalog(
+    name: str = typer.Argument(help="As Ollama writes it, with its tag."),
+    digest: str = typer.Option(..., help="SHA-256 of its GGUF file, as `gfe nodes show --json` tells it."),
+    source: str = typer.Option(..., help="Where it comes from."),
+    license_: str = typer.Option(..., "--license", help="Under which terms."),
+    size: int = typer.Option(..., min=1, help="Bytes of the file."),
+    context: int = typer.Option(..., min=1, help="Tokens of context that one job should have."),
+    *,
+    as_json: bool = JSON,
+) -> None:
+    """Take a model in, or in place of what its name meant before."""
+    from pydantic import ValidationError
+
+    from ledger.api.catalog import NewModel
+    from ledger.operators.catalog import CatalogModel, add_model
+
+    try:
+        asked = NewModel(name=name, digest=digest, source=source, license=license_, size_bytes=size, context_tokens=context)
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        _fail(f"{first['loc'][0]}: {first['msg']}", "gfe admin catalog add --help")
+    model = CatalogModel(**asked.model_dump())
+    made = _run(lambda context: context.database.transact(lambda connection: add_model(connection, model, _origin())))
+    _say({"name": made.model.name, "digest": digest}, f"{made.model.name} may be offered", as_json=as_json)
+
+
+@catalog.command("remove")
+def remove_from_catalog(name: str = typer.Argument(help="As `gfe admin catalog list` writes it."), *, as_json: bool = JSON) -> None:
+    """Take a model out: with GFE_CATALOG=approved it is not offered any more, within seconds."""
+    from ledger.operators.catalog import remove_model
+
+    _run(lambda context: context.database.transact(lambda connection: remove_model(connection, name, _origin())))
+    _say({"name": name, "removed": True}, f"{name} is not in the catalog any more", as_json=as_json)
 
 
 @app.command("audit-log")

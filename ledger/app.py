@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, admin, agents, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
+from ledger.api import accounts, admin, agents, catalog, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -37,6 +37,7 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app.include_router(agents.router)
     app.include_router(money.router)
     app.include_router(admin.router)
+    app.include_router(catalog.router)
     app.include_router(payments.router)
     if context.payments.mock is not None:
         app.include_router(payments.mock_router)

@@ -208,7 +208,7 @@ OPERATION: TypeAdapter[Operation] = TypeAdapter(Operation)
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """One change: `key_revoked`, `session_revoked`, `person_blocked`, `node` or `price`; whose; and what is so now."""
+    """One change: `key_revoked`, `session_revoked`, `person_blocked`, `node`, `price` or `model`; whose; and what is so now."""
 
     seq: int
     kind: str

@@ -22,6 +22,7 @@ def join(
     port_base: int = typer.Option(8076, min=1024, max=60_000, help="First of the eight ports that the head calls."),
     slots: int | None = typer.Option(None, min=1, max=1024, help="Jobs at once; left out: what the runtime says."),
     *,
+    pull: bool = typer.Option(False, "--pull", help="Let the operator's commands fetch models to this machine."),
     service: bool = typer.Option(False, "--service", help="Write a systemd unit that joins at every start of the machine."),
     as_json: bool = JSON,
 ) -> None:
@@ -32,8 +33,10 @@ def join(
 
     home, read = NodeHome.of_environment(), _invite(invite, invite_file)
     if service:
-        _write_service(home.root, read, address, port_base, slots)
+        _write_service(home.root, read, address, port_base, slots, pull=pull)
         return
+    if pull:
+        os.environ["GFE_NODE_PULL"] = "1"
     ports = joining.Ports() if port_base == joining.PORT_BASE else joining.Ports(base=port_base, window=port_base + 100)
 
     def tell(step: str) -> None:
@@ -87,7 +90,7 @@ def _invite(text: str | None, file: Path | None) -> "Invite":
         _refuse(str(bad), "gfe admin invite --name …   on the head's machine prints a new one")
 
 
-def _write_service(root: Path, invite: "Invite", address: str | None, port_base: int, slots: int | None) -> None:
+def _write_service(root: Path, invite: "Invite", address: str | None, port_base: int, slots: int | None, *, pull: bool) -> None:
     from cluster.invite import write
     from provider_join import service
     from provider_join.home import NodeHome
@@ -98,6 +101,7 @@ def _write_service(root: Path, invite: "Invite", address: str | None, port_base:
     options = "".join(
         f" --{name} {value}" for name, value in (("address", address), ("port-base", port_base), ("slots", slots)) if value is not None
     )
+    options += " --pull" if pull else ""
     folder = service.folder()
     folder.mkdir(parents=True, exist_ok=True)
     unit = folder / service.NAME

@@ -120,6 +120,9 @@ def environment_of(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
         own["GFE_NODE_SLOTS"] = str(plan.slots)
     if plan.simulated_gpus:
         own["GFE_NODE_GPUS"] = plan.simulated_gpus
+    if given.get("GFE_ZONE"):
+        own["GFE_NODE_ZONE"] = given["GFE_ZONE"]
+    own |= {name: given[name] for name in ("GFE_NODE_PULL", "GFE_NODE_PARTIAL") if given.get(name)}
     return passed | ray_start.settings(plan.home.token_file) | own
 
 

@@ -49,8 +49,9 @@ async def adopt_once(context: ServeContext, store: JobStore) -> int:
     Raises:
         DatabaseUnavailable: Ours does not answer.
     """
-    lost = await store.adopt(context.writer.driver)
+    lost = await store.adopt(context.writer.driver, context.writer.live)
     for row in lost:
+        context.writer.live.add(row.id)
         log.warning("job_adopted", job=str(row.id), is_wanted=row.is_wanted)
         context.spawn(_go_on(context, row))
     return len(lost)

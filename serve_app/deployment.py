@@ -94,7 +94,10 @@ def start_dispatcher(settings: ServeSettings) -> Any:
         host=settings.node_host,
         port=settings.node_port,
         slots=settings.slots,
+        zone=settings.zone,
         simulated_gpus=settings.simulated_gpus,
+        may_pull=settings.node_pull,
+        allows_partial=settings.node_partial,
         notes=None if settings.node_notes is None else str(settings.node_notes),
     )
     return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker)

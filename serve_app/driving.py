@@ -12,6 +12,7 @@ from typing import assert_never
 
 import structlog
 
+from cluster.deadlines import deadlines_of
 from cluster.errors import (
     AttemptSuperseded,
     ClusterError,
@@ -24,7 +25,7 @@ from cluster.errors import (
     RuntimeRefused,
     TooManyFailures,
 )
-from cluster.jobs import Admitted, Attempt, Beat, Deadlines, End, Fail, Text
+from cluster.jobs import Admitted, Attempt, Beat, End, Fail, Text
 from cluster.nodes import Node
 from cluster.poison import CRASHES
 from cluster.queue import Wait
@@ -80,14 +81,24 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         if not has_ended:
             context.spawn(end_unread(context, job, job.node))
         raise
-    except (ClusterError, DatabaseUnavailable) as failed:
-        if job.has_text:
-            await break_off(context, job, str(failed))
-            raise DeliveryBroken(job.name, str(failed)) from failed
-        await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
-        if isinstance(failed, DatabaseUnavailable):
-            raise StoreUnavailable from failed
+    except (DeliveryBroken, StoreUnavailable):
         raise
+    except Exception as failed:
+        told = await _end_badly(context, job, failed)
+        if told is failed:
+            raise
+        raise told from failed
+
+
+async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> Exception:
+    """End a job that cannot go on, also by a defect of ours; answer what its consumer is told."""
+    if not isinstance(failed, ClusterError | DatabaseUnavailable):
+        log.error("drive_failed", job=job.name, exc_info=failed)
+    if job.has_text:
+        await break_off(context, job, str(failed))
+        return DeliveryBroken(job.name, str(failed))
+    await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
+    return StoreUnavailable() if isinstance(failed, DatabaseUnavailable) else failed
 
 
 # --- one attempt ----------------------------------------------------------------------------------------------------------------------
@@ -131,10 +142,11 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
 
 
 def _attempt_of(context: ServeContext, job: OpenJob, node: Node) -> Attempt:
-    asked, limits = job.asked, context.limits
-    weights = next((model.digest for model in node.models if model.name == asked.model), "")
+    asked = job.asked
+    model = next((one for one in node.models if one.name == asked.model), None)
+    weights = model.digest if model else ""
     job.weights = job.weights or weights
-    deadlines = Deadlines(first_token_s=limits.first_token_s, idle_s=limits.idle_s, total_s=limits.total_s)
+    deadlines = deadlines_of(model, asked.max_tokens, context.limits, prompt_bytes=asked.prompt_bytes)
     return Attempt(
         job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=weights, request=asked.request,
         max_tokens=asked.max_tokens, deadlines=deadlines, delivered=tuple(job.events),
@@ -246,8 +258,7 @@ def _others(context: ServeContext, job: OpenJob) -> bool:
     """Whether a node that has not failed this job has the model."""
     snapshot = context.view.snapshot
     tried = job.excluded | {job.node.id if job.node else ""}
-    having = (id_ for is_loaded in (True, False) for id_ in snapshot.index.offering(job.asked.model, is_loaded=is_loaded))
-    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in having)
+    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in snapshot.index.offers(job.asked.model))
 
 
 def _note_failure(context: ServeContext, job: OpenJob, node: str, failed: ClusterError) -> None:

@@ -11,7 +11,7 @@ import structlog
 from cluster.errors import ClusterError
 from cluster.jobs import End, EndReason, Event, Usage
 from cluster.nodes import Node
-from ledger.client import Outcome, Void, job_cost
+from ledger.client import Outcome, job_cost
 from serve_app import decisions
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
@@ -19,7 +19,7 @@ from serve_app.errors import DeliveryBroken, StoreUnavailable
 from serve_app.job import Finished, OpenJob, shares_text
 from serve_app.settlement import GOODWILL, VOID, VOID_RETRYABLE, capture_of
 from serve_app.store.answers import marks_of
-from serve_app.store.jobs import Finish, JobState, Owed
+from serve_app.store.jobs import Finish, JobState, NewJob, Owed
 
 log = structlog.get_logger()
 USAGE_LIMIT_S = 5.0
@@ -32,7 +32,7 @@ def _finish_of(
     job: OpenJob, state: JobState, owed: str, cost: int, error: str | None, usage: Usage | None = None, *, is_incomplete: bool
 ) -> Finish:
     return Finish(
-        id=job.id, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
+        id=job.id, node=job.node.id if job.node else None, attempt=job.number, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None, counted_by=usage.counted_by if usage else None, owed=owed, cost=cost, error=error,
         result=job.text or None, marks=marks_of(job.events) if job.events else None, served=shares_text(job.shares),
         why=decisions.text_of(job.decisions) if len(job.decisions) > 1 else None,
@@ -53,7 +53,9 @@ async def succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
     outcome: Outcome = "canceled" if end.reason is EndReason.CANCELED else "succeeded"
     state = JobState.SUCCEEDED if outcome == "succeeded" else JobState.CANCELED
     usage = end.usage
-    finish = _finish_of(job, state, capture_of(outcome), _cost(job, outcome, usage), None, usage, is_incomplete=False)
+    is_free = outcome == "canceled" and not job.has_text  # nothing delivered: nothing charged
+    owed, cost = (VOID, 0) if is_free else (capture_of(outcome), _cost(job, outcome, usage))
+    finish = _finish_of(job, state, owed, cost, None, usage, is_incomplete=False)
     finish = replace(finish, result=job.text)
     if not await _write_patiently(context, job, finish):
         await _require_same_end(context, job)
@@ -112,14 +114,20 @@ async def give_up(context: ServeContext, job: OpenJob, *, has_started: bool) -> 
     await _write_in_time(context, job, finish)
 
 
-async def forget(context: ServeContext, job: OpenJob) -> None:
-    """End a job of which nobody knows whether it was recorded: its row if there is one, its hold in every case."""
-    finish = _finish_of(job, JobState.FAILED, VOID_RETRYABLE, 0, "It could not be recorded.", is_incomplete=False)
-    if not await _write_at_last(context, job, finish):
+async def forget(context: ServeContext, row: NewJob) -> None:
+    """End a job of which nobody knows whether it was recorded; its hold goes back."""
+    context.writer.live.discard(row.id)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + WRITE_LIMIT_S
+    while loop.time() < until:
         try:
-            await context.ledger.void(Void(id=job.id, reason="not recorded", retryable=True))
-        except Exception as failed:  # noqa: BLE001 - nothing depends on it: the sweeper finds the hold
-            log.info("hold_left_to_sweeper", hold=job.name, reason=type(failed).__name__)
+            await context.store.bury(row, context.writer.driver)
+        except DatabaseUnavailable:
+            await asyncio.sleep(WRITE_AGAIN_S)
+            continue
+        owed = Owed(id=row.id, what=VOID_RETRYABLE, prompt_tokens=0, completion_tokens=0, counted_by="provider", node="", attempt=1)
+        await context.settlement.settle(owed)
+        return
 
 
 # --- writing --------------------------------------------------------------------------------------------------------------------------
@@ -175,6 +183,7 @@ async def _write_at_last(context: ServeContext, job: OpenJob, finish: Finish) ->
             _settle(context, job, finish)
         return is_ours
     log.error("end_not_written", job=job.name)
+    context.writer.live.discard(job.id)
     return False
 
 

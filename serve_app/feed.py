@@ -1,4 +1,4 @@
-"""What the ledger tells of itself: revoked credentials, and whose nodes there are in which state. Polled, so that a cut takes seconds.
+"""What the ledger tells of itself: revoked credentials, and whose nodes there are in which state, and the catalog. Polled, so that a cut takes seconds.
 
 A ledger that is silent changes nothing that is known: credentials are asked for anyway, and nodes stay what they were.
 """
@@ -10,7 +10,9 @@ from typing import Protocol
 
 import structlog
 
+from cluster.runtime.dialect import full_name
 from ledger.client import FeedEntry, FeedPage, LedgerError
+from serve_app.catalog import Catalog, CatalogMode
 
 log = structlog.get_logger()
 POLL_S = 2.0
@@ -37,11 +39,14 @@ class NodeFact:
 class LedgerFeed:
     """Keeps up with the feed. `revoked` is told of each credential that ended: `key:<id>`, `session:<id>`, `person:<id>`."""
 
-    def __init__(self, ledger: FeedSource, revoked: Callable[[str, str], None]) -> None:
+    def __init__(self, ledger: FeedSource, revoked: Callable[[str, str], None], mode: CatalogMode = CatalogMode.OPEN) -> None:
         self._ledger = ledger
         self._revoked = revoked
         self._seq: int | None = None
         self.nodes: dict[str, NodeFact] = {}
+        self._inactive: frozenset[str] = frozenset()
+        self._own: dict[str, frozenset[str]] = {}  # owner -> edge nodes
+        self.catalog = Catalog(mode)
 
     async def run(self) -> None:
         """Poll for ever."""
@@ -62,9 +67,12 @@ class LedgerFeed:
         page = await self._ledger.feed(self._seq, PAGE)
         if page.reset:
             self.nodes = {}
+            self.catalog.digests.clear()
         for entry in page.entries:
             self._take(entry)
         self._seq = page.seq
+        if page.reset or page.entries:
+            self._sort()
         return 0 if page.reset else len(page.entries)
 
     def _take(self, entry: FeedEntry) -> None:
@@ -72,11 +80,32 @@ class LedgerFeed:
             case "node":
                 said = entry.detail
                 self.nodes[entry.subject] = NodeFact(str(said.get("owner")), str(said.get("kind")), str(said.get("state")))
+            case "model":
+                self._take_model(entry.subject, entry.detail.get("digest"))
             case "key_revoked" | "session_revoked" | "person_blocked":
                 self._revoked(entry.kind, entry.subject)
 
+    def _take_model(self, name: str, digest: object) -> None:
+        """Take a model into the catalog, or out of it: then there is no digest."""
+        if isinstance(digest, str):
+            self.catalog.digests[full_name(name)] = digest
+        else:
+            self.catalog.digests.pop(full_name(name), None)
+
     def closed_to(self, consumer: str) -> frozenset[str]:
         """Name the nodes that take no job of a consumer: those that are not active, and the consumer's own edge nodes (seed S21)."""
-        return frozenset(
-            id_ for id_, node in self.nodes.items() if node.state != ACTIVE or (node.kind == "edge" and node.owner == consumer)
-        )
+        own = self._own.get(consumer)
+        return self._inactive | own if own else self._inactive
+
+    def nodes_of(self, provider: str) -> frozenset[str]:
+        """Name the nodes that a provider's name means: the node of this id, or all of an owner."""
+        return frozenset(id_ for id_, node in self.nodes.items() if provider in {id_, node.owner})
+
+    def _sort(self) -> None:
+        """Keep by consumer what every job asks for."""
+        self._inactive = frozenset(id_ for id_, node in self.nodes.items() if node.state != ACTIVE)
+        own: dict[str, set[str]] = {}
+        for id_, node in self.nodes.items():
+            if node.kind == "edge":
+                own.setdefault(node.owner, set()).add(id_)
+        self._own = {owner: frozenset(ids) for owner, ids in own.items()}

@@ -138,7 +138,7 @@ def adopted_job(row: Adopted, node: Node | None, now: float) -> OpenJob:
     terms = row.terms
     version, flat, prompt, completion = terms.get("price", (0, 0, 0, 0))
     asked = JobRequest(
-        kind=JobKind(row.kind), model=row.model, request=request, max_tokens=max_tokens, prompt_bytes=0,
+        kind=JobKind(row.kind), model=row.model, request=request, max_tokens=max_tokens, prompt_bytes=len(json.dumps(request)),
         capabilities=frozenset(terms.get("capabilities", ())),
     )  # fmt: skip
     caller = Caller(user=row.user, username=row.username, key=row.key, scopes=(), privacy=terms.get("privacy", "community"))

@@ -7,6 +7,7 @@ from cluster.errors import ModelUnavailable
 from cluster.nodes import Node, Snapshot
 from cluster.placement import PlacementRequest, choose
 from ledger.client import Caller
+from serve_app.catalog import Catalog, CatalogMode
 from serve_app.context import ServeContext
 from serve_app.job import JobRequest
 
@@ -17,23 +18,28 @@ def placement_of(
     context: ServeContext, asked: JobRequest, caller: Caller, excluded: frozenset[str] = frozenset(), weights: str | None = None
 ) -> PlacementRequest:
     """Tell what placement must know; `weights`: the digest that a node must have to go on with an answer."""
+    now = time.monotonic()
     return PlacementRequest(
-        model=asked.model, tokens=asked.max_tokens, digest=weights, capabilities=asked.capabilities, excluded=excluded,
-        closed=context.feed.closed_to(caller.user) | context.breakers.open(time.monotonic()), is_trusted_only=caller.privacy == "trusted",
+        model=asked.model, tokens=asked.max_tokens, digest=weights or context.feed.catalog.digest_of(asked.model), capabilities=asked.capabilities,
+        excluded=excluded, closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now),
+        is_trusted_only=caller.privacy == "trusted", zone=context.settings.zone, failures=context.breakers.recent_failures(now),
     )  # fmt: skip
 
 
-def require_model(name: str, snapshot: Snapshot) -> int:
-    """Check that somebody offers a model; answer the longest context that it has anywhere.
+def require_model(name: str, snapshot: Snapshot, catalog: Catalog) -> int:
+    """Check that somebody offers a model that may be offered; answer the longest context that it has anywhere.
 
     Raises:
         ModelUnavailable: Nobody does; with the nearest known names.
     """
-    having = [id_ for is_loaded in (True, False) for id_ in snapshot.index.offering(name, is_loaded=is_loaded)]
-    offered = [model for id_ in having if (model := snapshot.index.model(id_, name)) is not None]
-    if not offered:
-        raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(snapshot.models()), NEAREST_NAMES, 0.3)))
-    return max(model.context_tokens for model in offered)
+    index = snapshot.index
+    if catalog.mode is CatalogMode.OPEN:
+        longest = index.longest_context(name)
+    else:
+        longest = max((model.context_tokens for model in index.offers(name).values() if catalog.offers(name, model.digest)), default=0)
+    if not longest:
+        raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(filter(catalog.allows, index.names())), NEAREST_NAMES, 0.3)))
+    return longest
 
 
 def place(context: ServeContext, wanted: PlacementRequest) -> Node | None:

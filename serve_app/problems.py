@@ -12,6 +12,7 @@ from cluster.errors import (
     ModelUnavailable,
     NoCapacity,
     NodeLost,
+    OperationRefused,
     PoisonRequest,
     RuntimeFailed,
     RuntimeRefused,
@@ -44,6 +45,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     UnknownJob: (404, "not_found", "not_found_error"),
     UnknownNode: (404, "not_found", "not_found_error"),
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
+    OperationRefused: (409, "model_operation_refused", "invalid_request_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),
     IdempotencyConflict: (422, None, "invalid_request_error"),
@@ -103,6 +105,8 @@ def problem_of(error: Exception) -> Problem:
         more = {"period": error.period, "available": credits_text(error.left_micros), "required": credits_text(error.required_micros)}
     elif isinstance(error, InsufficientFunds):
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
+    elif isinstance(error, OperationRefused):
+        more = {"hint": error.hint}
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)
     if retry_after_s is not None:
         more["retry_after_s"] = retry_after_s

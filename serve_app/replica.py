@@ -4,11 +4,13 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
-from cluster.connect import NAMESPACE
-from cluster.dispatcher_actor import NAME
+from fastapi import FastAPI
+
+from cluster.dispatcher_actor import find
 from cluster.node_client import NodeClient
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from cluster.view import ClusterView
@@ -23,29 +25,26 @@ from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.sweeper import renew_leases, sweep
 
-import ray  # isort: skip - after cluster.connect, which sets what Ray reads at its import
-from fastapi import FastAPI
-
 SERVICE = "serve"
 DRAIN_LIMIT_S = 10.0
 _told: dict[str, str] = {}  # Serve builds the application without arguments, right after the deployment's constructor got them
 
 
 @asynccontextmanager
-async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
+async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = find) -> AsyncIterator[ServeContext]:
     """Make a replica's context, run its loops, end both."""
     tokens = ServiceTokens(settings.secret("service_serve.pem"), SERVICE)
     database_url = settings.secret("serve_database_url").decode()
     driver = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     ledger = LedgerClient(settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
     nodes = NodeClient(lambda: tokens.mint("node"))
-    view = ClusterView(lambda: ray.get_actor(NAME, namespace=NAMESPACE))
+    view = ClusterView(find_dispatcher)
     writer, store = JobWriter(database_url, driver), JobStore(database_url)
     settlement = Settlement(ledger, writer, store)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget),
+        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
@@ -56,7 +55,7 @@ async def opened(settings: ServeSettings) -> AsyncIterator[ServeContext]:
     loops = [
         asyncio.create_task(one)
         for one in (
-            renew_leases(leases, driver), sweep(sweeps, ledger), adopt_for_ever(context, adoptions), settlement.run(), context.feed.run()
+            renew_leases(leases, writer), sweep(sweeps, ledger), adopt_for_ever(context, adoptions), settlement.run(), context.feed.run()
         )
     ]  # fmt: skip
     try:

@@ -1,9 +1,12 @@
 """What can be set for a Serve replica. Handed over as the application's arguments: texts and paths, never secrets."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve_app.catalog import CatalogMode
 
 
 class ServeSettings(BaseSettings):
@@ -22,7 +25,15 @@ class ServeSettings(BaseSettings):
     node_host: str = Field("127.0.0.1", description="Address on which a worker serves the node protocol.")
     node_port: int = Field(0, ge=0, le=65535, description="Port of the node protocol; 0: any.")
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
+    zone: str = Field("", max_length=100, description="Where this machine stands, in your words; jobs prefer nodes of the same zone.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
+    node_pull: bool = Field(False, description="Whether this machine fetches models that its operator names.")
+    node_partial: bool = Field(False, description="Whether models that only partly fit into this machine's GPU are used, slowly.")
+    env: Literal["dev", "test", "production"] = Field("dev", description="What this installation is for.")
+    catalog: CatalogMode | None = Field(
+        None,
+        description="`approved` offers what the catalog lists, by digest; `open` whatever nodes have. Unset: `approved` in production.",
+    )
     default_model: str = Field("smollm2:135m", description="Model used where a request names none.")
     replicas: int | None = Field(None, ge=1, le=64, description="Serve replicas; unset: 2 on a machine with 4 cores or more, else 1.")
     node_notes: Path | None = Field(
@@ -34,6 +45,11 @@ class ServeSettings(BaseSettings):
         description="Whether another node goes on in the middle of a plain answer whose node was lost.",
     )  # fmt: skip
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
+
+    @property
+    def catalog_mode(self) -> CatalogMode:
+        """Whether the catalog is a hint or the law."""
+        return self.catalog or (CatalogMode.APPROVED if self.env == "production" else CatalogMode.OPEN)
 
     def secret(self, name: str) -> bytes:
         """Read a secret's file."""

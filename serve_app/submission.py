@@ -32,7 +32,7 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
         PoisonRequest: It ended two runtimes within the last hour.
     """
     started = time.monotonic()
-    require_model(asked.model, context.view.snapshot)
+    require_model(asked.model, context.view.snapshot, context.feed.catalog)
     if context.poison.is_known(started) and context.poison.has(digest_of(asked), started):
         raise PoisonRequest
     context.retries.earn()
@@ -50,12 +50,13 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     if job.node:
         context.view.note_placed(job.node.id)
         context.breakers.placed(job.node.id, time.monotonic())
+    row = _row_of(job)
     try:
         if time.monotonic() - started > HOLD_TO_RECORD_S:
             raise StoreUnavailable
-        await context.writer.create(_row_of(job))
+        await context.writer.create(row)
     except (DatabaseUnavailable, StoreUnavailable) as failed:
-        context.spawn(forget(context, job))
+        context.spawn(forget(context, row))
         raise StoreUnavailable from failed
     except asyncio.CancelledError:
         context.spawn(end_unread(context, job, None))

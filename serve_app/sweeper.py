@@ -6,7 +6,7 @@ import structlog
 
 from ledger.client import HoldNotOpen, LedgerError, LedgerOperations, Void
 from serve_app.db import DatabaseUnavailable
-from serve_app.store.jobs import JobStore
+from serve_app.store.jobs import JobStore, JobWriter
 
 log = structlog.get_logger()
 RENEW_S = 5.0
@@ -14,11 +14,11 @@ SWEEP_S = 5.0
 HOLD_WITHOUT_JOB_S = 30
 
 
-async def renew_leases(store: JobStore, driver: str) -> None:
+async def renew_leases(store: JobStore, writer: JobWriter) -> None:
     """Renew the leases of this driver's jobs, for ever."""
     while True:
         try:
-            await store.renew(driver)
+            await store.renew(writer.driver, writer.live)
         except DatabaseUnavailable:
             await asyncio.sleep(1)
             continue

@@ -38,6 +38,10 @@ def login(admin_url: str, role: str, name: str) -> str:
     return make_conninfo(admin_url, user=role, password=PASSWORD, dbname=name)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="machines that the proof of continuation kills")
+
+
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """Admin URL of the run's server: `GFE_TEST_DATABASE_URL`, or the wheel's server, unsynced, in a folder of its own."""

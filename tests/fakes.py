@@ -30,6 +30,7 @@ from ledger.pricing import PriceRow, quote
 
 ALL_SCOPES = ("jobs:read", "jobs:write", "wallet:read", "keys:write")
 RETRYABLE = "void_retryable"
+STATES = {"capture": "captured", "expire": "expired"}
 
 
 @dataclass
@@ -44,7 +45,7 @@ class _Hold:
     asked: PlaceHold
     placed: HoldPlaced
     person: uuid.UUID
-    at: float = field(default_factory=time.monotonic)
+    at: float = field(default_factory=lambda: time.monotonic())  # looked up when it is called: tests put another clock there
 
 
 @dataclass
@@ -131,7 +132,7 @@ class FakeLedger:
             is_same_try = not operation.idempotency_key or hold.asked.id == operation.id
             return hold.placed if is_same_try else hold.placed.model_copy(update={"status": "exists"})
         if not operation.idempotency_key:
-            raise HoldNotOpen("captured" if self.resolved[id_][0] == "capture" else "voided")
+            raise HoldNotOpen(STATES.get(self.resolved[id_][0], "voided"))
         return hold.placed.model_copy(update={"status": "exists"})
 
     def _generation(self, person, key):
@@ -174,7 +175,13 @@ class FakeLedger:
             return Settled(status="exists", cost=0)
         if isinstance(operation, Capture) and how == "capture" and before == operation:
             return Settled(status="exists", cost=cost)
-        raise HoldNotOpen("captured" if how == "capture" else "voided")
+        raise HoldNotOpen(STATES.get(how, "voided"))
+
+    def expire(self, grace_s=600):
+        """Release the holds whose time, and `grace_s` after it, is over."""
+        now = time.monotonic()
+        for hold in [hold for hold in self.holds.values() if now - hold.at > hold.asked.ttl_s + grace_s]:
+            self._resolve("expire", hold, Void(id=hold.placed.id, reason="expired"), 0)
 
     async def find_holds(self, older_than_s, limit=200):
         if self.is_down:

@@ -45,6 +45,9 @@ class LocalView:
     def put_back(self, wait):
         pass
 
+    async def wait_of(self, job):
+        return None
+
     async def wait_for_slot(self, wait, limit_s):
         import random
 

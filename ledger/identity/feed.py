@@ -14,7 +14,7 @@ from ledger.identity.agent_proofs import thumbprint
 from ledger.ids import text_of
 from ledger.wire import FeedEntry, FeedPage
 
-Kind = Literal["key_revoked", "session_revoked", "person_blocked", "node", "price"]
+Kind = Literal["key_revoked", "session_revoked", "person_blocked", "node", "price", "model"]
 KEPT_DAYS = 7
 MAX_ENTRIES = 1000
 _NODE = "SELECT id, person_id, kind, state, tier, public_key FROM ledger.node"
@@ -28,6 +28,8 @@ _STATE: dict[Kind, str] = {
     "session_revoked": "SELECT id::text, '{}'::jsonb FROM ledger.session WHERE revoked_at IS NOT NULL AND expires_at > clock_timestamp()",
     "price": "SELECT DISTINCT ON (model) coalesce(model, ''), jsonb_build_object('version', version, 'flat', flat, 'prompt_per_million', "
     "prompt_per_million, 'completion_per_million', completion_per_million) FROM ledger.price ORDER BY model, version DESC",
+    "model": "SELECT name, jsonb_build_object('digest', digest, 'source', source, 'license', license, 'size_bytes', size_bytes, "
+    "'context_tokens', context_tokens) FROM ledger.catalog_model",
 }
 
 

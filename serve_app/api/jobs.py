@@ -37,13 +37,21 @@ async def get_job(request: Request) -> Response:
 
 
 async def _detail(request: Request) -> dict[str, Any]:
-    return _row(await _own(request))
+    record = await _own(request)
+    return _row(record) | {"wait": await _wait(request.app.state.context, record)}
+
+
+async def _wait(context: ServeContext, record: JobRecord) -> dict[str, Any] | None:
+    """Tell how many jobs go before one that waits, and how long it is likely to wait still; None: it does not wait, or nobody can say."""
+    standing = await context.view.wait_of(job_id(record.id)) if record.state is JobState.QUEUED else None
+    return {"ahead": standing.ahead, "estimated_s": round(standing.estimated_s, 1)} if standing else None
 
 
 async def why(request: Request) -> Response:
     """`GET /api/computing/jobs/<id>/why/`: why the job went where it went, or why it still waits; one sentence per node."""
     try:
-        return JSONResponse(_why(request.app.state.context, await _own(request)), headers={"Cache-Control": "no-store"})
+        context, record = request.app.state.context, await _own(request)
+        return JSONResponse(_why(context, record) | {"wait": await _wait(context, record)}, headers={"Cache-Control": "no-store"})
     except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
         return as_problem_json(error)
 

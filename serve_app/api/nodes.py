@@ -40,40 +40,45 @@ async def list_own(request: Request, context: ServeContext) -> Any:
 
 async def list_all(request: Request, context: ServeContext) -> Any:
     """`GET /api/admin/nodes/`."""
-    await _require_operator(request, context)
+    await require_operator(request, context)
     return {"results": [_row(context, node) for node in context.view.snapshot.nodes.values()]}
 
 
 async def show(request: Request, context: ServeContext) -> Any:
     """`GET /api/admin/nodes/<id>/`."""
-    await _require_operator(request, context)
-    return _row(context, _node(request, context))
+    await require_operator(request, context)
+    return _row(context, node_of(request, context))
 
 
 async def drain(request: Request, context: ServeContext) -> Any:
     """`POST /api/admin/nodes/<id>/drain/`: it takes no new jobs, and finishes those that run."""
-    await _require_operator(request, context)
-    node = _node(request, context)
+    await require_operator(request, context)
+    node = node_of(request, context)
     await context.nodes.drain(node.url, node.id)
     return _row(context, node) | {"draining": True}
 
 
 async def resume(request: Request, context: ServeContext) -> Any:
     """`POST /api/admin/nodes/<id>/resume/`: it takes jobs again."""
-    await _require_operator(request, context)
-    node = _node(request, context)
+    await require_operator(request, context)
+    node = node_of(request, context)
     await context.nodes.resume(node.url, node.id)
     return _row(context, node) | {"draining": False}
 
 
-async def _require_operator(request: Request, context: ServeContext) -> None:
-    """An operator who signed in, or `gfe` on the platform's own machine, which can read its secrets."""
+async def require_operator(request: Request, context: ServeContext) -> None:
+    """Let an operator pass who signed in, or `gfe` on the platform's own machine, which can read its secrets."""
     credential = credential_of(request.headers.get("authorization"))
     if not context.callers.is_own_machine(credential):
         await context.callers.require(credential, "operator")
 
 
-def _node(request: Request, context: ServeContext) -> Node:
+def node_of(request: Request, context: ServeContext) -> Node:
+    """Find the node that the path names, by id or name.
+
+    Raises:
+        UnknownNode: It is not here.
+    """
     wanted = str(request.path_params["id"])
     nodes = context.view.snapshot.nodes
     found = nodes.get(wanted) or next((node for node in nodes.values() if node.name == wanted), None)
@@ -93,6 +98,8 @@ def _row(context: ServeContext, node: Node) -> dict[str, Any]:
         "healthy": node.is_healthy,
         "draining": node.is_draining,
         "reason": node.reason,
+        "zone": node.zone,
+        "operation": node.operation,
         "slots": node.slots,
         "running": node.running,
         "runtime": node.runtime,
@@ -103,7 +110,8 @@ def _row(context: ServeContext, node: Node) -> dict[str, Any]:
 
 def _gpu(gpu: Gpu) -> dict[str, Any]:
     return {
-        "name": gpu.name, "memory_bytes": gpu.total_bytes, "free_bytes": gpu.free_bytes, "driver": gpu.driver,
+        "name": gpu.name, "uuid": gpu.uuid, "memory_bytes": gpu.total_bytes, "free_bytes": gpu.free_bytes if gpu.is_measured else None,
+        "driver": gpu.driver, "mig": gpu.mig, "part_of": gpu.part_of,
         "utilization_percent": gpu.utilization_percent, "temperature_c": gpu.temperature_c,
     }  # fmt: skip
 
@@ -111,6 +119,9 @@ def _gpu(gpu: Gpu) -> dict[str, Any]:
 def _model(model: OfferedModel) -> dict[str, Any]:
     return {
         "name": model.name, "digest": model.digest, "size_bytes": model.size_bytes, "context_tokens": model.context_tokens, "loaded": model.is_loaded,
+        "tokens_per_s": model.tokens_per_s, "first_token_s": model.first_token_s, "first_token_p99_s": model.first_token_p99_s, "job_s": model.job_s,
+        "needed_bytes": model.needed_bytes, "took_bytes": model.took_bytes, "gpu_bytes": model.gpu_bytes, "fits": model.fits,
+        "trouble": model.trouble,
     }  # fmt: skip
 
 

@@ -66,19 +66,23 @@ async def create_chat_completion(request: Request) -> Any:
     settings = context.settings
     model = body.get("model") if isinstance(body.get("model"), str) else settings.default_model
     asked = chat_request(body, default_model=settings.default_model, default_max_tokens=settings.max_tokens, idempotency_key=key)
-    longest = require_model(model or settings.default_model, context.view.snapshot)
+    longest = require_model(model or settings.default_model, context.view.snapshot, context.feed.catalog)
     if asked.max_tokens > longest:
         raise InvalidRequest(f"`max_tokens` is {asked.max_tokens}, the model's context has {longest} tokens.", "max_tokens")
     wants_stream = body.get("stream") is True
     if body.get("stream") not in (None, True, False):
         raise InvalidRequest("`stream` must be true or false.", "stream")
+    includes_usage = wants_stream and _wants_usage(body)
     try:
         job = await open_job(context, credential, asked)
     except RequestReplayed as replayed:
         return await _replayed(context, replayed)
-    if wants_stream:
-        return await _stream(request, context, job, includes_usage=_wants_usage(body))
-    return await _whole(request, context, job)
+    try:
+        return await (_stream(request, context, job, includes_usage=includes_usage) if wants_stream else _whole(request, context, job))
+    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+        answer = as_openai(error)
+        answer.headers["X-GFE-Job"] = job.name  # what became of it, and what it cost, can be looked up
+        return answer
 
 
 def _wants_usage(body: dict[str, Any]) -> bool:
@@ -226,7 +230,7 @@ async def _authenticated(request: Request) -> ServeContext:
 async def list_models(request: Request) -> Response:
     """`GET /v1/models`."""
     context = await _authenticated(request)
-    names = sorted(context.view.snapshot.models())
+    names = sorted(filter(context.feed.catalog.allows, context.view.snapshot.models()))
     return JSONResponse({"object": "list", "data": [_model_row(name, 0) for name in names]})
 
 
@@ -235,7 +239,7 @@ async def get_model(request: Request) -> Response:
     """`GET /v1/models/{id}`."""
     context = await _authenticated(request)
     name = request.path_params["name"]
-    require_model(name, context.view.snapshot)
+    require_model(name, context.view.snapshot, context.feed.catalog)
     return JSONResponse(_model_row(name, 0))
 
 

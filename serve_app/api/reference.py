@@ -50,6 +50,27 @@ OPENAPI: dict[str, Any] = {
                 "responses": {"200": {"description": "the job"}, **_errors(_PROBLEM, (401, "no valid key"), (403, "somebody else's"), (404, "unknown"))},
             }
         },
+        "/api/computing/jobs/{id}/stream/": {
+            "get": {
+                "operationId": "stream_job", "summary": "A job's events from a position to its end, as server-sent events: text, beat, end, error.",
+                "parameters": [
+                    {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+                    {"name": "from", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
+                    {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}},
+                ],
+                "responses": {
+                    "200": {"description": "the events", "content": {"text/event-stream": {}}},
+                    **_errors(_PROBLEM, (400, "no position"), (401, "no valid key"), (403, "somebody else's"), (404, "unknown")),
+                },
+            }
+        },
+        "/api/computing/jobs/{id}/why/": {
+            "get": {
+                "operationId": "explain_job", "summary": "Why a job went where it went, in one sentence per node.",
+                "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "responses": {"200": {"description": "the decisions"}, **_errors(_PROBLEM, (401, "no valid key"), (403, "somebody else's"), (404, "unknown"))},
+            }
+        },
         "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {

@@ -25,13 +25,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("serve_app.cli.doctor:doctor", "Check this machine, with what mends each finding."),
     "db": ("serve_app.cli.db:app", "Bring the database to the newest shape."),
     "ledger": ("ledger.cli:app", "Run the ledger, prove its books."),
-    "admin": ("ledger.admin_cli:app", "For operators: people, money, prices, keys of tokens."),
+    "admin": ("ledger.admin_cli:app", "For operators: people, money, prices, models, keys of tokens."),
     "dev": ("serve_app.cli.dev:app", "For development: mail, payments without money."),
 }
 
 
 # Commands that one package adds to another's group.
-ADDED: dict[str, dict[str, str]] = {"admin": {"invite": "serve_app.cli.invite:invite"}}
+ADDED: dict[str, dict[str, str]] = {"admin": {"invite": "serve_app.cli.invite:invite", "models": "serve_app.cli.models:app"}}
 
 
 class LazyGroup(TyperGroup):
@@ -48,7 +48,11 @@ class LazyGroup(TyperGroup):
         found = _imported(COMMANDS[cmd_name][0])
         if isinstance(found, typer.Typer):
             for name, where in ADDED.get(cmd_name, {}).items():
-                found.command(name=name)(_imported(where))
+                added = _imported(where)
+                if isinstance(added, typer.Typer):
+                    found.add_typer(added, name=name)
+                else:
+                    found.command(name=name)(added)
             command = command_of(found)
         else:
             app = typer.Typer(add_completion=False)

@@ -78,4 +78,4 @@ def error_of(raw: bytes) -> tuple[str, str | None]:
     text = error.get("message") if isinstance(error, dict) else said.get("detail") or error
     figures = error if isinstance(error, dict) else said
     hint = f"available {figures['available']}, required {figures['required']}; `gfe wallet` shows more" if "available" in figures else None
-    return str(text), hint
+    return str(text), hint or said.get("hint")

@@ -39,6 +39,7 @@ def show(job: str = JOB, *, as_json: bool = JSON) -> None:
         ("status", said["status"] + (" (incomplete)" if said["incomplete"] else "")),
         ("model", said["model"]),
         ("node", (said["node"] or {}).get("id") or "-"),
+        *([("wait", f"about {said['wait']['estimated_s']:.0f} s, {said['wait']['ahead']} before it")] if said["wait"] else []),
         ("cost", said["cost"] or f"open, at most {said['held']}"),
         ("tokens", f"{usage.get('prompt_tokens', '-')} read, {usage.get('completion_tokens', '-')} written"),
         ("prompt", said["prompt"]),
@@ -65,7 +66,9 @@ def sentences(said: dict[str, Any]) -> list[str]:
         lines += [f"  {node}: {reason}" for node, reason in one["refused"].items()]
         if one["others"]:
             lines.append(f"  and {one['others']} more nodes")
-    if said["waiting"] is not None:
+    if said["wait"]:
+        lines.append(f"waits now, {said['wait']['ahead']} before it, about {said['wait']['estimated_s']:.0f} s")
+    elif said["waiting"] is not None:
         lines.append(f"waits now; {said['waiting']} jobs wait for this model")
     if said["error"]:
         lines.append(f"it ended with: {said['error']}")

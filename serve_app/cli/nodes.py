@@ -13,7 +13,7 @@ NODE = typer.Argument(help="Its id or its name.")
 GIB = 1024**3
 
 
-def _operators() -> tuple[Installation, str]:
+def operators() -> tuple[Installation, str]:
     """The installation here, called as its operator: whoever reads its secrets is."""
     from cluster.service_tokens import ServiceTokens
     from serve_app.auth import OWN_MACHINE
@@ -32,7 +32,7 @@ def nodes(context: typer.Context, *, as_json: bool = JSON) -> None:
     """List the nodes."""
     if context.invoked_subcommand is not None:
         return
-    found, url = _operators()
+    found, url = operators()
     rows = found.call("GET", url)["results"]
     if as_json:
         output.data(rows, as_json=True)
@@ -44,7 +44,7 @@ def nodes(context: typer.Context, *, as_json: bool = JSON) -> None:
 @app.command()
 def show(node: str = NODE, *, as_json: bool = JSON) -> None:
     """Show one node: GPUs, models, health."""
-    found, url = _operators()
+    found, url = operators()
     row: dict[str, Any] = found.call("GET", f"{url}{node}/")
     if as_json:
         output.data(row, as_json=True)
@@ -57,17 +57,12 @@ def show(node: str = NODE, *, as_json: bool = JSON) -> None:
         ("jobs", f"{row['running']} of {row['slots']}"),
     ]
     lines += [("runtime", row["runtime"])]
-    lines += [
-        ("GPU", f"{gpu['name']}, {gpu['free_bytes'] / GIB:.1f} of {gpu['memory_bytes'] / GIB:.1f} GiB free{_heat(gpu)}")
-        for gpu in row["gpus"]
-    ]
-    lines += [
-        (
-            "model",
-            f"{model['name']}, {model['context_tokens']} tokens, {'loaded' if model['loaded'] else 'not loaded'}, {model['digest'][:12]}",
-        )
-        for model in row["models"]
-    ]
+    lines += [("note", row["reason"])] if row["healthy"] and row["reason"] and not row["draining"] else []
+    lines += [("now", row["operation"])] if row["operation"] else []
+    lines += [("GPU", gpu_line(gpu)) for gpu in row["gpus"]]
+    for model in row["models"]:
+        lines += [("model", model_line(model))]
+        lines += [("", f"  {model['trouble']}")] if model["trouble"] else []
     output.data("\n".join(f"{name:<9}{text}" for name, text in lines), as_json=False)
 
 
@@ -84,7 +79,7 @@ def resume(node: str = NODE, *, as_json: bool = JSON) -> None:
 
 
 def _change(node: str, what: str, said: str, *, as_json: bool) -> None:
-    found, url = _operators()
+    found, url = operators()
     row = found.call("POST", f"{url}{node}/{what}/")
     output.data(row if as_json else f"{row['name']} {said}", as_json=as_json)
 
@@ -101,9 +96,33 @@ def gpus_of(row: dict[str, Any]) -> str:
     return ", ".join(f"{gpu['name']} {gpu['memory_bytes'] / GIB:.0f} GiB" for gpu in row["gpus"]) or "none"
 
 
+def gpu_line(gpu: dict[str, Any]) -> str:
+    """Describe a GPU."""
+    if gpu["free_bytes"] is None:
+        return f"{gpu['name']}, {gpu['memory_bytes'] / GIB:.1f} GiB in use"
+    mode = ", a MIG device" if gpu["part_of"] else ", in MIG mode, without devices" if gpu["mig"] else ""
+    return f"{gpu['name']}{mode}, {gpu['free_bytes'] / GIB:.1f} of {gpu['memory_bytes'] / GIB:.1f} GiB free{_heat(gpu)}"
+
+
+def model_line(model: dict[str, Any]) -> str:
+    """Describe a model that a node has: state, memory needed and taken."""
+    state = "loaded" if model["loaded"] else "not loaded" if model["fits"] else "does not fit"
+    needed = [f"needs {model['needed_bytes'] / GIB:.2f} GiB"] if model["needed_bytes"] else []
+    took = [f"took {model['took_bytes'] / GIB:.2f} GiB"] if model["took_bytes"] else []
+    return ", ".join([model["name"], f"{model['context_tokens']} tokens", state, *needed, *took, model["digest"][:12]]) + _speed(model)
+
+
 def models_of(row: dict[str, Any]) -> str:
     """Name the models; those that are loaded with a star."""
     return ", ".join(f"{model['name']}{'*' if model['loaded'] else ''}" for model in row["models"]) or "none"
+
+
+def _speed(model: dict[str, Any]) -> str:
+    """Say what jobs showed of a model's speed; nothing before some ended."""
+    parts = [f"{model['tokens_per_s']:g} tokens/s"] if model["tokens_per_s"] is not None else []
+    parts += [f"first token after {model['first_token_s']:g} s"] if model["first_token_s"] is not None else []
+    parts += [f"p99 {model['first_token_p99_s']:g} s"] if model["first_token_p99_s"] is not None else []
+    return "".join(f", {part}" for part in parts)
 
 
 def _heat(gpu: dict[str, Any]) -> str:

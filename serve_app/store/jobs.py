@@ -7,7 +7,7 @@ awaited; `running` and `settled` are not. Every write of a driver names it, so t
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -74,9 +74,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """A job's end. `owed` is what the ledger still has to be told."""
+    """A job's end, on the node and by the attempt that it ended with. `owed` is what the ledger still has to be told."""
 
     id: uuid.UUID
+    node: str | None
+    attempt: int
     state: JobState
     is_incomplete: bool
     prompt_tokens: int | None
@@ -173,8 +175,9 @@ UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
 FINISH = """
 WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
-           %b::text[], %b::text[], %b::text[]) AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why)),
-done AS (UPDATE serve_app.job j SET state = u.state, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
+           %b::text[], %b::text[], %b::text[], %b::text[], %b::smallint[])
+           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
+done AS (UPDATE serve_app.job j SET state = u.state, node = coalesce(u.node, j.node), attempt = greatest(u.attempt, j.attempt), is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id),
 text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
@@ -184,13 +187,19 @@ SETTLED = """
 UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
 ADOPT = """
-WITH lost AS (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() AND driver <> %b::text ORDER BY lease_until LIMIT %b
+WITH lost AS (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() AND id <> ALL (%b::uuid[]) ORDER BY lease_until LIMIT %b
               FOR UPDATE SKIP LOCKED),
 mine AS (UPDATE serve_app.job j SET driver = %b::text, lease_until = clock_timestamp() + make_interval(secs => %b) FROM lost WHERE j.id = lost.id
          RETURNING j.*)
 SELECT m.id, m.user_id, m.username, m.key_id, m.kind, m.model, m.state, m.attempt, m.node, m.held, m.is_sync,
        coalesce(m.seen_at > clock_timestamp() - make_interval(secs => %b), false), t.request, t.terms, t.why
   FROM mine m JOIN serve_app.job_text t ON t.job_id = m.id"""
+# A stone on the grave of a job of which nobody knows whether it was recorded: a record that comes later meets it, and does nothing.
+BURY = """
+INSERT INTO serve_app.job AS j (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, state, cost, owed, error, ended_at)
+VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, 3, 0, 'void_retryable', 'It could not be recorded.', clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
+  ended_at = EXCLUDED.ended_at, lease_until = NULL WHERE j.driver = EXCLUDED.driver AND j.state < 2"""
 
 _Waiting = tuple[Any, "asyncio.Future[bool] | None"]
 
@@ -200,6 +209,7 @@ class JobWriter:
 
     def __init__(self, url: str, driver: str) -> None:
         self.driver = driver
+        self.live: set[uuid.UUID] = set()  # jobs that this process drives
         self._line = Line(url, name="gfe_serve_writer")
         self._creates: list[_Waiting] = []
         self._progress: dict[uuid.UUID, Progress] = {}
@@ -231,6 +241,7 @@ class JobWriter:
         Raises:
             DatabaseUnavailable: The outcome is unknown.
         """
+        self.live.add(job.id)
         return await self._put(self._creates, job)
 
     def running(self, progress: Progress) -> None:
@@ -254,7 +265,9 @@ class JobWriter:
             DatabaseUnavailable: The outcome is unknown.
         """
         self._progress.pop(finish.id, None)
-        return await self._put(self._finishes, finish)
+        is_ours = await self._put(self._finishes, finish)
+        self.live.discard(finish.id)
+        return is_ours
 
     def settled(self, id_: uuid.UUID, cost: int | None) -> None:
         """Say that the ledger acknowledged; nobody waits for it."""
@@ -331,7 +344,7 @@ class JobWriter:
             [one.id for one in ends], [int(one.state) for one in ends], [one.is_incomplete for one in ends], [one.prompt_tokens for one in ends],
             [one.completion_tokens for one in ends], [one.counted_by for one in ends], [one.owed for one in ends], [one.cost for one in ends],
             [one.error for one in ends], [one.result for one in ends], [one.marks for one in ends], [one.served for one in ends],
-            [one.why for one in ends],
+            [one.why for one in ends], [one.node for one in ends], [one.attempt for one in ends],
         )  # fmt: skip
         return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver))}
 
@@ -382,19 +395,28 @@ class JobStore:
         """Tell which jobs exist."""
         return {row[0] for row in await self._line.query("SELECT id FROM serve_app.job WHERE id = ANY (%b)", (ids,))}
 
-    async def renew(self, driver: str) -> None:
-        """Renew the leases of all jobs of a driver, in one statement."""
+    async def renew(self, driver: str, live: Collection[uuid.UUID]) -> None:
+        """Renew the leases of a driver's jobs, in one statement; of those that it really drives, so that a forgotten one runs out."""
         await self._line.query(
-            "UPDATE serve_app.job SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver = %b AND state < 2",
-            (float(LEASE_S), driver),
+            "UPDATE serve_app.job SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver = %b AND state < 2 AND id = ANY (%b)",
+            (float(LEASE_S), driver, list(live)),
         )
 
-    async def adopt(self, driver: str) -> list[Adopted]:
+    async def bury(self, job: NewJob, driver: str) -> None:
+        """End a job whether it was recorded or not; it owes its hold."""
+        await self._line.query(
+            BURY,
+            (job.id, job.user, job.username, job.key, str(job.kind), job.model, job.node, job.held, job.is_sync, driver),
+        )
+
+    async def adopt(self, driver: str, live: Collection[uuid.UUID]) -> list[Adopted]:
         """Take over jobs whose driver's lease ran out, at most `ADOPT_LIMIT` at a time; each goes to one driver only.
+
+        Also this driver's own, where it does not drive them: a record that came late, an end that could not be written.
 
         A job that is read along by nobody is wanted only when it runs on by itself.
         """
-        rows = await self._line.query(ADOPT, (driver, ADOPT_LIMIT, driver, float(LEASE_S), float(SEEN_S)))
+        rows = await self._line.query(ADOPT, (list(live), ADOPT_LIMIT, driver, float(LEASE_S), float(SEEN_S)))
         return [
             Adopted(
                 id=row[0], user=row[1], username=row[2], key=row[3], kind=row[4], model=row[5], state=JobState(row[6]), attempt=row[7], node=row[8],

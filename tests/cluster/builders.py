@@ -11,11 +11,11 @@ def model(name="m", *, context=8192, is_loaded=True, capabilities=("completion",
     )
 
 
-def node(id_="node_a", *, slots=2, running=0, models=None, **more):
+def node(id_="node_a", *, slots=2, running=0, models=None, kind=NodeKind.TRUSTED, **more):
     return Node(
         id=id_,
         name=id_,
-        kind=NodeKind.TRUSTED,
+        kind=kind,
         url=f"http://{id_}",
         slots=slots,
         running=running,

@@ -59,6 +59,18 @@ def test_whatever_happens_a_quiet_node_comes_back_and_others_are_untouched(event
     assert breakers.open(now + OPEN_S + CANARY_S) == frozenset()
 
 
+def test_recent_failures_are_counted_per_node_and_fade():
+    breakers = Breakers()
+    assert breakers.recent_failures(0.0) == {}
+    for node, at in (("a", 0.0), ("a", 50.0), ("b", 50.0)):
+        breakers.failed(node, at)
+    assert breakers.recent_failures(55.0) == {"a": 2, "b": 1}
+    assert breakers.recent_failures(WITHIN_S + 1) == {"a": 1, "b": 1}
+    breakers.succeeded("b")
+    assert breakers.recent_failures(WITHIN_S + 1) == {"a": 1}
+    assert breakers.recent_failures(50 + WITHIN_S + 1) == {}
+
+
 def test_poison_is_remembered_for_an_hour_and_the_list_is_bounded():
     poison = PoisonList()
     poison.add("x", 0.0)

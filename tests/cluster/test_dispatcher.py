@@ -11,7 +11,7 @@ from cluster.dispatcher import Dispatcher
 from cluster.errors import NodeLost
 from cluster.limits import Limits
 from cluster.nodes import Node
-from tests.cluster.builders import node, wait
+from tests.cluster.builders import model, node, wait
 from tests.cluster.waiting import until
 
 
@@ -287,3 +287,84 @@ async def test_a_draining_or_sick_node_gets_nothing(world):
     async with running(world) as dispatcher:
         await ready(world, dispatcher, replace(node(), is_draining=True))
         assert await dispatcher.exchange("replica", [wait("job_1")], [], []) == []
+
+
+async def test_a_waiting_job_is_told_where_it_stands_and_how_long_it_will_take(world):
+    async with running(world) as dispatcher:
+        learned = replace(model(), job_s=2.0)
+        await ready(world, dispatcher, node(slots=1, running=1, models=[learned]))
+        await dispatcher.exchange("replica", [wait("job_1", "user_a"), wait("job_2", "user_b")], [], [])
+        first, second = await dispatcher.wait_of("job_1"), await dispatcher.wait_of("job_2")
+        assert (first.ahead, second.ahead) == (0, 1)
+        assert 2.0 <= first.estimated_s <= 2.5
+        assert 4.0 <= second.estimated_s <= 5.0
+        assert await dispatcher.wait_of("job_of_nobody") is None
+        world.say(node(slots=1, running=0, models=[learned]))
+        await until(lambda: dispatcher.status()["waiting"] == {"m": 1})
+        assert await dispatcher.wait_of("job_1") is None
+        assert (await dispatcher.wait_of("job_2")).ahead == 0
+
+
+async def test_the_queue_takes_more_when_nodes_join_and_less_when_they_are_lost(world):
+    async with running(world) as dispatcher:
+        await ready(world, dispatcher, node(slots=1, running=1))
+        waits = [wait(f"job_{n}", f"user_{n}") for n in range(6)]
+        first = await dispatcher.exchange("replica", waits[:3], [], [])
+        assert [grant.job for grant in first if grant.refused] == ["job_2"]
+        await ready(world, dispatcher, node("node_b", slots=2, running=2))
+        assert await dispatcher.exchange("replica", waits[2:5], [], []) == []
+        world.say(node("node_b", slots=2, running=2, is_draining=True))
+        await until(lambda: nodes_of(dispatcher)["node_b"].is_draining)
+        (refused,) = await dispatcher.exchange("replica", waits[5:], [], [])
+        assert refused.refused
+
+
+async def test_lines_of_models_that_share_a_node_take_turns(world):
+    async with running(world, ticket_s=30) as dispatcher:
+        both = [model("m"), model("n")]
+        await ready(world, dispatcher, node(slots=1, running=1, models=both))
+        waits = [wait(f"m_{n}", f"user_{n}", is_async=True) for n in range(4)]
+        await dispatcher.exchange("replica", [*waits, wait("n_0", "user_9", model="n", is_async=True)], [], [])
+        granted = []
+        for number in range(2):
+            world.say(node(slots=1, running=0, admitted=number, models=both))
+            granted += [grant.job for grant in await dispatcher.exchange("replica", [], [], [])]
+            world.say(node(slots=1, running=1, admitted=number + 1, models=both))
+        assert sorted(granted) == ["m_0", "n_0"]
+
+
+async def test_a_job_that_waits_for_long_may_go_to_a_node_that_was_broken_when_it_came(world, monkeypatch):
+    monkeypatch.setattr("cluster.queue.OPEN_S", 0.2)
+    async with running(world) as dispatcher:
+        await ready(world, dispatcher, node(slots=1))
+        unlucky = wait("job_1")
+        unlucky = replace(unlucky, request=replace(unlucky.request, broken=frozenset({"node_a"})))
+        answers = [await dispatcher.exchange("replica", [unlucky], [], [])]
+        while not any(answers):
+            answers.append(await dispatcher.exchange("replica", [], [], []))
+            assert len(answers) < 20
+        (grant,) = answers[-1]
+        assert (grant.job, grant.node.id) == ("job_1", "node_a")
+
+
+async def test_a_node_without_room_for_anybody_is_not_asked_about(world, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cluster.dispatcher.choose", lambda *given: asked.append(given))
+    async with running(world) as dispatcher:
+        await ready(world, dispatcher, node(slots=1, running=1))
+        await dispatcher.exchange("replica", [wait("job_1")], [], [])
+        world.say(node(slots=1, running=1, admitted=5))
+        await until(lambda: nodes_of(dispatcher)["node_a"].admitted == 5)
+        assert asked == []
+
+
+async def test_what_the_replicas_hear_comes_newest_first_and_only_once(world):
+    async with running(world) as dispatcher:
+        for id_ in ("node_a", "node_b", "node_c"):
+            await ready(world, dispatcher, node(id_))
+        known = await dispatcher.next_changes("", 0)
+        for id_ in ("node_c", "node_a"):
+            world.say(node(id_, running=1))
+            await until(lambda id_=id_: nodes_of(dispatcher)[id_].running == 1)
+        changes = await dispatcher.next_changes(known.epoch, known.version)
+        assert [one.id for one in changes.nodes] == ["node_a", "node_c"]

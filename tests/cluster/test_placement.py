@@ -1,10 +1,11 @@
 """The choice of a node, and the reason for every other one."""
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.nodes import NodeIndex, NodeKind
@@ -28,6 +29,8 @@ ASKED = PlacementRequest(model="m", tokens=1000, capabilities=frozenset({"comple
         (node(slots=2, running=3), "it is busy"),
         (node(slots=0), "it is busy"),
         (node(models=[model(context=1000)]), None),
+        (node(models=[replace(model(is_loaded=False), fits=False)]), "its memory is too small for m"),
+        (node(models=[replace(model(), fits=False)]), "its memory is too small for m"),  # loaded, but only in part
     ],
 )
 def test_each_refusal_says_why(candidate, reason):
@@ -89,15 +92,19 @@ def test_every_node_is_chosen_or_has_a_reason_and_a_free_one_is_never_missed(sha
         ({"digest": "sha-other"}, "it has another m"),
         ({"closed": frozenset({"node_a"})}, "it takes no jobs of this consumer"),
         ({"is_trusted_only": True}, "it is not one of the operator's own machines"),
+        ({"broken": frozenset({"node_a"})}, "it failed too often just now"),
+        ({"provider": frozenset({"node_b", "node_c"})}, "another provider was asked for"),
+        ({"price_cap": 99}, "it costs more than was allowed"),
     ],
 )
 def test_what_a_job_asks_for_beside_its_model_is_kept(asked, reason):
-    there = snapshot(replace(node(), kind=NodeKind.EDGE))
+    there = snapshot(replace(node(), kind=NodeKind.EDGE, price=100))
     request = PlacementRequest(model="m", **asked)
     assert choose(request, there, Random(0)) is None
     assert explain(request, there) == {"node_a": reason}
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.randoms(), st.integers(17, 400), st.integers(0, 3))
 def test_in_a_large_cluster_the_last_free_slot_is_found_and_a_loaded_one_comes_first(rng, count, cold):
     nodes = [node(f"node_{n}", slots=1, running=1) for n in range(count)]
@@ -107,19 +114,158 @@ def test_in_a_large_cluster_the_last_free_slot_is_found_and_a_loaded_one_comes_f
     assert choose(PlacementRequest(model="m"), snapshot(*nodes, free), rng).id == free.id
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.sets(st.tuples(st.sampled_from("abc"), st.booleans())), st.booleans()), max_size=40))
+def groups_of(index, name):
+    return {group.kin: (group.members, sorted(group.with_room)) for group in index.groups(name)}
+
+
+CHANGES = st.tuples(
+    st.integers(0, 5), st.sets(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(1, 2))), st.integers(0, 2), st.booleans()
+)
+
+
+@given(st.lists(CHANGES, max_size=40))
 def test_the_index_kept_node_by_node_is_the_one_made_at_once(changes):
     kept, nodes = NodeIndex(), {}
-    for number, models, is_gone in changes:
+    for number, models, running, is_gone in changes:
         id_ = f"node_{number}"
         if is_gone:
             kept.drop(id_)
             nodes.pop(id_, None)
         else:
-            nodes[id_] = node(id_, models=[model(name, is_loaded=loaded) for name, loaded in dict(models).items()] or [model("x")])
+            offered = {name: model(name, is_loaded=loaded, context=context) for name, loaded, context in models}
+            nodes[id_] = node(id_, models=offered.values() or [model("x")], running=running)
             kept.put(nodes[id_])
     made = NodeIndex(nodes.values())
     for name in "abcx":
-        for is_loaded in (True, False):
-            assert sorted(kept.offering(name, is_loaded=is_loaded)) == sorted(made.offering(name, is_loaded=is_loaded))
-        assert all(kept.model(id_, name) == made.model(id_, name) for id_ in nodes)
+        assert groups_of(kept, name) == groups_of(made, name)
+        assert kept.offers(name) == made.offers(name)
+        assert kept.longest_context(name) == made.longest_context(name)
+        assert kept.has_room(name) == made.has_room(name)
+    assert set(kept.names()) == set(made.names())
+
+
+def test_a_price_cap_lets_cheaper_nodes_and_those_at_the_platforms_price_through():
+    request = PlacementRequest(model="m", price_cap=99)
+    assert refusal(request, replace(node(), price=99)) is None
+    assert refusal(request, node()) is None
+
+
+# --- properties -----------------------------------------------------------------------------------------------------------------------
+
+IDS = [f"node_{n}" for n in range(40)]
+MODELS = st.builds(
+    lambda digest, context, is_loaded, fits, can, speed: replace(
+        model(context=context, is_loaded=is_loaded, capabilities=can), digest=digest, fits=fits, tokens_per_s=speed
+    ),
+    st.sampled_from("xy"), st.sampled_from([100, 1000]), st.booleans(), st.booleans(), st.sampled_from([("completion",), ("completion", "tools")]),
+    st.sampled_from([None, 5.0, 50.0]),
+)  # fmt: skip
+NODES = st.builds(
+    lambda slots, running, offered, kind, state, price, zone: node(
+        slots=slots, running=running, models=[offered or model("other")], is_healthy=state != "sick", is_draining=state == "draining", price=price, zone=zone, kind=kind,
+    ),
+    st.integers(0, 3), st.integers(0, 3), st.none() | MODELS, st.sampled_from(NodeKind), st.sampled_from(["well"] * 4 + ["sick", "draining"]),
+    st.sampled_from([None, 10, 100]), st.sampled_from(["", "here", "there"]),
+)  # fmt: skip
+SETS = st.frozensets(st.sampled_from(IDS), max_size=6)
+REQUESTS = st.builds(
+    PlacementRequest, model=st.just("m"), tokens=st.sampled_from([0, 500]), digest=st.sampled_from([None, "x"]),
+    capabilities=st.sampled_from([frozenset(), frozenset({"tools"})]), excluded=SETS, closed=SETS, broken=SETS, is_trusted_only=st.booleans(),
+    provider=st.none() | st.frozensets(st.sampled_from(IDS), min_size=1), price_cap=st.sampled_from([None, 50]), zone=st.sampled_from(["", "here"]),
+    failures=st.dictionaries(st.sampled_from(IDS), st.integers(1, 4), max_size=4),
+)  # fmt: skip
+
+
+def named(nodes):
+    return snapshot(*(replace(one, id=f"node_{n}") for n, one in enumerate(nodes)))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(REQUESTS, st.lists(NODES, max_size=40), st.dictionaries(st.sampled_from(IDS), st.integers(1, 3), max_size=5), st.randoms())
+def test_a_node_that_a_filter_refuses_is_never_chosen_and_an_able_one_never_missed(request, nodes, taken, rng):
+    there = named(nodes)
+    able = {one.id for one in there.nodes.values() if refusal(request, one, taken.get(one.id, 0)) is None}
+    chosen = choose(request, there, rng, taken)
+    assert (chosen.id in able) if able else (chosen is None)
+    loaded = {id_ for id_ in able if there.nodes[id_].models[0].is_loaded}
+    assert chosen is None or not loaded or chosen.id in loaded
+    reasons = explain(request, there, chosen.id if chosen else None, taken)
+    assert reasons.keys() == there.nodes.keys() - ({chosen.id} if chosen else set())
+    for id_, reason in reasons.items():
+        assert reason
+        assert (reason == refusal(request, there.nodes[id_], taken.get(id_, 0))) == (id_ not in able)
+
+
+def pair(faster=None, slower=None, **asked):
+    """Two nodes, alike but for these changes; tell which of them is chosen, over many seeds."""
+    base = node(slots=4, models=[replace(model(), tokens_per_s=20.0, first_token_s=0.5)])
+    one, other = (replace(base, id=id_, **(more or {})) for id_, more in (("node_a", faster), ("node_b", slower)))
+    there, request = snapshot(one, other), PlacementRequest(model="m", **asked)
+    return {choose(request, there, Random(seed)).id for seed in range(30)}
+
+
+def of_speed(tokens_per_s, first_token_s=0.5):
+    return {"models": (replace(model(), tokens_per_s=tokens_per_s, first_token_s=first_token_s),)}
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.floats(0.1, 1000), st.floats(1.01, 100), st.integers(0, 3))
+def test_of_two_alike_the_faster_one_is_taken(tokens_per_s, times, running):
+    busy = {"running": running}
+    assert pair(of_speed(tokens_per_s * times) | busy, of_speed(tokens_per_s) | busy) == {"node_a"}
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "asked"),
+    [
+        (of_speed(20.0, 0.2), of_speed(20.0, 3.0), {}),
+        ({"running": 0}, {"running": 1}, {}),
+        ({}, {}, {"failures": {"node_b": 1}}),
+        ({"zone": "here"}, {"zone": "there"}, {"zone": "here"}),
+        ({"price": 10}, {"price": 20}, {}),
+        ({}, of_speed(4.0) | {"running": 0}, {}),
+    ],
+)
+def test_of_two_alike_the_one_with_less_against_it_is_taken(better, worse, asked):
+    assert pair(better, worse, **asked) == {"node_a"}
+
+
+def test_of_two_alike_both_are_taken_in_turn():
+    assert pair() == {"node_a", "node_b"}
+
+
+def test_a_node_whose_speed_nobody_knows_gets_jobs_too():
+    assert pair(of_speed(20.0), of_speed(None)) == {"node_a", "node_b"}
+
+
+def test_a_fast_node_that_is_nearly_full_gives_way_to_an_idle_one_that_is_not_much_slower():
+    assert pair(of_speed(30.0, 0.0) | {"running": 3}, of_speed(20.0, 0.0)) == {"node_b"}
+
+
+def test_the_one_that_is_not_taken_tells_that_another_is_faster():
+    there = snapshot(*(node(id_, models=of_speed(speed)["models"]) for id_, speed in (("node_a", 20.0), ("node_b", 10.0))))
+    assert explain(PlacementRequest(model="m"), there, "node_a") == {"node_b": "another one was likely to be done sooner"}
+    assert explain(PlacementRequest(model="m"), there, "node_b") == {"node_a": "another one was as good"}
+
+
+@pytest.mark.parametrize("count", [2, 10, 100])
+def test_many_jobs_over_equal_nodes_leave_none_far_above_the_mean(count):
+    rng, jobs = Random(count), 20 * count
+    nodes = {f"node_{n}": node(f"node_{n}", slots=200) for n in range(count)}
+    there = snapshot(*nodes.values())
+    load = Counter()
+    for _ in range(jobs):
+        load[choose(PlacementRequest(model="m"), there, rng, load).id] += 1
+    assert max(load.values()) <= 20 + 6  # one random choice alone would leave the fullest of a hundred at about 33
+    assert min(load.values()) >= 20 - 8
+
+
+def test_slow_nodes_get_a_part_of_the_work_when_the_fast_ones_are_full():
+    rng = Random(5)
+    fast = [node(f"fast_{n}", slots=4, models=of_speed(40.0)["models"]) for n in range(4)]
+    slow = [node(f"slow_{n}", slots=4, models=of_speed(10.0)["models"]) for n in range(4)]
+    there, load = snapshot(*fast, *slow), Counter()
+    for _ in range(32):
+        load[choose(PlacementRequest(model="m"), there, rng, load).id] += 1
+    assert set(load.values()) == {4}
+    assert choose(PlacementRequest(model="m"), there, rng, load) is None

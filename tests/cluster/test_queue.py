@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.queue import JOB_S, FairQueue
+from cluster.queue import JOB_S, KEPT_CONSUMERS, FairQueue
 from tests.cluster.builders import wait
 
 PLENTY = 10_000
@@ -105,6 +105,75 @@ def test_a_line_that_does_not_move_is_estimated_longer_and_longer():
     assert queue.estimated_wait_s("m", 4, 100) > queue.estimated_wait_s("m", 4, 10) > queue.estimated_wait_s("m", 4, 0)
 
 
+def test_the_estimate_begins_with_what_a_job_takes_and_ends_with_what_was_seen():
+    queue = filled(*(wait(f"job_{n}", is_async=True) for n in range(40)), slots=4)
+    assert queue.estimated_wait_s("m", 4, 0, job_s=8.0) == 41 * 8.0 / 4
+    for n in range(20):
+        queue.take(queue.in_order("m")[0].job, 3.0 * n)
+    assert queue.estimated_wait_s("m", 4, 57, job_s=8.0) == 21 * 3.0
+
+
+def test_a_burst_of_grants_and_the_pause_after_it_are_one_rhythm():
+    queue = filled(*(wait(f"job_{n}", is_async=True) for n in range(60)), slots=8)
+    for n in range(40):
+        queue.take(queue.in_order("m")[0].job, 4.0 * (n // 8))
+    assert 0.8 * 21 * 0.5 <= queue.estimated_wait_s("m", 8, 16.0, job_s=4.0) <= 1.3 * 21 * 0.5
+    assert queue.estimated_wait_s("m", 8, 19.9, job_s=4.0) <= 1.5 * 21 * 0.5
+
+
+def test_a_second_job_is_not_starved_by_new_consumers_without_end():
+    queue = filled(wait("first", "busy"), wait("second", "busy"), wait("other", "other"))
+    for n in range(100):
+        queue.add(wait(f"job_{n}", f"user_{n}"), PLENTY, n)
+        first = order(queue)[0]
+        queue.take(first, n)
+        if first == "second":
+            assert n <= 12
+            return
+    raise AssertionError("it never came")
+
+
+def test_each_waiting_job_can_be_told_where_it_stands():
+    queue = filled(wait("greedy_0", "greedy"), wait("greedy_1", "greedy"), wait("modest", "modest"))
+    assert [queue.standing(job, 1, 0).ahead for job in ("greedy_0", "modest", "greedy_1")] == [0, 1, 2]
+    assert [queue.standing(job, 1, 0, job_s=4.0).estimated_s for job in ("greedy_0", "modest", "greedy_1")] == [4.0, 8.0, 12.0]
+    queue.take("greedy_0", 0)
+    assert queue.standing("greedy_0", 1, 0) is None
+    assert queue.standing("modest", 1, 0).ahead == 0
+    assert queue.model_of("modest") == "m"
+    assert queue.model_of("greedy_0") is None
+
+
+def test_one_consumers_many_jobs_close_the_queue_to_nobody_else():
+    queue = filled(*(wait(f"greedy_{n}", "greedy", is_async=True) for n in range(100)), slots=2)
+    assert queue.add(wait("impatient", "greedy"), 2, 0)
+    assert queue.add(wait("modest", "modest"), 2, 0) is None
+    assert queue.standing("modest", 2, 0).ahead <= 1
+
+
+def test_however_many_consumers_come_the_line_is_bounded():
+    queue, taken_in = FairQueue(), 0
+    for round_ in range(8):
+        for n in range(500):
+            taken_in += queue.add(wait(f"job_{round_}_{n}", f"user_{n}"), 4, 0) is None
+    assert taken_in == queue.waiting()["m"] <= 8 * 4
+
+
+def test_no_more_than_so_many_wait_for_a_model(monkeypatch):
+    monkeypatch.setattr("cluster.queue.MOST_WAITING", 3)
+    queue = filled(*(wait(f"job_{n}", f"user_{n}", is_async=True) for n in range(3)))
+    assert queue.add(wait("one_more", "user_9", is_async=True), PLENTY, 0)
+
+
+def test_a_line_that_never_empties_forgets_consumers_that_are_done():
+    queue = FairQueue()
+    for n in range(1000):
+        queue.add(wait(f"job_{n}", f"user_{n}"), PLENTY, n)
+        if n > 2:
+            queue.take(order(queue)[0], n)
+    assert len(queue._lines["m"].finish) <= KEPT_CONSUMERS + 10
+
+
 def test_models_have_lines_of_their_own():
     queue = filled(wait("job_1", model="m"), wait("job_2", model="n"))
     queue.take("job_1", 0)
@@ -130,6 +199,7 @@ def test_nobody_is_lost_or_doubled_whatever_happens(steps):
             queue.remove(job)
             there.discard(job)
         assert sorted(order(queue)) == sorted(there)
+        assert [queue.standing(one, 1, number).ahead for one in order(queue)] == list(range(len(there)))
         assert queue.waiting() == ({"m": len(there)} if there else {})
 
 

@@ -226,3 +226,19 @@ async def test_slots_that_were_just_used_count_as_taken_until_the_snapshot_shows
         cluster.world.say(node("node_a", running=1, admitted=1))
         await until(lambda: view.snapshot.nodes["node_a"].running == 1)
         assert view.taken == []
+
+
+async def test_any_replica_can_tell_where_a_job_stands_and_a_dead_dispatcher_tells_nothing(cluster):
+    async with viewing(cluster) as view, viewing(cluster) as other:
+        dispatcher = cluster.begin()
+        await ready(cluster.world, dispatcher, node("node_a", slots=1, running=1))
+        waiting = [asyncio.create_task(view.wait_for_slot(wait(f"job_{n}", f"user_{n}"), 10)) for n in range(2)]
+        await until(lambda: dispatcher.status()["waiting"] == {"m": 2})
+        standing = await other.wait_of("job_1")
+        assert standing.ahead == 1
+        assert standing.estimated_s > 0
+        assert await other.wait_of("job_9") is None
+        await cluster.kill()
+        assert await other.wait_of("job_1") is None
+        for one in waiting:
+            one.cancel()

@@ -40,6 +40,9 @@ class PieceRuntime:
     async def aclose(self):
         pass
 
+    async def render(self, model, request):
+        return "<prompt>"
+
     async def inventory(self):
         self.looks += 1
         if self.failure:
@@ -313,3 +316,21 @@ def test_a_prompt_is_not_kept_longer_than_its_attempt_runs():
     running = Running(attempt(), "node_a")
     running.end(Fail(seq=0, status=500, detail="x"))
     assert running.attempt.request == {}
+
+
+async def test_what_its_jobs_showed_is_told_with_the_model_and_those_that_failed_show_nothing():
+    pieces = [RuntimeText(content="word ")] * 5
+    async with started(*pieces, DONE, slots=2) as (worker, runtime):
+        for number in range(3):
+            await events_of(worker.admit(attempt(f"job_{number}")))
+        await worker.refresh()
+        (offered,) = worker.node.models
+        assert offered.first_token_s is not None
+        assert offered.tokens_per_s > 0
+        assert offered.first_token_s <= offered.first_token_p99_s <= offered.job_s * 1.2
+        runtime.pieces = (RuntimeFailed(500, "broken"),)
+        before = worker.node.models
+        for number in range(3, 9):
+            await events_of(worker.admit(attempt(f"job_{number}")))
+        await worker.refresh()
+        assert worker.node.models == before

@@ -134,7 +134,7 @@ async def test_who_knows_nothing_gets_the_whole_state(ledger, owner, database):
     found = {(entry.kind, entry.subject): entry.detail for entry in page.entries}
     assert set(found) == {
         ("node", node), ("node", "node_local"), ("key_revoked", key), ("session_revoked", session), ("person_blocked", text_of("user", other.person)),
-        ("price", ""),
+        ("price", ""), ("model", "smollm2:135m"),
     }  # fmt: skip
     assert (found["node", "node_local"]["kind"], found["node", "node_local"]["key"]) == ("trusted", None)
     after = await ledger.client.feed(page.seq)

@@ -16,6 +16,7 @@ IDS = {
     "key_id": "abcdefgh", "node_id": "node_nobody", "token_id": "enr_nobody", "transaction_id": "dep_01KB0000000000000000000000",
     "gateway": "nobody", "provider": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
     "job_id": "job_01KB0000000000000000000000", "withdrawal_id": "wd_01KB0000000000000000000000", "correction_id": "cor_01KB0000000000000000000000",
+    "name": "nobody:1b",
 }  # fmt: skip
 
 
@@ -76,6 +77,7 @@ async def test_no_route_of_operators_does_anything_for_somebody_else(ledger, cal
     """With bodies that are right: the answer is 403 for everybody but the operator."""
     bodies = {
         "reason": "test", "amount": "1", "job": "1", "user": IDS["user_id"], "job_id": IDS["job_id"],
+        "name": "m:1b", "digest": "0" * 64, "source": "a test", "license": "MIT", "size_bytes": 1, "context_tokens": 1,
     }  # fmt: skip
     for method, path in routes_of(ledger):
         if not path.startswith("/api/admin/"):

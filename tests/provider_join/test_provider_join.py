@@ -175,6 +175,12 @@ def test_names_become_labels_that_ray_takes(tmp_path, name, label):
     assert join._label(name) == label
 
 
+def test_what_a_machine_allows_is_told_to_its_worker(tmp_path):
+    told = settings_on(TOLD, join.environment_of(planned(tmp_path), {"GFE_NODE_PULL": "1", "GFE_NODE_PARTIAL": "0"}))
+    assert (told.may_pull, told.allows_partial) == (True, False)
+    assert settings_on(TOLD, join.environment_of(planned(tmp_path), {})).may_pull is False
+
+
 def test_simulated_gpus_reach_the_worker(tmp_path):
     environment = join.environment_of(planned(tmp_path, simulated_gpus="A:100:1:8.6"), {})
     assert gpus_of(settings_on(TOLD, environment).simulated_gpus).read()[0].name == "A"

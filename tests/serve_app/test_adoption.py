@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from cluster.jobs import JobKind, Text
@@ -85,8 +86,6 @@ async def test_who_served_it_is_paid_by_the_platform(platform_with, database):
     await adopt(heir)
     await heir.context.settlement.settle_all(await heir.context.store.owed(0))
     assert await platform.settled() == "5000.00"
-    import psycopg
-
     with psycopg.connect(database.admin_url) as admin:
         paid = dict(
             admin.execute(
@@ -129,30 +128,22 @@ async def test_the_old_driver_writes_nothing_any_more(platform, database, lost, 
 
 
 async def test_a_waiting_job_that_runs_by_itself_is_queued_again(platform, database, lost, heir):
-    import dataclasses
-
-    from serve_app import submission
-
     job = await open_job(lost.context, platform.key, asked("fake:words=3"))
     assert job.node is not None
     await lost.die()
-    import psycopg
-
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         admin.execute("UPDATE serve_app.job SET is_sync = false, node = NULL")
     expire_leases(database)
     assert await adopt(heir) == 1
     told = await platform.job(job.name)
     assert (told["status"], told["attempts"], told["cost"]) == ("COMPLETED", 2, "1.00")
-    assert dataclasses.is_dataclass(job)
-    assert submission.HOLD_TO_RECORD_S > 0
 
 
 async def test_a_lease_that_is_renewed_in_time_is_nobodys_to_take(platform, database, lost, heir):
     job, driven, _ = await begin(lost, platform)
     assert await adopt(heir) == 0
     expire_leases(database)
-    await lost.context.store.renew("driver-lost")
+    await lost.context.store.renew("driver-lost", lost.context.writer.live)
     assert await adopt(heir) == 0
     assert [event async for event in driven]
     assert (await platform.job(job.name))["status"] == "COMPLETED"
@@ -166,7 +157,7 @@ async def test_a_database_that_was_away_lets_owners_renew_before_anybody_takes_o
     monkeypatch.setattr(adoption, "STEADY_S", 1.0)
     calls = []
 
-    async def adopted(_driver):
+    async def adopted(_driver, _live):
         calls.append(asyncio.get_running_loop().time())
         return []
 
@@ -177,3 +168,48 @@ async def test_a_database_that_was_away_lets_owners_renew_before_anybody_takes_o
     assert calls[0] - began > 1.0
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_job_that_its_own_driver_forgot_runs_out_of_its_lease_and_is_ended(platform, database, heir):
+    """A record that came late: the driver gave it up, the row is there."""
+    job = await open_job(heir.context, platform.key, asked("fake:words=3"))
+    heir.context.writer.live.discard(job.id)
+    await heir.context.store.renew("driver-heir", heir.context.writer.live)
+    expire_leases(database)
+    assert await adopt(heir) == 1
+    assert (await platform.job(job.name))["status"] == "FAILED"
+    assert await platform.settled() == "10.00"
+
+
+async def test_a_record_that_comes_after_it_was_given_up_meets_a_stone(platform, database, heir):
+    """The insert took effect late, or never: in both cases the job has ended and its hold is back."""
+    from serve_app.ends import forget
+    from serve_app.submission import _row_of
+
+    recorded = await open_job(heir.context, platform.key, asked("fake:words=3"))
+    await forget(heir.context, _row_of(recorded))
+    late = await open_job(heir.context, platform.key, asked("fake:words=3"))
+    row = _row_of(late)
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute("DELETE FROM serve_app.job WHERE id = %s", [late.id])
+    await forget(heir.context, row)
+    assert not await heir.context.writer.create(row)
+    assert (await platform.job(recorded.name))["status"] == "FAILED"
+    assert await platform.settled() == "10.00"
+
+
+async def test_a_job_that_was_canceled_before_its_first_word_is_free_for_whoever_ends_it(platform, database, lost, heir):
+    job = await open_job(lost.context, platform.key, asked("fake:hang@0"))
+    driven = drive(lost.context, job)
+    first = asyncio.ensure_future(anext(driven))
+    await until(lambda: platform.workers[0].node.running)
+    await heir.context.store.note_seen(job.id)
+    await lost.die()
+    platform.workers[0].cancel(job.name, 1)
+    expire_leases(database)
+    await adopt(heir)
+    told = await platform.job(job.name)
+    assert (told["status"], told["cost"]) == ("CANCELED", "0.00")
+    assert await platform.settled() == "10.00"
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)

@@ -1,5 +1,6 @@
 """Nodes that fail are left alone for a while; requests that end runtimes are not tried on a third one (fault rows 7 and 42)."""
 
+import asyncio
 import time
 
 from cluster.breaker import FAILURES
@@ -20,13 +21,22 @@ async def test_row_42_a_request_that_ends_two_runtimes_is_not_tried_on_a_third_a
 
 
 async def test_row_7_a_node_that_fails_what_others_can_do_gets_no_more_jobs_and_nobody_notices(platform_with):
-    platform = await platform_with(credits="100.00", nodes=2)
+    platform = await platform_with(credits="100.00", nodes=2, slots=1)
     platform.scripts[1].always = "fake:500"
-    for _ in range(40):
-        assert (await platform.chat()).status_code == 200
+    for _ in range(20):
+        both = await asyncio.gather(platform.chat(), platform.chat())  # two at once: one of them has to go to the bad one
+        assert [answer.status_code for answer in both] == [200, 200]
     assert platform.context.breakers.open(time.monotonic()) == {"node_1"}
     assert platform.workers[1].node.admitted == FAILURES
     assert await platform.settled() == "60.00"
+
+
+async def test_one_failure_is_enough_to_prefer_another_node_that_has_room(platform_with):
+    platform = await platform_with(credits="100.00", nodes=2)
+    platform.scripts[1].always = "fake:500"
+    for _ in range(20):
+        assert (await platform.chat()).status_code == 200
+    assert platform.workers[1].node.admitted == 1
 
 
 async def test_a_request_that_fails_everywhere_closes_nobody(platform_with):

@@ -1,12 +1,7 @@
 """Machines join a platform over a real network of their own: `gfe admin invite`, `gfe join`, jobs there, `gfe leave`; and the refusals."""
 
 import json
-import os
-import shutil
 import sys
-import tempfile
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,92 +10,11 @@ import provider_join
 from cluster import invite as invites
 from cluster import processes
 from provider_join.home import NodeHome
-from tests.world.network import World, why_not
+from tests.world.network import why_not
+from tests.world.platform import Newcomer, until
 
 REASON = why_not()
-pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600)]
-GFE = [sys.executable, "-P", "-m", "serve_app.cli"]
-
-
-def until(condition, limit_s, what):
-    end = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {limit_s} s for {what}"
-        time.sleep(0.1)
-    return found
-
-
-class Platform:
-    """`gfe up` on the first machine of a world."""
-
-    def __init__(self, machine):
-        self.machine = machine
-        self.folder = Path(tempfile.mkdtemp(prefix="gfe-world-"))
-        passed = {
-            name: value for name, value in os.environ.items() if not name.startswith(("GFE_", "RAY_")) and name != "PYTHONDONTWRITEBYTECODE"
-        }
-        self.environment = passed | {"GFE_HOME": str(self.folder / "home"), "GFE_NODE_ADDRESS": machine.address}
-
-    def gfe(self, *words, **options):
-        return self.machine.run([*GFE, *words], environment=self.environment, capture_output=True, **options)
-
-    def ask(self, *words):
-        done = self.gfe(*words, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def invite(self, name, **changes):
-        text = self.ask("admin", "invite", "--name", name)["invite"]
-        return invites.write(replace(invites.read(text), **changes)) if changes else text
-
-    def stop(self):
-        self.gfe("down", "--purge")
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Newcomer:
-    """A machine on which `gfe join` runs."""
-
-    def __init__(self, platform, machine, name):
-        self.platform, self.machine, self.name = platform, machine, name
-        self.home = platform.folder / name
-        self.log = platform.folder / f"{name}.log"
-        self.environment = platform.environment | {"GFE_NODE_HOME": str(self.home), "GFE_SIMULATED_GPUS": "RTX 3060:12288:900:8.6"}
-        self.environment.pop("GFE_HOME")
-
-    def join(self, invite, *options):
-        self.process = self.machine.start([*GFE, "join", "--invite", invite, *options], environment=self.environment, log=self.log)
-        return self
-
-    def said(self):
-        return self.log.read_text()
-
-    def joined(self):
-        until(lambda: "joined: " in self.said() or self.process.poll() is not None, 180, "the join")
-        assert "joined: " in self.said(), self.said()
-        return self
-
-    def refused(self, limit_s=180):
-        """Wait for its end; answer what it said, after seeing that nothing is left running."""
-        assert self.process.wait(limit_s) == 1, self.said()
-        assert processes.marked(NodeHome(self.home).tag) == ()
-        return self.said()
-
-    def leave(self):
-        return self.machine.run([*GFE, "leave"], environment=self.environment, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def platform():
-    with World(3) as world:
-        platform = Platform(world.machines[0])
-        platform.world = world
-        try:
-            started = platform.gfe("up", "--detach", "--port-base", "21000")
-            assert started.returncode == 0, started.stdout + started.stderr
-            yield platform
-        finally:
-            platform.stop()
+pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600), pytest.mark.xdist_group("world")]
 
 
 def chat_served_by(platform):

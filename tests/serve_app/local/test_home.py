@@ -21,7 +21,17 @@ def home(tmp_path, monkeypatch):
 
 def test_folders_are_closed_to_others(home):
     home.make()
-    for folder in (home.root, home.secrets, home.ray_secrets, home.logs, home.run, home.rays, home.haproxy, home.notes, home.ledger_socket.parent):
+    for folder in (
+        home.root,
+        home.secrets,
+        home.ray_secrets,
+        home.logs,
+        home.run,
+        home.rays,
+        home.haproxy,
+        home.notes,
+        home.ledger_socket.parent,
+    ):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     assert not stat.S_IMODE(home.runtime.stat().st_mode) & 0o066
 

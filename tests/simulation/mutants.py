@@ -1,0 +1,296 @@
+"""Small defects, put into the product on purpose: each must be found by the simulation, or the simulation proves nothing.
+
+python -m tests.simulation.mutants
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from unittest import mock
+
+import serve_app.adoption
+import serve_app.driving
+import serve_app.ends
+import serve_app.sweeper
+from cluster.attempt_log import AttemptLog, Coalescer
+from cluster.errors import NodeBusy
+from cluster.jobs import End, Text
+from cluster.queue import FairQueue
+from cluster.running import Running
+from cluster.view import ClusterView
+from cluster.worker import Worker
+from serve_app.settlement import Settlement
+from serve_app.store.jobs import JobStore, JobWriter
+from tests.simulation.database import JobTable
+from tests.simulation.driver import run
+
+FIRST_SEED, WORLDS = 1000, 40
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A defect: what stands at `target.name` is made wrong."""
+
+    target: object
+    name: str
+    wrong: Callable[[Callable], Callable]
+
+
+def _never(right):
+    return lambda *arguments, **more: None
+
+
+def _async_never(right):
+    async def nothing(*arguments, **more):
+        return None
+
+    return nothing
+
+
+def _refuses_nothing(right):
+    def refusal(self, attempt):
+        reason = right(self, attempt)
+        return None if reason == "busy" else reason
+
+    return refusal
+
+
+def _released_twice(right):
+    def release(self, running):
+        right(self, running)
+        running.has_slot = True
+
+    return release
+
+
+def _slot_kept_at_the_end(right):
+    def release(self, running):
+        if running.cancel_reason is None:
+            right(self, running)
+
+    return release
+
+
+def _finds_without_fence(right):
+    def find(self, job, number):
+        return self._attempts.get((job, number))
+
+    return find
+
+
+def _progress_without_order(right):
+    def progress(self, ids, attempts, nodes, runnings, driver):
+        for id_ in ids:
+            if id_ in self.rows:
+                self.rows[id_].attempt = 0
+        return right(self, ids, attempts, nodes, runnings, driver)
+
+    return progress
+
+
+def _finish_without_guard(right):
+    def finish(self, *columns_and_driver):
+        *columns, driver = columns_and_driver
+        for id_ in columns[0]:
+            if row := self.rows.get(id_):
+                row.driver = driver
+        return right(self, *columns, driver)
+
+    return finish
+
+
+def _finish_of_the_ended(right):
+    def finish(self, *columns_and_driver):
+        for id_ in columns_and_driver[0]:
+            if row := self.rows.get(id_):
+                row.state = min(row.state, 1)
+        return right(self, *columns_and_driver)
+
+    return finish
+
+
+def _other_figures_the_second_time(right):
+    async def owed(self, older_than_s):
+        return [replace(one, completion_tokens=one.completion_tokens + 1) for one in await right(self, older_than_s)]
+
+    return owed
+
+
+def _another_node(right):
+    async def owed(self, older_than_s):
+        return [replace(one, node="node_a") for one in await right(self, older_than_s)]
+
+    return owed
+
+
+def _one_token_more(right):
+    def note(self, event):
+        right(self, event)
+        if isinstance(event, Text) and self.delivered_tokens == event.tokens:
+            self.delivered_tokens += 1
+
+    return note
+
+
+def _tries_again_after_text(right):
+    def after_failure(context, job, failed):
+        job.has_text = False
+        job.events.clear()
+        return right(context, job, failed)
+
+    return after_failure
+
+
+def _attaches_to_the_middle(right):
+    def since(self, seq):
+        return right(self, seq + 1 if seq else seq)
+
+    return since
+
+
+def _says_it_twice(right):
+    def take(self, seq, now):
+        for event in right(self, seq, now):
+            yield replace(event, content=event.content * 2)
+
+    return take
+
+
+def _ends_well_without_done(right):
+    async def stream(self, running, counted, source=None):
+        end = await right(self, running, counted, source)
+        if not isinstance(end, End) and end.status == 502:
+            from cluster.jobs import EndReason
+
+            return End(seq=0, reason=EndReason.STOP, usage=await self._usage(running, None, None))
+        return end
+
+    return stream
+
+
+def _success_before_the_commit(right):
+    async def patiently(context, job, finish):
+        context.spawn(right(context, job, finish))
+        return True
+
+    return patiently
+
+
+def _settled_without_answer(right):
+    async def settle(self, owed):
+        self._writer.settled(owed.id, None)
+        if owed.id.int % 2:
+            await right(self, owed)
+
+    return settle
+
+
+def _busy_is_a_success(right):
+    async def wait_for_slot(self, wait, limit_s):
+        node = await right(self, wait, limit_s)
+        raise NodeBusy(node.id, "lost ticket", 0)
+
+    return wait_for_slot
+
+
+def _lost_writes_are_forgotten(right):
+    async def write_settled(self, settled):
+        with contextlib.suppress(Exception):
+            await self._line.query("SELECT 1")
+
+    return write_settled
+
+
+def _no_lease(right):
+    async def renew(self, driver, live):
+        return None
+
+    return renew
+
+
+def _adopts_what_lives(right):
+    def adopt(self, own, limit, driver, lease_s, seen_s):
+        for row in self.rows.values():
+            if row.state < 2 and row.id not in own:
+                row.lease_until = 0.0
+        return right(self, own, limit, driver, lease_s, seen_s)
+
+    return adopt
+
+
+def _always_same_end(right):
+    async def require(context, job):
+        return None
+
+    return require
+
+
+MUTANTS = {
+    "a node takes more than its slots": Mutant(Worker, "_refusal", _refuses_nothing),
+    "a slot is released twice": Mutant(Worker, "_release", _released_twice),
+    "a canceled attempt keeps its slot": Mutant(Worker, "_release", _slot_kept_at_the_end),
+    "a newer attempt does not stop the older one": Mutant(Worker, "_supersede", _never),
+    "a node does not look after its attempts": Mutant(Running, "look", _never),
+    "text is told twice": Mutant(Coalescer, "take", _says_it_twice),
+    "a reader that attaches misses a line": Mutant(AttemptLog, "since", _attaches_to_the_middle),
+    "an answer without its end is a success": Mutant(Worker, "_stream", _ends_well_without_done),
+    "a waiting job is never withdrawn": Mutant(ClusterView, "_withdraw", _never),
+    "a known wait is forgotten": Mutant(FairQueue, "put_back", _never),
+    "what waits is not told to a new Dispatcher": Mutant(ClusterView, "_say_all_again", _never),
+    "a granted slot never arrives": Mutant(ClusterView, "wait_for_slot", _busy_is_a_success),
+    "a job is tried again after its first word": Mutant(serve_app.driving, "_after_failure", _tries_again_after_text),
+    "one token too many is charged": Mutant(serve_app.driving.OpenJob, "note", _one_token_more),
+    "a client that leaves is not noticed": Mutant(serve_app.driving, "end_unread", _async_never),
+    "success is told before it is recorded": Mutant(serve_app.ends, "_write_patiently", _success_before_the_commit),
+    "another's end is taken for one's own": Mutant(serve_app.ends, "_require_same_end", _always_same_end),
+    "an end that was not written is forgotten": Mutant(serve_app.ends, "_write_at_last", _async_never),
+    "an end is written by whoever comes": Mutant(JobTable, "finish", _finish_without_guard),
+    "an end is written over an end": Mutant(JobTable, "finish", _finish_of_the_ended),
+    "attempts go back": Mutant(JobTable, "progress", _progress_without_order),
+    "leases are never renewed": Mutant(JobStore, "renew", _no_lease),
+    "living drivers' jobs are adopted": Mutant(JobTable, "adopt", _adopts_what_lives),
+    "nobody adopts": Mutant(serve_app.adoption, "adopt_once", _async_never),
+    "the second settlement has other figures": Mutant(JobStore, "owed", _other_figures_the_second_time),
+    "the second settlement pays another node": Mutant(JobStore, "owed", _another_node),
+    "what is owed is told once": Mutant(Settlement, "settle_all", _async_never),
+    "settled before the ledger says so": Mutant(Settlement, "settle", _settled_without_answer),
+    "acknowledgments are lost": Mutant(JobWriter, "_write_settled", _lost_writes_are_forgotten),
+    "holds without a job are kept": Mutant(serve_app.sweeper, "sweep_once", _async_never),
+    "an attempt is found without its fence": Mutant(Worker, "find", _finds_without_fence),
+}
+
+
+@contextlib.contextmanager
+def planted(mutant):
+    """The product with a defect."""
+    right = getattr(mutant.target, mutant.name)
+    with mock.patch.object(mutant.target, mutant.name, mutant.wrong(right)):
+        yield
+
+
+def killed_by(mutant, worlds=WORLDS):
+    """Hunt a mutant; tell the seed that finds it and what it finds, or None."""
+    with planted(mutant):
+        for seed in range(FIRST_SEED, FIRST_SEED + worlds):
+            outcome = run(seed)
+            if outcome.defect:
+                return f"seed {seed}, step {outcome.steps}: {outcome.defect[:110]}"
+    return None
+
+
+def main():
+    names, survivors = sys.argv[1:] or list(MUTANTS), 0
+    for name in names:
+        start = time.monotonic()
+        found = killed_by(MUTANTS[name])
+        survivors += found is None
+        sys.stdout.write(f"{'killed' if found else 'SURVIVED':8} {time.monotonic() - start:5.1f} s  {name}  [{found}]\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{len(names) - survivors} of {len(names)} killed\n")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
