@@ -1,4 +1,4 @@
-"""Row 45 of the fault matrix: a machine of the cluster runs hostile code on the head; it finds no secret of the ledger and makes no money."""
+"""Row 45 of the fault matrix: a machine of the cluster runs hostile code on the head; it finds no secret of the ledger and makes no money beyond a bound."""
 
 import json
 import os
@@ -19,8 +19,9 @@ pytestmark = [
 ]  # fmt: skip
 SCRIPT = Path(__file__).with_name("hostile.py")
 LIMIT_S = 420
+# Serve may tell the ledger that the platform broke a job, and whoever served it is paid: that is bounded per day (GFE_GOODWILL_PER_DAY), and all.
+GOODWILL_PER_DAY = 100_000_000
 # What Serve needs is there to be found, and is why the ledger lets Serve do so little (docs/threat-model.md).
-SERVES_OWN = ("service_serve.pem", "serve_database_url", "ray_token", "service_serve.pub.pem")
 PUBLIC = ("service_serve.pub.pem", "service_edge.pub.pem")
 CONSUMERS = ("first_api_key",)  # a caller's own credential passes through Serve
 
@@ -42,7 +43,7 @@ def loot():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_row_45_hostile_code_on_the_head_finds_no_secret_of_the_ledger_and_makes_no_money(platform, loot):
+def test_row_45_hostile_code_on_the_head_finds_no_secret_of_the_ledger_and_cannot_mint(platform, loot):
     newcomer = Newcomer(platform, platform.world.machines[1], "traitor")
     invite = platform.invite("traitor")
     newcomer.join(invite).joined()
@@ -56,15 +57,16 @@ def test_row_45_hostile_code_on_the_head_finds_no_secret_of_the_ledger_and_makes
     finally:
         newcomer.leave()
         key.unlink(missing_ok=True)
-    sys.stdout.write(f"\nrow 45: {json.dumps(told, indent=1)}\n")
+    gained = money_of(platform) - before
+    sys.stdout.write(f"\nrow 45: {json.dumps(told, indent=1)}\ngained: {gained} micro-credits\n")
     assert told["who"]["uid"] != 0
     assert told["who"]["capabilities"] == "0" * 16
-    assert told["taken"]["denied"]["mem"] > 0
+    assert told["taken"]["refused"]["memory"] > 0
     require_nothing_of_the_ledger(platform, loot)
     assert told["changed"] == []
     assert told["minted"]["worked"] == []
     assert set(told["minted"]["logins"]) <= {"gfe_serve", "internal:serve"}
-    assert money_of(platform) <= before
+    assert gained <= GOODWILL_PER_DAY
     assert platform.gfe("ledger", "audit").returncode == 0
 
 

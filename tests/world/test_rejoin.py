@@ -38,7 +38,9 @@ def test_after_the_heads_death_a_join_that_runs_joins_again_and_a_drained_machin
         until(lambda: platform.nodes().get("annex", {}).get("healthy"), 30, "the machine to be well")
         until(lambda: node in {chat_served_by(platform) for _ in range(4)}, TARGET_S, "a job there")
         took_s = time.monotonic() - began
-        sys.stdout.write(f"\nrow 22: a job on the machine that joined again {took_s:.0f} s after the head's death; it said:\n{newcomer.said()}\n")
+        sys.stdout.write(
+            f"\nrow 22: a job on the machine that joined again {took_s:.0f} s after the head's death; it said:\n{newcomer.said()}\n"
+        )
         assert took_s <= 3 * TARGET_S
         assert newcomer.process.poll() is None
     finally:
