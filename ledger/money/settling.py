@@ -201,6 +201,8 @@ class Settling:
 
     async def _goodwill_of(self, request: VoidRequest, served: Served, held: OpenHold) -> Post | None:
         """Build the payment: what the provider would have got for these tokens; None where that is nothing, or nobody could be paid."""
+        if held.meta.get("service") != request.service:
+            return None
         try:
             owner = await self._owner_of(served.node, uuid.UUID(held.meta["user"]))
         except LedgerError:
