@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.breaker import Breakers
 from cluster.limits import LIMITS, Limits
@@ -18,6 +18,8 @@ from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -40,11 +42,12 @@ class ServeContext:
     retries: RetryBudget = field(default_factory=RetryBudget)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Do something that must not depend on whether a client stays."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def drained(self, limit_s: float) -> None:
         """Wait for what was spawned, at most so long."""

@@ -16,6 +16,7 @@ from cluster.deadlines import deadlines_of
 from cluster.errors import (
     AttemptSuperseded,
     ClusterError,
+    ClusterUnreachable,
     JobTimedOut,
     NoCapacity,
     NodeBusy,
@@ -84,7 +85,7 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
     except (DeliveryBroken, StoreUnavailable):
         raise
     except Exception as failed:
-        told = await _end_badly(context, job, failed)
+        told = await asyncio.shield(context.spawn(_end_badly(context, job, failed)))  # also when the client leaves just now
         if told is failed:
             raise
         raise told from failed
@@ -177,10 +178,8 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     node = await context.view.wait_for_slot(wait, _patience_s(context, job))
     job.waited_s += time.monotonic() - began
     job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
-    step = Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)
-    if not job.failures and not job.is_adopted:
-        context.writer.running(step)
-    elif not await context.writer.raise_attempt(step):  # written before it is used: it fences off whatever the last attempt may still say
+    # Written before it is used: it fences off whatever the last attempt may still say, and who adopts the job must find where it runs.
+    if not await context.writer.raise_attempt(Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)):
         raise NodeLost(node.id, "another driver took the job over")
     return node
 
@@ -256,7 +255,10 @@ def _is_plain(job: OpenJob) -> bool:
 
 def _others(context: ServeContext, job: OpenJob) -> bool:
     """Whether a node that has not failed this job has the model."""
-    snapshot = context.view.snapshot
+    try:
+        snapshot = context.view.snapshot
+    except ClusterUnreachable:
+        return False
     tried = job.excluded | {job.node.id if job.node else ""}
     return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in snapshot.index.offers(job.asked.model))
 

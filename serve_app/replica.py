@@ -4,10 +4,12 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 
 from cluster.dispatcher_actor import find
@@ -27,6 +29,8 @@ from serve_app.sweeper import renew_leases, sweep
 
 SERVICE = "serve"
 DRAIN_LIMIT_S = 10.0
+LOOP_PAUSE_S = 1.0
+log = structlog.get_logger()
 _told: dict[str, str] = {}  # Serve builds the application without arguments, right after the deployment's constructor got them
 
 
@@ -53,9 +57,10 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     # The loops have connections of their own: a slow sweep must not delay a lease.
     leases, sweeps, adoptions = (JobStore(database_url) for _ in range(3))
     loops = [
-        asyncio.create_task(one)
+        asyncio.create_task(_kept(one))
         for one in (
-            renew_leases(leases, writer), sweep(sweeps, ledger), adopt_for_ever(context, adoptions), settlement.run(), context.feed.run()
+            partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
+            context.feed.run,
         )
     ]  # fmt: skip
     try:
@@ -69,6 +74,16 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         await writer.aclose()
         for one in (leases, sweeps, adoptions, store, nodes, ledger):
             await one.aclose()
+
+
+async def _kept(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a loop for ever; one that a defect of ours ends is begun anew, for a replica without it would go wrong in silence."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("loop_failed", loop=str(loop))
+        await asyncio.sleep(LOOP_PAUSE_S)
 
 
 def tell(arguments: Mapping[str, str]) -> None:

@@ -62,7 +62,7 @@ class History:
     """One line per step, flushed before the step is taken: it survives whoever writes it."""
 
     def __init__(self, path):
-        self.file = Path(path).open("a")
+        self.file = Path(path).open("a")  # noqa: SIM115 - as long as the crowd lives
 
     def write(self, what, number, job=""):
         self.file.write(json.dumps([what, number, job, round(time.time(), 3)]) + "\n")

@@ -45,7 +45,7 @@ class _Hold:
     asked: PlaceHold
     placed: HoldPlaced
     person: uuid.UUID
-    at: float = field(default_factory=lambda: time.monotonic())  # looked up when it is called: tests put another clock there
+    at: float
 
 
 @dataclass
@@ -120,7 +120,7 @@ class FakeLedger:
             raise RateLimited("open jobs", 5)
         self.balances[key.person] -= amount
         placed = HoldPlaced(status="ok", id=id_, caller=key.caller, price=price, held=amount)
-        self.holds[id_] = _Hold(operation, placed, key.person)
+        self.holds[id_] = _Hold(operation, placed, key.person, time.monotonic())
         return placed
 
     def _repeated(self, operation, id_, key):

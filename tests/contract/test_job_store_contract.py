@@ -192,3 +192,19 @@ async def test_a_job_that_somebody_reads_is_wanted(rows, monkeypatch):
     assert {one.id: one.is_wanted for one in await store.adopt("two", set())} == {job.id: True, alone.id: True}
     monkeypatch.setattr(jobs, "SEEN_S", 0.001)
     assert not await store.is_seen(job.id)
+
+
+async def test_a_buried_job_stays_buried_when_its_record_comes_late(rows):
+    driver, store = rows
+    writer, other, late, recorded, foreign = driver("one"), driver("two"), new_job(), new_job(), new_job()
+    await store.bury(late, "one")
+    assert not await writer.create(late)
+    await writer.create(recorded)
+    await store.bury(recorded, "one")
+    await other.create(foreign)
+    await store.bury(foreign, "one")
+    owed = {one.id: one.what for one in await store.owed(0)}
+    assert owed == {late.id: "void_retryable", recorded.id: "void_retryable"}
+    assert await store.find(late.id) is None
+    assert (await store.find(recorded.id)).state is JobState.FAILED
+    assert (await store.find(foreign.id)).state is JobState.QUEUED

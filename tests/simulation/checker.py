@@ -4,11 +4,13 @@ import json
 import re
 from collections import Counter
 
+from cluster.limits import LIMITS
 from ledger.client import uuid_of_job
 from serve_app.store.jobs import JobState
 from tests.simulation.database import ENDED
 
 WORD = re.compile(r"(\d+)\.(\d+)")
+KEPT_IN_VIEW = 64  # generations, the newest: older ones have ended
 AFTER_THE_END = {"owed", "settled_at", "cost"}  # all that may change of an ended job
 
 
@@ -45,6 +47,23 @@ class Checker:
 
         worker.admit = watched
 
+    def watch_dispatcher(self, dispatcher):
+        """See each grant: with those that are under way, a node is never given more than its free slots."""
+        granted = {}  # node -> (when the ticket runs out, what the node had admitted when it was given)
+        grant = dispatcher._grant
+
+        def watched(wait, seat, now):
+            node = dispatcher._nodes[seat.id][1]
+            under_way = [ticket for ticket in granted.get(node.id, ()) if ticket[0] > now and ticket[1] <= node.admitted]
+            used = node.admitted - under_way[0][1] if under_way else 0
+            if node.running + max(0, len(under_way) - used) >= node.slots:
+                self.world.defect(f"a slot was granted twice: {node.id} runs {node.running} of {node.slots}, {len(under_way)} tickets")
+            if dispatcher._owner.get(wait.job) in dispatcher._replicas:
+                granted[node.id] = [*under_way[used:], (now + LIMITS.ticket_s, node.admitted)]
+            grant(wait, seat, now)
+
+        dispatcher._grant = watched
+
     # --- after each step -------------------------------------------------------------------------------------------------------------
 
     def after_step(self):
@@ -57,6 +76,9 @@ class Checker:
                 world.defect(f"more in flight than slots: {node.name} {node.runtime.most_in_flight} of {node.slots}")
             if node.is_up and node.worker and not 0 <= node.worker._running <= node.slots:
                 world.defect(f"slots do not add up: {node.name} {node.worker._running} of {node.slots}")
+        going = Counter((one.node, one.job) for one in world.generations.all[-KEPT_IN_VIEW:] if one.ended_at is None)
+        if twice := [who for who, count in going.items() if count > 1]:
+            world.defect(f"a node runs two attempts of one job: {twice}")
         for asked in world.asked:
             if asked.is_open or asked.ended_at >= self._looked:
                 self._text_is_true(asked)

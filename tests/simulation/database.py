@@ -32,7 +32,7 @@ class Row:
     driver: str | None
     lease_until: float | None
     created_at: float
-    request: str
+    request: str | None
     terms: str | None
     why: str | None
     is_sync: bool
@@ -132,7 +132,7 @@ class JobTable:
 
     def find(self, id_):
         row = self.rows.get(id_)
-        return [_found(row)] if row else []
+        return [_found(row)] if row and row.request is not None else []  # a buried job has no texts
 
     def known(self, ids):
         return [(id_,) for id_ in ids if id_ in self.rows]
@@ -165,7 +165,7 @@ class JobTable:
         row = self.rows.get(id_)
         if row is None:
             self.rows[id_] = row = Row(
-                id_, user, username, key, kind, model, node, held, driver, None, self.clock(), "{}", None, None, is_sync
+                id_, user, username, key, kind, model, node, held, driver, None, self.clock(), None, None, None, is_sync
             )
         if row.driver == driver and row.state < ENDED:
             self.change(row, lease_until=None, **end)

@@ -5,12 +5,14 @@ import random
 import time
 from dataclasses import dataclass
 
+from tests.simulation import client
 from tests.simulation.checker import Checker
 from tests.simulation.events import Event, apply, drawn
 from tests.simulation.loop import Standstill, VirtualLoop
 from tests.simulation.world import QUIET_LIMIT_S, World, surroundings
 
 STEPS = 200  # of one world
+SERVED_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def run(seed, events=None, *, steps=STEPS, until=None, trace=lambda line: None):
         async def live():
             nonlocal taken
             checker = Checker(world)
-            world.watch_worker = checker.watch_worker
+            world.watch_worker, world.watch_dispatcher = checker.watch_worker, checker.watch_dispatcher
             await world.begin()
             for event in events[:until]:
                 world.note(f"--- {taken}: {event.kind} {apply(world, event)}")
@@ -56,6 +58,7 @@ def run(seed, events=None, *, steps=STEPS, until=None, trace=lambda line: None):
                     return
             if until is None:
                 await healed(world)
+                await served_again(world)
                 checker.at_end()
 
         try:
@@ -74,11 +77,36 @@ async def healed(world):
     """Heal everything and let time go on until nothing is left to be done."""
     world.note("--- healed")
     world.heal()
-    until = world.loop.time() + QUIET_LIMIT_S
+    await settled(world, QUIET_LIMIT_S)
+
+
+async def settled(world, limit_s):
+    """Let time go on until nothing is left to be done."""
+    until = world.loop.time() + limit_s
     quiet_for = 0
     while world.loop.time() < until and quiet_for < 3:
         await asyncio.sleep(1)
         quiet_for = quiet_for + 1 if world.is_quiet() else 0
+
+
+async def served_again(world):
+    """Demand that a platform on which nothing is broken any more serves: a stream and a whole answer, within a minute."""
+    for is_stream in (True, False):
+        until = world.loop.time() + SERVED_WITHIN_S
+        while True:
+            asked = client.ask_of(len(world.asked), world.keys[0], 5, world.loop.time(), is_stream=is_stream)
+            world.submit(asked)
+            while asked.is_open:
+                await asyncio.sleep(0.1)
+                if world.loop.time() > until:
+                    break
+            if asked.outcome == "done":
+                break
+            if world.loop.time() > until:
+                world.defect(f"nothing is broken and nobody is served: {asked.outcome} {asked.status} {asked.code}")
+                return
+            await asyncio.sleep(2)
+    await settled(world, 30)
 
 
 def shortest(outcome, limit_s=60.0):

@@ -100,7 +100,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if self._ready or self._stopping:
             self._stands += 1
             if self._stands > MOST_TURNS_AT_ONE_TIME:
-                raise Standstill(f"time does not go on: {[handle for handle in self._ready][:5]}")
+                raise Standstill(f"time does not go on: {list(self._ready)[:5]}")
         elif self._scheduled:
             self._now, self._stands = max(self._now, self._scheduled[0].when()), 0
         else:

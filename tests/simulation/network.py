@@ -42,9 +42,8 @@ class End:
         """Say that nothing follows; hear nothing any more."""
         if not self.is_closed:
             self.is_closed = True
-            self.peer.put(EOF)
-            self.network.channels.pop(self.peer, None)
             self.network.channels.pop(self, None)
+            self.peer.put(EOF)
 
     def break_off(self):
         """Both sides lose it; what is under way is lost too."""
@@ -79,7 +78,6 @@ class End:
         if item is EOF or item is RESET:
             self.is_closed = True
             self.network.channels.pop(self, None)
-            self.network.channels.pop(self.peer, None)
             self.lost(None if item is EOF else ConnectionResetError("the connection broke"))
         else:
             self.receive(item)
@@ -148,6 +146,7 @@ class Network:
                 if self.rng.random() < 0.5:
                     end.peer._coming.clear()
                 end.peer.put(RESET)
+                del self.channels[end]
 
     def listen(self, host, process, accept):
         """Take connections; `accept` is given the listener's end, in its process."""
@@ -156,6 +155,7 @@ class Network:
         for end in list(self.channels):
             if end.process.is_dead and end.process.name == process.name:
                 end.peer.put(RESET)  # a machine that came back knows nothing of old connections
+                del self.channels[end]
 
     # --- connections -----------------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from cluster.runtime.ollama import Inventory, RuntimeEnd, RuntimeText
 
 MODEL = "sim"
 TURN = "<assistant>"
+LOADS, LOAD_S = 0.2, 2.0  # the part of requests that wait for their model first, and how long
 FAULTS = ("hang", "hang_midway", "die", "die_midway", "error", "no_done", "lie", "slow", "refuse")
 
 
@@ -131,6 +132,8 @@ class SimulatedRuntime:
             raise RuntimeRefused(400, "the template cannot be applied")
         if fault == "error":
             raise RuntimeFailed(500, "out of memory")
+        if self._rng.random() < LOADS:
+            await self._silence(self._rng.expovariate(1 / LOAD_S))
         for n in range(generation.wanted):
             if fault in {"hang", "hang_midway"} and n == breaks_at:
                 await self._silence(10_000)

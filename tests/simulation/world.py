@@ -223,7 +223,6 @@ class World:
         self.parts = [self.database, self.books, self.dispatcher, *self.nodes, *self.replicas]
         self.consumers = Process(self.loop, "consumers")
         self.contexts = {}
-        self.dispatchers = {}
 
     # --- time and trace --------------------------------------------------------------------------------------------------------------
 
@@ -256,7 +255,7 @@ class World:
         await nodes.start()
         dispatcher = Dispatcher(self._members, self._locate, nodes.watch, rng=random.Random(self.rng.random()))
         dispatcher.start()
-        self.dispatchers["now"] = dispatcher
+        self.watch_dispatcher(dispatcher)
 
         def accept(end):
             end.receive = lambda said: process.spawn(answer(end, *pickle.loads(said)))
@@ -300,16 +299,19 @@ class World:
         self.asked.append(asked)
         asked.task = self.consumers.spawn(client.run(asked, self.network, part.name, self.consumers, self.loop))
 
-    def come_back(self, asked, from_seq):
+    def come_back(self, asked, from_seq, replica=None):
         """Let a consumer read a job along, or what is kept of it."""
         reading = client.Reading(len(self.readings), asked, from_seq, self.loop.time())
-        part = self.rng.choice([part for part in self.replicas if part.is_up] or self.replicas)
+        host = replica or self.rng.choice([part for part in self.replicas if part.is_up] or self.replicas).name
         self.readings.append(reading)
-        reading.task = self.consumers.spawn(client.read(reading, self.network, part.name, self.consumers, self.loop))
+        reading.task = self.consumers.spawn(client.read(reading, self.network, host, self.consumers, self.loop))
         return reading
 
     def watch_worker(self, node, worker):
-        """Look at each admission: a worker's slots are never given twice."""
+        """A worker begins: the checker looks at each of its admissions."""
+
+    def watch_dispatcher(self, dispatcher):
+        """A Dispatcher begins: the checker looks at each of its grants."""
 
     # --- begin and end ---------------------------------------------------------------------------------------------------------------
 

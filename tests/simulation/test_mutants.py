@@ -1,0 +1,26 @@
+"""The simulation finds defects: some mutants here, all of them by `python -m tests.simulation.mutants`."""
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, killed_by
+
+QUICK = (
+    "a node takes more than its slots",
+    "a slot is released twice",
+    "text is told twice",
+    "an answer without its end is a success",
+    "one token too many is charged",
+    "the second settlement pays another node",
+)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_defect_is_found(name):
+    assert killed_by(MUTANTS[name]), f"survived: {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name not in QUICK])
+def test_every_other_defect_is_found_too(name):
+    assert killed_by(MUTANTS[name]), f"survived: {name}"
