@@ -29,7 +29,7 @@ from serve_app.store.jobs import JobStore, JobWriter
 from tests.simulation.database import JobTable
 from tests.simulation.driver import run
 
-FIRST_SEED, WORLDS = 1000, 40
+FIRST_SEED, WORLDS = 1000, 30
 
 
 @dataclass(frozen=True)
