@@ -164,3 +164,17 @@ def test_an_attempt_that_lost_its_driver_ends_when_the_next_one_comes_to_the_sam
     first, second = world.generations.all[:2]
     assert (asked.outcome, second.attempt) == ("done", 2)
     assert first.ended_at <= second.started_at
+
+
+def test_who_waits_for_a_slot_gets_it_from_the_next_dispatcher():
+    async def scene(at):
+        first = at.ask(60)
+        await at.until(lambda: first.text)
+        second = at.ask(5)
+        await asyncio.sleep(1)
+        at.world.dispatcher.kill(1)
+        await at.until(lambda: not second.is_open)
+        return second
+
+    second, _ = play(scene)
+    assert second.outcome == "done"
