@@ -16,12 +16,13 @@ from cluster.dispatcher import Changes, Grant
 from cluster.errors import ClusterUnreachable, NoCapacity
 from cluster.limits import LIMITS, Limits
 from cluster.nodes import Node, NodeIndex, Snapshot
-from cluster.queue import Standing, Wait
+from cluster.queue import ASYNC_WAIT_S, Standing, Wait
 
 log = structlog.get_logger()
 CALL_LIMIT_S = 15.0  # above the Dispatcher's own limits of a long poll
 RETRY_S = 0.2
 MAX_RETRY_S = 2.0
+USUAL_RETRY_S = 5  # told where nobody can say more
 ASK_LIMIT_S = 2.0  # a person waits for the answer
 GATHER_S = 0.005  # news that comes together goes in one call
 TAKEN_S = 0.5  # how long a slot that we used counts as taken, until the snapshot shows it
@@ -188,14 +189,16 @@ class ClusterView:
             async with asyncio.timeout(limit_s):
                 grant = await waiting.granted
         except TimeoutError:
-            raise NoCapacity(wait.model, (f"no slot came free within {limit_s:g} s",), 5) from None
+            standing = await self.wait_of(wait.job)
+            retry_after_s = max(1, round(min(ASYNC_WAIT_S, standing.estimated_s))) if standing else USUAL_RETRY_S
+            raise NoCapacity(wait.model, (f"no slot came free within {limit_s:g} s",), retry_after_s) from None
         finally:
             self._waiting.pop(wait.job, None)
             if waiting.granted.cancelled():
                 self._withdraw(wait.job)
         if grant.node is None:
             refused = grant.refused
-            raise NoCapacity(wait.model, (refused.reason if refused else "refused",), refused.retry_after_s if refused else 5)
+            raise NoCapacity(wait.model, (refused.reason if refused else "refused",), refused.retry_after_s if refused else USUAL_RETRY_S)
         return self._snapshot.nodes.get(grant.node.id, grant.node)
 
     def _withdraw(self, job: str) -> None:

@@ -35,6 +35,9 @@ class LedgerSettings(BaseSettings):
     prompt_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million prompt tokens, in credits.")
     completion_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million tokens of the answer, in credits.")
     platform_fee_percent: int = Field(0, ge=0, le=100, description="The platform's share of what a job costs.")
+    goodwill_per_day: str = Field(
+        "100.00", pattern=AMOUNT, description="The most that providers get within 24 hours for jobs that the platform broke, in credits."
+    )
     max_agents: int = Field(20, ge=1, le=10_000, description="How many agents and open enrollment codes an account may have at once.")
     agent_url: str = Field("ws://127.0.0.1:8090/ws/computing/", description="Where agents connect; told to them when they enroll.")
     min_agent_version: str = Field("0.1.0", description="The oldest version of the agent that may connect.")

@@ -178,10 +178,8 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     node = await context.view.wait_for_slot(wait, _patience_s(context, job))
     job.waited_s += time.monotonic() - began
     job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
-    step = Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)
-    if not job.failures and not job.is_adopted:
-        context.writer.running(step)
-    elif not await context.writer.raise_attempt(step):  # written before it is used: it fences off whatever the last attempt may still say
+    # Written before it is used: it fences off whatever the last attempt may still say, and who adopts the job must find where it runs.
+    if not await context.writer.raise_attempt(Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)):
         raise NodeLost(node.id, "another driver took the job over")
     return node
 

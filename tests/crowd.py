@@ -19,6 +19,8 @@ from tests.scripted_runtime import words_of
 
 REQUEST_LIMIT_S = 120
 REFUSALS_LIMIT_S = 90  # so long one job is submitted again after 429 and 503
+COME_BACK_LIMIT_S = 90
+BREAK_PAUSE_S = 1.0
 MAX_PAUSE_S = 5.0  # a longer `Retry-After` is cut to this: the figures are about faults, not about queues
 
 
@@ -48,9 +50,11 @@ class Outcome:
     detail: str = ""
     text: str = ""
     refusals: int = 0
+    breaks: int = 0  # connections that broke, or were refused
     first_s: float | None = None  # from the last submission to the first text
     text_gap_s: float = 0.0  # longest time without text
     byte_gap_s: float = 0.0  # longest time without any byte
+    answer_s: float = 0.0  # longest wait for a plain answer or a refusal
     took_s: float = 0.0
 
 
@@ -58,7 +62,7 @@ class History:
     """One line per step, flushed before the step is taken: it survives whoever writes it."""
 
     def __init__(self, path):
-        self.file = Path(path).open("a")
+        self.file = Path(path).open("a")  # noqa: SIM115 - as long as the crowd lives
 
     def write(self, what, number, job=""):
         self.file.write(json.dumps([what, number, job, round(time.time(), 3)]) + "\n")
@@ -105,7 +109,8 @@ class Crowd:
         whole = "".join(words_of(prompt, kind.words))
         outcome = Outcome(number, rng.random() < 0.6, kind.model)
         body = {
-            "model": kind.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": kind.max_tokens, "stream": outcome.streams
+            "model": kind.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": kind.max_tokens, "stream": outcome.streams,
+            "temperature": 0,
         }  # fmt: skip
         leaves_after = rng.randint(1, 8) if outcome.streams and rng.random() < self.leavers else None
         began = time.monotonic()
@@ -114,7 +119,6 @@ class Crowd:
             pause_s = await self._submit(session, outcome, body, whole, leaves_after)
             if pause_s is None or time.monotonic() - began > REFUSALS_LIMIT_S:
                 break
-            outcome.refusals += 1
             await asyncio.sleep(min(MAX_PAUSE_S, pause_s))
         outcome.took_s = time.monotonic() - began
         said = {"ok": "ok", "refused": "fail"}.get(outcome.ended, "unknown")
@@ -122,22 +126,63 @@ class Crowd:
         return outcome
 
     async def _submit(self, session, outcome, body, whole, leaves_after):
-        """One submission; answers how long to wait before the next one, None: none is needed."""
+        """One submission; answers how long to wait before the next one, None: none is needed.
+
+        A plain request is named by a key, by which it is asked for again when its connection broke; a stream is gone on with by its job's id.
+        """
         sent_at = time.monotonic()
+        url = self.urls[outcome.number % len(self.urls)]
+        headers = {} if outcome.streams else {"Idempotency-Key": f"{self.seed}-{outcome.number}-{outcome.refusals}"}
+        jobs = len(outcome.jobs)
         try:
-            url = self.urls[outcome.number % len(self.urls)]
-            async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
-                if job := answer.headers.get("X-GFE-Job"):
+            async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as answer:
+                if (job := answer.headers.get("X-GFE-Job")) and job not in outcome.jobs:
                     outcome.jobs.append(job)
                 if answer.status == 200 and outcome.streams:
                     await read_stream(answer, outcome, whole, sent_at, leaves_after)
                     return None
                 said = await answer.json(content_type=None)
-                outcome.byte_gap_s = max(outcome.byte_gap_s, time.monotonic() - sent_at)
+                outcome.answer_s = max(outcome.answer_s, time.monotonic() - sent_at)
                 return judge(answer, said, outcome, whole)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as broken:
             outcome.ended, outcome.detail = "broken", f"{type(broken).__name__}: {broken}"
+        outcome.breaks += 1
+        if len(outcome.jobs) > jobs:
+            await self._come_back(session, url, outcome, whole)
             return None
+        return BREAK_PAUSE_S
+
+    async def _come_back(self, session, url, outcome, whole):
+        """Read the job of a broken stream from its beginning, as soon as somebody answers."""
+        until = time.monotonic() + COME_BACK_LIMIT_S
+        while time.monotonic() < until:
+            try:
+                async with session.get(f"{url}/api/computing/jobs/{outcome.jobs[-1]}/stream/?from=0") as answer:
+                    answer.raise_for_status()
+                    if await read_events(answer, outcome, whole):
+                        return
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                await asyncio.sleep(BREAK_PAUSE_S)
+
+
+async def read_events(answer, outcome, whole):
+    """Read a job's numbered events; tells whether the end came."""
+    text = ""
+    async for line in answer.content:
+        if not line.startswith(b"data: "):
+            continue
+        said = json.loads(line[6:])
+        text += said.get("content") or ""
+        if said["event"] != "end":
+            continue
+        outcome.detail = f"came back: {said['status']}"
+        if not whole.startswith(text) or not text.startswith(outcome.text):
+            outcome.ended = "wrong"
+        else:
+            outcome.ended = "ok" if said["status"] == "COMPLETED" and text == whole else "incomplete"
+        outcome.text = text
+        return True
+    return False
 
 
 def judge(answer, said, outcome, whole):
@@ -148,8 +193,9 @@ def judge(answer, said, outcome, whole):
         return None
     error = said.get("error") or {}
     outcome.detail = f"{answer.status} {error.get('code')}: {error.get('message')}"
-    outcome.ended = "incomplete" if error.get("code") in {"delivery_broken", "incomplete"} else "refused"
-    if answer.status in {429, 503} and "Retry-After" in answer.headers:
+    outcome.ended = "incomplete" if error.get("code") in {"incomplete", "job_failed"} else "refused"
+    if answer.status in {409, 429, 503} and "Retry-After" in answer.headers:
+        outcome.refusals += answer.status != 409  # 409: it is still running
         return float(answer.headers["Retry-After"])
     return None
 
@@ -205,8 +251,10 @@ def summary(outcomes):
     return ends | {
         "jobs": len(outcomes),
         "submissions refused": sum(outcome.refusals for outcome in outcomes),
+        "connections broken": sum(outcome.breaks for outcome in outcomes),
         "longest gap between two bytes": round(max((outcome.byte_gap_s for outcome in streams), default=0), 1),
         "longest gap between two texts": round(max((outcome.text_gap_s for outcome in streams), default=0), 1),
+        "longest wait for a plain answer or a refusal": round(max((outcome.answer_s for outcome in outcomes), default=0), 1),
         "longest wait for the first text": round(max((outcome.first_s or 0 for outcome in streams), default=0), 1),
     }
 

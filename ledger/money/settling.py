@@ -1,5 +1,6 @@
 """Resolves holds: capture, void, expire. Works on batches; each request gets its own answer."""
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -37,12 +38,16 @@ class Settling:
         owner_of: Callable[[str, uuid.UUID], Awaitable[uuid.UUID]],
         *,
         fee_percent: int,
+        goodwill_per_day: int | None = None,
     ) -> None:
+        """`goodwill_per_day`: the most that is paid from it in 24 hours, in micro-credits; None: any amount."""
         self._database = database
         self._writer = writer
         self._ids = ids
         self._owner_of = owner_of
         self._fee_percent = fee_percent
+        self._goodwill_per_day = goodwill_per_day
+        self._paying_goodwill = asyncio.Lock()
 
     async def open_holds(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, OpenHold]:
         """Read the holds that are to be resolved.
@@ -145,19 +150,59 @@ class Settling:
         return earners
 
     async def _pay_goodwill(self, requests: Sequence[Request], open_holds: Mapping[uuid.UUID, OpenHold]) -> None:
-        """Pay from the platform's goodwill who served what is given back; before the hold goes, so that a repeat finds both to do."""
+        """Pay from the platform's goodwill who served what is given back; before the hold goes, so that a repeat finds both to do.
+
+        Nobody but the calling service says what was served, and no consumer pays it: hence the bound per day (docs/threat-model.md).
+        """
         posts = [
             post
             for request in requests
             if isinstance(request, VoidRequest) and request.served and (held := open_holds.get(request.id))
             if (post := await self._goodwill_of(request, request.served, held)) is not None
         ]
-        for post, status in zip(posts, await submit_all(self._writer, posts), strict=True):
-            if status not in RESOLVED:
-                log.warning("goodwill_not_paid", post=str(post.id), status=str(status))
+        if not posts:
+            return
+        async with self._paying_goodwill:
+            paid = await self._within_bound(posts)
+            for post in posts:
+                if post not in paid:
+                    log.error("goodwill_not_paid", post=str(post.id), status="over the bound per day (GFE_GOODWILL_PER_DAY)")
+            for post, status in zip(paid, await submit_all(self._writer, paid), strict=True):
+                if status not in RESOLVED:
+                    log.warning("goodwill_not_paid", post=str(post.id), status=str(status))
+
+    async def _within_bound(self, posts: Sequence[Post]) -> list[Post]:
+        """Choose the payments that fit into what is left of the day's bound."""
+        if self._goodwill_per_day is None:
+            return list(posts)
+        left = self._goodwill_per_day - await self._goodwill_of_day()
+        chosen = []
+        for post in posts:
+            _, amount = post.legs[1]
+            if amount <= left:
+                chosen.append(post)
+                left -= amount
+        return chosen
+
+    async def _goodwill_of_day(self) -> int:
+        """Sum what the last 24 hours' broken jobs cost, by the database's clock."""
+        ids = await self._ids.of((accounts.GOODWILL,))
+
+        async def query(connection: Connection) -> int:
+            cursor = await connection.execute(
+                "SELECT coalesce(-sum(e.amount), 0)::bigint FROM ledger.entry e JOIN ledger.txn t ON t.id = e.txn_id "
+                "WHERE e.account_id = %s AND t.kind = %s AND t.at > clock_timestamp() - interval '24 hours'",
+                [ids[accounts.GOODWILL], Kind.GOODWILL],
+            )
+            row = await cursor.fetchone()
+            return int(row[0]) if row else 0
+
+        return await self._database.run(query)
 
     async def _goodwill_of(self, request: VoidRequest, served: Served, held: OpenHold) -> Post | None:
         """Build the payment: what the provider would have got for these tokens; None where that is nothing, or nobody could be paid."""
+        if held.meta.get("service") != request.service:
+            return None
         try:
             owner = await self._owner_of(served.node, uuid.UUID(held.meta["user"]))
         except LedgerError:

@@ -12,7 +12,7 @@ from cluster.continuation import MOST_AGAIN, Diverged, Seam, cut, raw_request, r
     [
         ("The capital of Fra", "The capital of", " Fra"),
         ("The capital of France", "The capital of", " France"),
-        ("Hel", "", "Hel"),
+        ("Ocea", "", "Ocea"),
         ("", "", ""),
         ("one\n\ntwo", "", "one\n\ntwo"),
         ("a b\n  c", "a", " b\n  c"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from cluster.dispatcher import Dispatcher
 from cluster.errors import ClusterUnreachable, NoCapacity
 from cluster.limits import Limits
 from cluster.view import ClusterView
-from tests.cluster.builders import node, wait
+from tests.cluster.builders import model, node, wait
 from tests.cluster.test_dispatcher import World, ready
 from tests.cluster.waiting import until
 
@@ -226,6 +227,19 @@ async def test_slots_that_were_just_used_count_as_taken_until_the_snapshot_shows
         cluster.world.say(node("node_a", running=1, admitted=1))
         await until(lambda: view.snapshot.nodes["node_a"].running == 1)
         assert view.taken == []
+
+
+async def test_who_waited_in_vain_is_told_when_a_slot_is_likely_to_come_free(cluster):
+    async with viewing(cluster) as view:
+        slow = [replace(model(), job_s=40.0)]
+        await ready(cluster.world, cluster.begin(), node("node_a", slots=1, running=1, models=slow))
+        with pytest.raises(NoCapacity) as refused:
+            await view.wait_for_slot(wait("job_1"), 0.2)
+        assert 38 <= refused.value.retry_after_s <= 45
+        await cluster.kill()
+        with pytest.raises(NoCapacity) as refused:
+            await view.wait_for_slot(wait("job_2"), 0.2)
+        assert refused.value.retry_after_s == 5
 
 
 async def test_any_replica_can_tell_where_a_job_stands_and_a_dead_dispatcher_tells_nothing(cluster):

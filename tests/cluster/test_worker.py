@@ -327,7 +327,8 @@ async def test_what_its_jobs_showed_is_told_with_the_model_and_those_that_failed
         (offered,) = worker.node.models
         assert offered.first_token_s is not None
         assert offered.tokens_per_s > 0
-        assert offered.first_token_s <= offered.first_token_p99_s <= offered.job_s * 1.2
+        assert offered.first_token_s <= offered.first_token_p99_s
+        assert offered.job_s > 0
         runtime.pieces = (RuntimeFailed(500, "broken"),)
         before = worker.node.models
         for number in range(3, 9):

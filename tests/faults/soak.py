@@ -164,7 +164,8 @@ async def soak(jobs, seed, history, in_flight=IN_FLIGHT):
             # A job whose end could not be recorded in time is given away: the consumer has it, nobody pays (never the other way round).
             found = contradictions(platform.database.admin_url, outcomes)
             assert [one for one in found if one[0] != "not paid"] == []
-            return figures | {"given away": len(found)}
+            reasons = Counter(outcome.detail[:100] for outcome in outcomes if outcome.ended in {"incomplete", "refused"})
+            return figures | {"given away": len(found), "reasons": dict(reasons.most_common(12))}
 
 
 def main():

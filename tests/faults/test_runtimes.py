@@ -135,16 +135,25 @@ async def test_row_12_nonsense_from_a_runtime_goes_to_another_node_and_nothing_b
     assert struck.worker.is_alive
 
 
-async def test_row_13_an_answer_without_an_end_is_incomplete_and_never_a_success(platform_with, figure):
+async def test_row_12_nonsense_from_all_nodes_is_their_failure_and_no_poison(platform_with):
     platform = await platform_with(nodes=2)
+    for node in platform.nodes:
+        node.script.always = "bad:utf8"
+    answer = await platform.chat()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "runtime_failed")
+    for node in platform.nodes:
+        node.script.always = None
+    assert (await platform.chat()).status_code == 200
+
+
+async def test_row_13_an_answer_without_an_end_is_incomplete_and_never_a_success(platform_with, figure):
+    platform = await platform_with(nodes=2, slots=10)
     before = float(await platform.balance())
-    for streams in (False, True) * 5:
-        answer = await platform.chat("fake:nodone", stream=streams)
-        if streams:
-            assert '"code": "incomplete"' in answer.text
-            assert "[DONE]" not in answer.text
-        else:
-            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "incomplete")
+    answers = await asyncio.gather(*(platform.chat("fake:nodone", stream=streams) for streams in (False, True) * 5))
+    for whole, streamed in zip(answers[::2], answers[1::2], strict=True):
+        assert '"code": "incomplete"' in streamed.text
+        assert "[DONE]" not in streamed.text
+        assert (whole.status_code, whole.json()["error"]["code"]) == (502, "incomplete")
     await platform.require_quiet()
     rows = rows_of(
         platform.database.admin_url,

@@ -114,6 +114,18 @@ async def test_goodwill_for_a_node_that_nobody_knows_is_not_paid_and_the_hold_go
     assert (await ledger.client.void(lost)).status == "ok"
 
 
+async def test_goodwill_ends_with_the_days_bound_and_holds_go_back_all_the_same(database, ledger_with):
+    ledger = await ledger_with(**PRICES, goodwill_per_day="1.00")
+    people = owners(database, ada=1)
+    placed = [await ledger.client.place_hold(ledger.hold()) for _ in range(5)]
+    served = Served(node="node_ada", attempt=1, prompt_tokens=5, completion_tokens=50)
+    answers = await asyncio.gather(*(ledger.client.void(Void(id=one.id, reason="lost", served=served)) for one in placed))
+    assert {answer.status for answer in answers} == {"ok"}
+    assert earned(database, people["ada"]) == 2 * 450_000, "the third would be above the bound"
+    wallet = (await ledger.http.get("/api/payments/wallet/", headers={"Authorization": f"Bearer {ledger.key}"})).json()
+    assert wallet["held"] == "0.00"
+
+
 @given(st.integers(0, 10**12), st.lists(st.integers(0, 10**6), min_size=1, max_size=8))
 def test_parts_add_up_and_nobody_gets_more_than_their_tokens_say(amount, tokens):
     earners = [Earner(n, -n, count) for n, count in enumerate(tokens, 1)]
