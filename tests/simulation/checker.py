@@ -50,7 +50,11 @@ class Checker:
     def watch_dispatcher(self, dispatcher):
         """See each grant: with those that are under way, a node is never given more than its free slots."""
         granted = {}  # node -> (when the ticket runs out, what the node had admitted when it was given)
-        grant = dispatcher._grant
+        grant, drop = dispatcher._grant, dispatcher._tickets.drop
+
+        def dropped(node):
+            granted.pop(node, None)  # it is gone, or began anew
+            drop(node)
 
         def watched(wait, seat, now):
             node = dispatcher._nodes[seat.id][1]
@@ -62,7 +66,7 @@ class Checker:
                 granted[node.id] = [*under_way[used:], (now + LIMITS.ticket_s, node.admitted)]
             grant(wait, seat, now)
 
-        dispatcher._grant = watched
+        dispatcher._grant, dispatcher._tickets.drop = watched, dropped
 
     # --- after each step -------------------------------------------------------------------------------------------------------------
 

@@ -16,10 +16,8 @@ import serve_app.driving
 import serve_app.ends
 import serve_app.sweeper
 from cluster.attempt_log import AttemptLog, Coalescer
-from cluster.dispatcher import Dispatcher
 from cluster.errors import NodeBusy
 from cluster.jobs import End, Text
-from cluster.queue import FairQueue
 from cluster.running import Running
 from cluster.tickets import Tickets
 from cluster.view import ClusterView
@@ -29,7 +27,7 @@ from serve_app.store.jobs import JobStore, JobWriter
 from tests.simulation.database import JobTable
 from tests.simulation.driver import run
 
-FIRST_SEED, WORLDS = 1000, 40
+FIRST_SEED, WORLDS = 1000, 30
 
 
 @dataclass(frozen=True)
@@ -240,10 +238,6 @@ MUTANTS = {
     "a reader that attaches misses a line": Mutant(AttemptLog, "since", _attaches_to_the_middle),
     "an answer without its end is a success": Mutant(Worker, "_stream", _ends_well_without_done),
     "a ticket is not counted": Mutant(Tickets, "give", _never),
-    "tickets of a lost replica's jobs are kept": Mutant(Dispatcher, "_forget_silent_replicas", _never),
-    "a waiting job is never withdrawn": Mutant(ClusterView, "_withdraw", _never),
-    "a known wait is forgotten": Mutant(FairQueue, "put_back", _never),
-    "what waits is not told to a new Dispatcher": Mutant(ClusterView, "_say_all_again", _never),
     "a granted slot never arrives": Mutant(ClusterView, "wait_for_slot", _busy_is_a_success),
     "a job is tried again after its first word": Mutant(serve_app.driving, "_after_failure", _tries_again_after_text),
     "one token too many is charged": Mutant(serve_app.driving.OpenJob, "note", _one_token_more),
