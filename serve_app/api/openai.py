@@ -28,7 +28,7 @@ from serve_app.job import Finished, OpenJob
 from serve_app.placing import require_model
 from serve_app.problems import as_openai, openai_error
 from serve_app.store.answers import told_of
-from serve_app.store.jobs import JobRecord, JobState
+from serve_app.store.records import JobRecord, JobState
 from serve_app.submission import open_job
 
 log = structlog.get_logger()
