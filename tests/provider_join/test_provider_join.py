@@ -183,6 +183,11 @@ def test_what_a_machine_allows_is_told_to_its_worker(tmp_path):
     assert settings_on(TOLD, join.environment_of(planned(tmp_path), {})).may_pull is False
 
 
+def test_where_a_machine_stands_is_told_to_its_worker(tmp_path):
+    assert settings_on(TOLD, join.environment_of(planned(tmp_path), {"GFE_ZONE": "attic"})).zone == "attic"
+    assert settings_on(TOLD, join.environment_of(planned(tmp_path), {})).zone == ""
+
+
 def test_simulated_gpus_reach_the_worker(tmp_path):
     environment = join.environment_of(planned(tmp_path, simulated_gpus="A:100:1:8.6"), {})
     assert gpus_of(settings_on(TOLD, environment).simulated_gpus).read()[0].name == "A"
