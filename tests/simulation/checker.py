@@ -34,6 +34,8 @@ class Checker:
         changed = {name for name, value in changes.items() if getattr(row, name) != value}
         if row.state >= ENDED and changed - AFTER_THE_END:
             self.world.defect(f"an ended job changed: {row.id} {sorted(changed)}")
+        if "driver" in changed and row.lease_until > self.world.loop.time():
+            self.world.defect(f"a job was taken from a driver whose lease is not over: {row.id}")
 
     def watch_worker(self, node, worker):
         """See each admission: no slot is given twice."""
@@ -189,6 +191,8 @@ class Checker:
                 )
         if served.keys() - {(capture.node, capture.attempt)}:
             self.world.defect(f"paid to {capture.node}/{capture.attempt}, served by {dict(served)}: {row.id}")
+        if capture.attempt != row.attempt:
+            self.world.defect(f"paid for attempt {capture.attempt}, the last one is {row.attempt}: {row.id}")
         most = len(words) if capture.counted_by == "platform" or capture.outcome != "succeeded" else hold_limit(row)
         if capture.completion_tokens > most:
             self.world.defect(f"charged for {capture.completion_tokens} tokens, delivered {len(words)}: {row.id}")
