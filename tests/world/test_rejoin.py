@@ -72,6 +72,7 @@ def test_a_clock_that_is_not_the_heads_is_refused_before_anything_starts(platfor
 
 def test_the_heads_own_clock_is_asked_for_and_agrees(platform):
     machine = platform.world.machines[2]
+    until(lambda: platform.gfe("status").returncode == 0, TARGET_S, "the head to be well")
     invite = invites.read(platform.invite("asks"))
     newcomer = Newcomer(platform, machine, "asks").join(invites.write(replace(invite, token="0" * 64)))
     said = newcomer.refused()
