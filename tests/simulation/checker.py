@@ -6,7 +6,7 @@ from collections import Counter
 
 from cluster.limits import LIMITS
 from ledger.client import uuid_of_job
-from serve_app.store.jobs import JobState
+from serve_app.store.records import JobState
 from tests.simulation.database import ENDED
 
 WORD = re.compile(r"(\d+)\.(\d+)")
@@ -34,6 +34,8 @@ class Checker:
         changed = {name for name, value in changes.items() if getattr(row, name) != value}
         if row.state >= ENDED and changed - AFTER_THE_END:
             self.world.defect(f"an ended job changed: {row.id} {sorted(changed)}")
+        if "driver" in changed and row.lease_until > self.world.loop.time():
+            self.world.defect(f"a job was taken from a driver whose lease is not over: {row.id}")
 
     def watch_worker(self, node, worker):
         """See each admission: no slot is given twice."""
@@ -50,7 +52,11 @@ class Checker:
     def watch_dispatcher(self, dispatcher):
         """See each grant: with those that are under way, a node is never given more than its free slots."""
         granted = {}  # node -> (when the ticket runs out, what the node had admitted when it was given)
-        grant = dispatcher._grant
+        grant, drop = dispatcher._grant, dispatcher._tickets.drop
+
+        def dropped(node):
+            granted.pop(node, None)  # it is gone, or began anew
+            drop(node)
 
         def watched(wait, seat, now):
             node = dispatcher._nodes[seat.id][1]
@@ -62,7 +68,7 @@ class Checker:
                 granted[node.id] = [*under_way[used:], (now + LIMITS.ticket_s, node.admitted)]
             grant(wait, seat, now)
 
-        dispatcher._grant = watched
+        dispatcher._grant, dispatcher._tickets.drop = watched, dropped
 
     # --- after each step -------------------------------------------------------------------------------------------------------------
 
@@ -185,6 +191,8 @@ class Checker:
                 )
         if served.keys() - {(capture.node, capture.attempt)}:
             self.world.defect(f"paid to {capture.node}/{capture.attempt}, served by {dict(served)}: {row.id}")
+        if capture.attempt != row.attempt:
+            self.world.defect(f"paid for attempt {capture.attempt}, the last one is {row.attempt}: {row.id}")
         most = len(words) if capture.counted_by == "platform" or capture.outcome != "succeeded" else hold_limit(row)
         if capture.completion_tokens > most:
             self.world.defect(f"charged for {capture.completion_tokens} tokens, delivered {len(words)}: {row.id}")

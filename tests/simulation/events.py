@@ -114,8 +114,11 @@ def cut(world, event):
 
 
 def break_off(world, event):
-    """One open connection breaks."""
+    """One open connection breaks; every other time one between a replica and a node."""
+    nodes, replicas = {node.name for node in world.nodes}, {replica.name for replica in world.replicas}
     ends = list(world.network.channels)
+    if event.b % 2:
+        ends = [end for end in ends if end.process.name in replicas and end.peer.process.name in nodes]
     if not ends:
         return "no connection"
     end = ends[event.a % len(ends)]

@@ -24,6 +24,9 @@ class Shape(random.Random):
     def random(self):
         return 0.9
 
+    def choice(self, options):
+        return options[1]
+
 
 class Scene:
     """A world, with short words for what scenes do."""

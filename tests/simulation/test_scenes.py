@@ -3,7 +3,7 @@
 import asyncio
 
 from serve_app.store import jobs
-from serve_app.store.jobs import JobState
+from serve_app.store.records import JobState
 from tests.simulation.database import JobTable
 from tests.simulation.scenes import play
 
@@ -148,3 +148,33 @@ def test_an_answer_goes_on_on_another_node_and_both_are_paid():
     asked, world = play(scene, nodes=2)
     assert asked.outcome == "done"
     assert min(world.ledger.earned.values()) > 0
+
+
+def test_an_attempt_that_lost_its_driver_ends_when_the_next_one_comes_to_the_same_node():
+    async def scene(at):
+        at.world.nodes[0].runtime.faults.append("hang")
+        asked = at.ask(5)
+        await at.until(lambda: at.world.nodes[0].runtime.in_flight)
+        (end,) = at.world.network.between("replica_0", "node_a")[-1:]
+        end.break_off()
+        await at.until(lambda: not asked.is_open)
+        return asked
+
+    asked, world = play(scene, slots=2)
+    first, second = world.generations.all[:2]
+    assert (asked.outcome, second.attempt) == ("done", 2)
+    assert first.ended_at <= second.started_at
+
+
+def test_who_waits_for_a_slot_gets_it_from_the_next_dispatcher():
+    async def scene(at):
+        first = at.ask(60)
+        await at.until(lambda: first.text)
+        second = at.ask(5)
+        await asyncio.sleep(1)
+        at.world.dispatcher.kill(1)
+        await at.until(lambda: not second.is_open)
+        return second
+
+    second, _ = play(scene)
+    assert second.outcome == "done"

@@ -45,7 +45,7 @@ TUNED = {"first_token_s": 8.0, "idle_s": 5.0, "total_s": 60.0}  # shorter than t
 NODE_WAIT_S = 10.0
 GRACE_S = 60.0  # of the ledger's holds beyond a job's time
 QUIET_LIMIT_S = 200.0
-WORD_S = 0.1
+WORDS_S = (0.05, 0.1, 0.4)  # of a word; the shape chooses
 CREDIT = 1_000_000
 
 
@@ -106,13 +106,13 @@ class Part:
 class NodePart(Part):
     """A node: its worker's process and its runtime, which outlives the worker."""
 
-    def __init__(self, world, name, slots, *, has_tokenizer):
+    def __init__(self, world, name, slots, *, has_tokenizer, word_s):
         super().__init__(world, name, self._serve)
         self.slots = slots
         self.ray_id = 1
         self.is_listed = True
         self.worker = None
-        self.runtime = SimulatedRuntime(name, slots, world.rng, world.generations, has_tokenizer=has_tokenizer, word_s=WORD_S)
+        self.runtime = SimulatedRuntime(name, slots, world.rng, world.generations, has_tokenizer=has_tokenizer, word_s=word_s)
 
     async def _serve(self, process):
         self.runtime.attempt_of_task = self._attempt_of
@@ -149,7 +149,12 @@ class NodePart(Part):
             if generation.node == self.name and generation.ended_at is None:
                 generation.ended_at = self.world.loop.time()
         self.runtime = SimulatedRuntime(
-            self.name, self.slots, self.world.rng, self.world.generations, has_tokenizer=self.runtime._has_tokenizer, word_s=WORD_S
+            self.name,
+            self.slots,
+            self.world.rng,
+            self.world.generations,
+            has_tokenizer=self.runtime._has_tokenizer,
+            word_s=self.runtime._word_s,
         )
 
     def vanish(self, back_after_s):
@@ -215,7 +220,8 @@ class World:
         self.table = database.JobTable(self.loop.time)
         self.statement_s = 0.0005
         has_tokenizer = shape.random() < 0.5
-        self.nodes = [NodePart(self, name, shape.randint(1, 2), has_tokenizer=has_tokenizer) for name in names]
+        word_s = shape.choice(WORDS_S)
+        self.nodes = [NodePart(self, name, shape.randint(1, 2), has_tokenizer=has_tokenizer, word_s=word_s) for name in names]
         self.replicas = [Part(self, f"replica_{n}", self._serve_replica) for n in range(shape.randint(1, 2))]
         self.dispatcher = Part(self, "dispatcher", self._serve_dispatcher)
         self.database = Part(self, "database", self._serve_database)
