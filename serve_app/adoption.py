@@ -17,7 +17,8 @@ from serve_app.driving import Driven, drive
 from serve_app.ends import give_up
 from serve_app.errors import ServeError
 from serve_app.job import OpenJob, adopted_job
-from serve_app.store.jobs import Adopted, JobState, JobStore
+from serve_app.store.jobs import JobStore
+from serve_app.store.records import Adopted, JobState
 
 log = structlog.get_logger()
 LOOK_S = 2.0

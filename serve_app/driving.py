@@ -37,7 +37,7 @@ from serve_app.ends import break_off, end_unread, fail, succeed
 from serve_app.errors import DeliveryBroken, StoreUnavailable
 from serve_app.job import Finished, OpenJob, Share, digest_of
 from serve_app.placing import placement_of
-from serve_app.store.jobs import Progress
+from serve_app.store.records import Progress
 
 log = structlog.get_logger()
 BUSY_LIMIT = 20

@@ -19,7 +19,7 @@ from serve_app.errors import DeliveryBroken, StoreUnavailable
 from serve_app.job import Finished, OpenJob, shares_text
 from serve_app.settlement import GOODWILL, VOID, VOID_RETRYABLE, capture_of
 from serve_app.store.answers import marks_of
-from serve_app.store.jobs import Finish, JobState, NewJob, Owed
+from serve_app.store.records import Finish, JobState, NewJob, Owed
 
 log = structlog.get_logger()
 USAGE_LIMIT_S = 5.0

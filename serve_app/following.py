@@ -18,7 +18,7 @@ from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.errors import DeliveryBroken, UnknownJob
 from serve_app.store.answers import told_of
-from serve_app.store.jobs import JobRecord, JobState
+from serve_app.store.records import JobRecord, JobState
 
 LOOK_S = 0.1
 SLOW_LOOK_S = 1.0

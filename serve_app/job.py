@@ -11,7 +11,7 @@ from cluster.nodes import Node
 from ledger.client import Caller, HoldPlaced, Price, job_id
 from serve_app.decisions import Decision
 from serve_app.store.answers import text_of
-from serve_app.store.jobs import Adopted
+from serve_app.store.records import Adopted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

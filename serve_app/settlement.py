@@ -10,7 +10,8 @@ import structlog
 
 from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, OwnNode, Served, Settled, Share, Void
 from serve_app.db import DatabaseUnavailable
-from serve_app.store.jobs import JobStore, JobWriter, Owed
+from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.store.records import Owed
 
 log = structlog.get_logger()
 LOOK_S = 3.0

@@ -13,7 +13,7 @@ from serve_app.ends import end_unread, forget
 from serve_app.errors import RequestReplayed, StoreUnavailable
 from serve_app.job import JobRequest, OpenJob, digest_of, request_text, terms_text
 from serve_app.placing import place, placement_of, require_model
-from serve_app.store.jobs import NewJob
+from serve_app.store.records import NewJob
 
 HOLD_TO_RECORD_S = 15.0  # later than this a hold may be taken for one without a job
 

@@ -176,10 +176,10 @@ async def read_events(answer, outcome, whole):
         if said["event"] != "end":
             continue
         outcome.detail = f"came back: {said['status']}"
-        if not whole.startswith(text) or not text.startswith(outcome.text):
-            outcome.ended = "wrong"
+        if said["status"] == "COMPLETED":
+            outcome.ended = "ok" if text == whole else "wrong"
         else:
-            outcome.ended = "ok" if said["status"] == "COMPLETED" and text == whole else "incomplete"
+            outcome.ended = "incomplete" if whole.startswith(text) else "wrong"
         outcome.text = text
         return True
     return False

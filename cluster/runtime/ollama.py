@@ -239,9 +239,9 @@ class OllamaRuntime:
                             yield piece
                             return
                         yield piece
-        except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as broken:
+        except (aiohttp.ClientError, TimeoutError) as broken:
             raise RuntimeFailed(0, f"the answer broke off ({type(broken).__name__})") from broken
-        except (ValueError, TypeError, KeyError, AttributeError) as nonsense:  # it lives: the request has not ended it
+        except (HttpProcessingError, ValueError, TypeError, KeyError, AttributeError) as nonsense:  # it lives: the request has not ended it
             raise RuntimeFailed(502, f"the answer is nonsense ({type(nonsense).__name__})") from nonsense
         yield RuntimeEnd(reason="stop", prompt_tokens=None, completion_tokens=None, ended_early=True)
 

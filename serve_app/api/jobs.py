@@ -21,7 +21,7 @@ from serve_app.errors import InvalidRequest, NotYourJob, ServeError, UnknownJob
 from serve_app.following import Followed, follow
 from serve_app.problems import as_problem_json, problem_of
 from serve_app.store.answers import told_of
-from serve_app.store.jobs import WIRE_STATES, JobRecord, JobState
+from serve_app.store.records import WIRE_STATES, JobRecord, JobState
 
 CREDENTIAL_S = 15.0  # so often a long stream's credential is checked again
 MAX_SEQ = 2**31 - 1

@@ -34,14 +34,14 @@ async def list_own(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/nodes/`: the caller's own nodes that are here now."""
     caller = await context.callers.require(credential_of(request.headers.get("authorization")), "nodes:read")
     facts = context.feed.nodes
-    nodes = context.view.snapshot.nodes.values()
+    nodes = _by_name(context)
     return {"results": [_row(context, node) for node in nodes if (fact := facts.get(node.id)) and fact.owner == caller.user]}
 
 
 async def list_all(request: Request, context: ServeContext) -> Any:
     """`GET /api/admin/nodes/`."""
     await require_operator(request, context)
-    return {"results": [_row(context, node) for node in context.view.snapshot.nodes.values()]}
+    return {"results": [_row(context, node) for node in _by_name(context)]}
 
 
 async def show(request: Request, context: ServeContext) -> Any:
@@ -85,6 +85,10 @@ def node_of(request: Request, context: ServeContext) -> Node:
     if found is None:
         raise UnknownNode(wanted)
     return found
+
+
+def _by_name(context: ServeContext) -> list[Node]:
+    return sorted(context.view.snapshot.nodes.values(), key=lambda node: (node.name, node.id))
 
 
 def _row(context: ServeContext, node: Node) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from serve_app.job import Finished, OpenJob
 from serve_app.placing import require_model
 from serve_app.problems import as_openai, openai_error
 from serve_app.store.answers import told_of
-from serve_app.store.jobs import JobRecord, JobState
+from serve_app.store.records import JobRecord, JobState
 from serve_app.submission import open_job
 
 log = structlog.get_logger()
@@ -109,18 +109,20 @@ async def _unless_left(
         InvalidRequest: The client left; nobody reads this.
     """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
-    kept = False
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        if kept := job.asked.idempotency_key is not None:
-            context.spawn(let_go(context, job, asyncio.create_task(_unheard(working, rest))))
         raise InvalidRequest("The client left.")
-    finally:
-        for task in (leaving,) if kept else (working, leaving):
+    finally:  # done, left, or canceled: Ray Serve cancels the request of a client that leaves
+        ends: list[asyncio.Future[Any]] = [leaving]
+        if job.asked.idempotency_key is not None and not working.done():
+            context.spawn(let_go(context, job, asyncio.create_task(_unheard(working, rest))))
+        else:
+            ends.append(working)
+        for task in ends:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*ends, return_exceptions=True)
 
 
 async def _unheard(working: "asyncio.Future[Any]", rest: Driven | None) -> None:

@@ -33,14 +33,16 @@ class EventStream:
             await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
             if sender.done():
                 sender.result()
-            elif self._left is not None:
+        finally:  # sent, left, or canceled: Ray Serve cancels the request of a client that leaves
+            ends = [listener]
+            if self._left is not None and not sender.done():
                 self._is_heard = False
                 self._left(sender)
-                sender = listener
-        finally:
-            for task in (sender, listener):
+            else:
+                ends.append(sender)
+            for task in ends:
                 task.cancel()
-            await asyncio.gather(sender, listener, return_exceptions=True)
+            await asyncio.gather(*ends, return_exceptions=True)
             if self._is_heard:
                 await self._events.aclose()
 

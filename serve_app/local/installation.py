@@ -141,6 +141,7 @@ def _ray_environment(setup: Setup) -> dict[str, str]:
     if setup.haproxy is not None:
         ingress = {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a killed HAProxy is noticed after three; by default after thirty seconds
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(setup.haproxy_wrapper),
             "GFE_HAPROXY": str(setup.haproxy),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(home.haproxy / "haproxy.cfg"),

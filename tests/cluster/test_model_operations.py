@@ -352,7 +352,7 @@ async def test_nobody_loads_models_without_a_service_token(node):
 
 
 @pytest.mark.parametrize(
-    ("model", "status"), [("fake:404", 404), ("fake:503", 503), ("fake:line=100", 0), ("fake:utf8", 0), ("fake:exit@2", 0)]
+    ("model", "status"), [("fake:404", 404), ("fake:503", 503), ("fake:line=100", 502), ("fake:utf8", 502), ("fake:exit@2", 0)]
 )
 async def test_whatever_the_runtime_does_ends_the_attempt_with_a_failure(node, model, status):
     events = [event async for event in node.client.run(node.url, attempt(model))]

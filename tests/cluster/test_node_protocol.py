@@ -102,7 +102,7 @@ async def test_a_newer_attempt_fences_off_the_older_one(node):
         await run(node, number=1)
 
 
-@pytest.mark.parametrize(("model", "status"), [("fake:500", 500), ("fake:cut@2", 0), ("fake:garbage", 0), ("fake:nodone", 502)])
+@pytest.mark.parametrize(("model", "status"), [("fake:500", 500), ("fake:cut@2", 0), ("fake:garbage", 502), ("fake:nodone", 502)])
 async def test_a_runtime_that_breaks_ends_the_attempt_with_fail_and_frees_the_slot(node, model, status):
     events = await run(node, model)
     assert isinstance(events[-1], Fail)

@@ -58,6 +58,13 @@ def deployed(folder, head):
     serve.run(build(settings.as_arguments()), name="gfe", route_prefix="/")
 
 
+@pytest.mark.parametrize(("wanted", "cores", "replicas"), [(None, 2, 1), (None, 4, 2), (None, 64, 2), (3, 2, 3)])
+def test_two_replicas_run_where_there_are_four_cores_unless_somebody_says_otherwise(wanted, cores, replicas):
+    from serve_app.deployment import replicas_for
+
+    assert replicas_for(wanted, cores) == replicas
+
+
 async def test_control_stays_on_the_head_and_each_worker_on_its_node(ray_head, tmp_path):
     from ray import serve
 

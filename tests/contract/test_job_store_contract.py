@@ -9,7 +9,8 @@ import pytest
 import serve_app.db
 from cluster.jobs import JobKind
 from serve_app.store import jobs
-from serve_app.store.jobs import Finish, JobState, JobStore, JobWriter, NewJob, Progress
+from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.store.records import Finish, JobState, NewJob, Progress
 from tests.simulation.database import Connection, JobTable
 
 

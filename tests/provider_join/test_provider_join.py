@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import invite as invites
+from cluster import processes
 from cluster.gpus import gpus_of
 from cluster.invite import BadInvite, Invite
 from cluster.worker_settings import WorkerSettings, settings_on
@@ -181,6 +183,11 @@ def test_what_a_machine_allows_is_told_to_its_worker(tmp_path):
     assert settings_on(TOLD, join.environment_of(planned(tmp_path), {})).may_pull is False
 
 
+def test_where_a_machine_stands_is_told_to_its_worker(tmp_path):
+    assert settings_on(TOLD, join.environment_of(planned(tmp_path), {"GFE_ZONE": "attic"})).zone == "attic"
+    assert settings_on(TOLD, join.environment_of(planned(tmp_path), {})).zone == ""
+
+
 def test_simulated_gpus_reach_the_worker(tmp_path):
     environment = join.environment_of(planned(tmp_path, simulated_gpus="A:100:1:8.6"), {})
     assert gpus_of(settings_on(TOLD, environment).simulated_gpus).read()[0].name == "A"
@@ -222,6 +229,22 @@ def test_a_loopback_platform_says_how_machines_could_join(tmp_path):
     (tmp_path / "run" / "node_address.json").write_text("null")
     done = gfe("admin", "invite", "--name", "x", env={"GFE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
     assert (done.returncode, "GFE_NODE_ADDRESS" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("more", "is_refused"), [((), True), (("--accept-one-user",), False)])
+def test_nobody_is_invited_while_ray_runs_as_the_ledgers_user_unless_that_is_accepted(tmp_path, more, is_refused):
+    this = processes.process_of(os.getpid())
+    parts = [{"name": name, "pid": this.pid} for name in ("ledger", "ray")]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ports.json").write_text('{"gcs": 6379, "dashboard_agent": 8079}')
+    (tmp_path / "run" / "node_address.json").write_text('"10.0.0.1"')
+    state = {"supervisor_pid": this.pid, "supervisor_start": this.start, "parts": parts}
+    (tmp_path / "run" / "state.json").write_text(json.dumps(state))
+    done = gfe("admin", "invite", "--name", "x", *more, env={"GFE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 1  # there is no ledger that would register it
+    said = "trusted nodes need the ledger under its own user; see docs/operations.md" in done.stderr
+    assert (said, "--accept-one-user" in done.stderr) == (is_refused, is_refused)
+    assert "gfe_invite" not in done.stdout
 
 
 def test_joining_does_not_load_ray_into_the_program_that_waits():

@@ -111,6 +111,38 @@ async def test_a_plain_request_with_a_name_goes_on_when_its_client_breaks_off(pl
     assert (text_in(events), events[-1]["status"]) == ("".join(words_of("hello there", 10)), "COMPLETED")
 
 
+@pytest.mark.parametrize("is_canceled", [False, True])
+async def test_whether_the_server_tells_of_a_client_that_left_or_cancels_its_request_a_named_stream_goes_on(is_canceled):
+    """Uvicorn tells; Ray Serve cancels."""
+    from serve_app.api.sse import EventStream
+
+    told, gone, handed = [], asyncio.Event(), []
+
+    async def events():
+        for number in range(5):
+            await asyncio.sleep(0.02)
+            told.append(number)
+            yield b"data: x\n\n"
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    serving = asyncio.ensure_future(EventStream(events(), {}, handed.append)({}, receive, send))
+    await until(lambda: told)
+    if is_canceled:
+        serving.cancel()
+    else:
+        gone.set()
+    await asyncio.gather(serving, return_exceptions=True)
+    (reading,) = handed
+    await reading
+    assert told == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(("start", "status"), [("-1", 400), ("x", 400), ("1.5", 400), ("9" * 20, 400), ("٣", 400)])
 async def test_a_position_that_is_none_is_refused(platform, start, status):
     name = (await platform.chat()).headers["x-gfe-job"]

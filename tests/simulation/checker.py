@@ -6,7 +6,7 @@ from collections import Counter
 
 from cluster.limits import LIMITS
 from ledger.client import uuid_of_job
-from serve_app.store.jobs import JobState
+from serve_app.store.records import JobState
 from tests.simulation.database import ENDED
 
 WORD = re.compile(r"(\d+)\.(\d+)")

@@ -3,7 +3,7 @@
 import asyncio
 
 from serve_app.store import jobs
-from serve_app.store.jobs import JobState
+from serve_app.store.records import JobState
 from tests.simulation.database import JobTable
 from tests.simulation.scenes import play
 

@@ -150,7 +150,12 @@ class NodePart(Part):
             if generation.node == self.name and generation.ended_at is None:
                 generation.ended_at = self.world.loop.time()
         self.runtime = SimulatedRuntime(
-            self.name, self.slots, self.world.rng, self.world.generations, has_tokenizer=self.runtime._has_tokenizer, word_s=self.runtime._word_s
+            self.name,
+            self.slots,
+            self.world.rng,
+            self.world.generations,
+            has_tokenizer=self.runtime._has_tokenizer,
+            word_s=self.runtime._word_s,
         )
 
     def vanish(self, back_after_s):

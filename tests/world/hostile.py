@@ -19,7 +19,8 @@ from pathlib import Path
 import aiohttp
 import jwt
 import psycopg
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from cluster.service_tokens import ServiceTokens
 
 PROC = Path("/proc")
 ROOTS = ("/tmp", "/var/lib/gfe", "/root", "/etc", "/home", "/run", "/var/log")
@@ -303,7 +304,7 @@ class Minting:
 
 def is_key(pem):
     try:
-        load_pem_private_key(pem, None)
+        ServiceTokens(pem, "serve")
     except ValueError:  # our own pattern, found in memory
         return False
     return True

@@ -37,6 +37,7 @@ class Platform:
     def __init__(self, machine):
         self.machine = machine
         self.folder = Path(tempfile.mkdtemp(prefix="gfe-world-"))
+        self.names = {}  # of all nodes that were ever seen, by id
         passed = {
             name: value for name, value in os.environ.items() if not name.startswith(("GFE_", "RAY_")) and name != "PYTHONDONTWRITEBYTECODE"
         }
@@ -60,7 +61,9 @@ class Platform:
     def nodes(self):
         """What `gfe nodes` tells, by name; nothing while nobody answers."""
         done = self.gfe("nodes", "--json")
-        return {row["name"]: row for row in json.loads(done.stdout)} if done.returncode == 0 else {}
+        rows = json.loads(done.stdout) if done.returncode == 0 else []
+        self.names |= {row["id"]: row["name"] for row in rows}
+        return {row["name"]: row for row in rows}
 
     def gfe(self, *words, **options):
         return self.machine.run([*GFE, *words], environment=self.environment, capture_output=True, **options)
@@ -185,8 +188,8 @@ class CrowdOnTheHead:
 
 def nodes_of(platform, outcomes):
     """How many of these jobs each machine served."""
-    names = {row["id"]: name for name, row in platform.nodes().items()}
+    platform.nodes()
     with psycopg.connect(platform.admin_url) as connection:
         ids = [uuid_of_job(outcome.jobs[-1]) for outcome in outcomes if outcome.jobs]
         rows = connection.execute("SELECT node, count(*) FROM serve_app.job WHERE id = ANY(%s) GROUP BY node", [ids]).fetchall()
-    return {names.get(node, node): count for node, count in rows}
+    return {platform.names.get(node, node): count for node, count in rows}

@@ -29,8 +29,7 @@ def test_after_the_heads_death_a_join_that_runs_joins_again_and_a_drained_machin
         assert platform.gfe("nodes", "drain", "annex").returncode == 0
         until(lambda: platform.nodes()["annex"]["draining"], 10, "the drain")
         began = time.monotonic()
-        platform.machine.kill("gcs_server")
-        platform.machine.kill("raylet/raylet")
+        platform.machine.kill("gcs_server", "raylet/raylet")
         until(lambda: "joined again" in newcomer.said(), 3 * TARGET_S, "the machine to join again")
         until(lambda: "annex" in platform.nodes(), TARGET_S, "the head to know it")
         assert platform.nodes()["annex"]["draining"]
@@ -73,6 +72,7 @@ def test_a_clock_that_is_not_the_heads_is_refused_before_anything_starts(platfor
 
 def test_the_heads_own_clock_is_asked_for_and_agrees(platform):
     machine = platform.world.machines[2]
+    until(lambda: platform.gfe("status").returncode == 0, TARGET_S, "the head to be well")
     invite = invites.read(platform.invite("asks"))
     newcomer = Newcomer(platform, machine, "asks").join(invites.write(replace(invite, token="0" * 64)))
     said = newcomer.refused()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.books import attempts_of, contradictions, unquiet
-from tests.crowd import summary
+from tests.crowd import LATE, SLOW, summary
 from tests.world.conftest import NAMES
 from tests.world.network import why_not
 from tests.world.platform import CrowdOnTheHead, nodes_of, until, wait_until_all_are_well
@@ -75,7 +75,8 @@ def test_two_hundred_jobs_end_well_while_machines_die_freeze_and_are_cut_off(pla
     until(lambda: not unquiet(platform.admin_url), SETTLED_LIMIT_S, f"quiet books: {unquiet(platform.admin_url)}")
     attempts = attempts_of(platform.admin_url, [job for outcome in outcomes for job in outcome.jobs])
     moved = [outcome for outcome in outcomes if outcome.jobs and attempts[outcome.jobs[-1]] > 1]
-    failover_s = max((outcome.first_s or 0 for outcome in moved if outcome.model != "fake:drip=5"), default=0)
+    own_s = {LATE.model: 5.0, SLOW.model: 0.1}  # how long the scripted runtime itself takes to its first word
+    failover_s = max(((outcome.first_s or 0) - own_s.get(outcome.model, 0) for outcome in moved), default=0)
     figures = summary(outcomes) | {"moved to another machine": len(moved), "failover before the first text": round(failover_s, 1)}
     figures |= {"served by": nodes_of(platform, outcomes)}
     sys.stdout.write(f"\n200 jobs: {json.dumps(figures, indent=1)}\n")
