@@ -219,8 +219,8 @@ class Checker:
 
     @staticmethod
     def _was_given_up(row):
-        """Whether the platform lost the job: then its text is not kept."""
-        return row.state == JobState.FAILED and row.cost == 0 and row.result is None
+        """Whether the job was taken over and then ended for nothing: what its lost driver had told is not known."""
+        return row.state in {JobState.FAILED, JobState.CANCELED} and row.cost == 0 and row.result is None
 
     def _once_per_key(self):
         captures = Counter(
