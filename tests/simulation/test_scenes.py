@@ -198,9 +198,9 @@ def test_a_driver_that_lost_its_job_does_not_end_it():
         asked = at.ask(400)
         await at.until(lambda: asked.text)
         reading = at.read(asked, replica=1)
-        for other in ("database", "node_a"):
-            at.world.network.cut("replica_0", other)
-            at.world.later(25, partial(at.world.network.heal, "replica_0", other))
+        for way in (("replica_0", "database"), ("replica_0", "node_a"), ("node_a", "replica_0")):
+            at.world.network.cut(*way)
+            at.world.later(25, partial(at.world.network.heal, *way))
         await at.until(lambda: not reading.is_open, 120)
         return reading
 
@@ -218,4 +218,4 @@ def test_a_hold_that_never_became_a_job_is_given_back_before_it_expires():
         return asked
 
     asked, world = play(scene)
-    assert (asked.status, [how for how, _, _ in world.ledger.effects][0]) == (503, "void_retryable")
+    assert (asked.status, next(how for how, _, _ in world.ledger.effects)) == (503, "void_retryable")
