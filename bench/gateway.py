@@ -179,15 +179,20 @@ async def compare_nodes(bench: Bench, joined: JoinedNodes, *, seconds: float, ro
     """Measure the same load on one node and on all, alternating."""
     rows = []
     for stream in (False, True):
-        one, many = Sample(), Sample()
-        for _ in range(rounds):
-            for sample, are_open in ((one, False), (many, True)):
+        one, many, ratios = Sample(), Sample(), []
+        for number in range(rounds):
+            pair = {}
+            for are_open in (number % 2 == 0, number % 2 == 1):  # now the many first, now the one
                 joined.offer(are_open=are_open)
-                sample.add(await bench.measure("ours", stream=stream, in_flight=16, seconds=seconds))
+                pair[are_open] = await bench.measure("ours", stream=stream, in_flight=16, seconds=seconds)
+            one.add(pair[False])
+            many.add(pair[True])
+            ratios.append(round(pair[True].per_request(OURS) / pair[False].per_request(OURS), 3))
         few, all_ = one.per_request(OURS), many.per_request(OURS)
         rows.append({
             "shape": "stream of 16 chunks" if stream else "plain", "nodes": 1 + len(joined.ids), "one_cpu_ms": round(few, 2), "many_cpu_ms": round(all_, 2),
-            "ratio": round(all_ / few, 3), "one_per_s": round(one.requests / one.seconds), "many_per_s": round(many.requests / many.seconds),
+            "ratio": round(all_ / few, 3), "median_ratio": round(statistics.median(ratios), 3),
+            "ratios": sorted(ratios), "one_per_s": round(one.requests / one.seconds), "many_per_s": round(many.requests / many.seconds),
             "one_split": {role: round(one.cpu[role] / one.requests, 3) for role in OURS if one.cpu.get(role)},
             "many_split": {role: round(many.cpu[role] / many.requests, 3) for role in OURS if many.cpu.get(role)},
         })  # fmt: skip
@@ -245,8 +250,9 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gfe-bench-") as folder:
         home = Path(folder) / "home"
         status = start_installation(home, stub_url, arguments.port_base)
-        joined = JoinedNodes(home, status, stub_url, SLOTS)
+        joined: JoinedNodes | None = None
         try:
+            joined = JoinedNodes(home, status, stub_url, SLOTS)
             joined.start(arguments.nodes - 1)
             bench = Bench(status, {stub.pid} | joined.pids)
             dripping = await streams.measure(bench.urls["ours"], bench.key, bench.pids, arguments.streams) if arguments.streams else None
@@ -256,7 +262,8 @@ async def main() -> None:
                 bench.roots.add(await deploy_bare_path(status, stub_url))
                 rows = await compare(bench, seconds=arguments.seconds, rounds=arguments.rounds)
         finally:
-            joined.stop()
+            if joined:
+                joined.stop()
             subprocess.run(
                 [sys.executable, "-m", "serve_app.cli", "down", "--purge"], env={**os.environ, "GFE_HOME": str(home)}, check=False
             )
@@ -275,7 +282,8 @@ def report(rows: list[dict[str, Any]], dripping: dict[str, Any] | None, *, as_js
     for row in rows:
         if "nodes" in row:
             print(
-                f"{row['shape']:>20}: {row['one_cpu_ms']:.2f} CPU-ms on one node, {row['many_cpu_ms']:.2f} on {row['nodes']}, ratio {row['ratio']}"
+                f"{row['shape']:>20}: {row['one_cpu_ms']:.2f} CPU-ms on one node, {row['many_cpu_ms']:.2f} on {row['nodes']}, ratio {row['ratio']}, "
+                f"median of rounds {row['median_ratio']}"
             )
             print(f"{'':>22}one: {row['one_split']}\n{'':>22}all: {row['many_split']}")
             continue

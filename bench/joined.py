@@ -10,10 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.machine import descendants
+from cluster.service_tokens import ServiceTokens
+from serve_app.auth import OWN_MACHINE
+from serve_app.local.home import Home
 
 START_LIMIT_S = 120.0
 RAY_NODE = Path(__file__).resolve().parent.parent / "tests" / "cluster" / "ray_node.py"
@@ -41,6 +46,9 @@ class JoinedNodes:
 
     def __init__(self, home: Path, status: dict[str, Any], stub_url: str, slots: int) -> None:
         self._home = home
+        self._nodes_url = status["api_url"] + "/api/admin/nodes/"
+        tokens = ServiceTokens((Home(home).ray_secrets / "service_serve.pem").read_bytes(), "gfe")
+        self._token = lambda: tokens.mint(OWN_MACHINE)
         self.ids: list[str] = []
         self._raylets: list[subprocess.Popen[bytes]] = []
         serve_pid = next(part["pid"] for part in status["parts"] if part["name"] == "serve")
@@ -76,21 +84,27 @@ class JoinedNodes:
                     start_new_session=True,
                 )
             )
-        end = time.monotonic() + START_LIMIT_S
-        while not set(self.ids) <= {row["id"] for row in gfe(self._home, "nodes") if row["healthy"]}:
-            if time.monotonic() > end:
-                raise SystemExit(f"the nodes did not join: {gfe(self._home, 'nodes')}")
-            time.sleep(1)
+        self._until(lambda rows: all(row["healthy"] for row in rows) and len(rows) == count)
 
     def offer(self, *, are_open: bool) -> None:
         """Let jobs go to these nodes, or to the installation's own alone."""
         for id_ in self.ids:
-            gfe(self._home, "nodes", "resume" if are_open else "drain", id_)
+            self._call("POST", f"{id_}/{'resume' if are_open else 'drain'}/")
+        self._until(lambda rows: all(row["draining"] is not are_open for row in rows))
+
+    def _until(self, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Wait for something to be true of these nodes, as the replica sees them."""
         end = time.monotonic() + START_LIMIT_S
-        while any(row["draining"] is are_open for row in gfe(self._home, "nodes") if row["id"] in self.ids):
+        while not holds(rows := [row for row in self._call("GET", "")["results"] if row["id"] in self.ids]):
             if time.monotonic() > end:
-                raise SystemExit("the nodes neither drain nor come back")
+                raise SystemExit(f"the nodes are not as they should be: {rows}")
             time.sleep(0.2)
+
+    def _call(self, method: str, path: str) -> Any:
+        """Call the operator's routes, as `gfe nodes` does on the platform's own machine."""
+        request = urllib.request.Request(f"{self._nodes_url}{path}", method=method, headers={"Authorization": f"Bearer {self._token()}"})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return json.loads(answer.read())
 
     def stop(self) -> None:
         """End them, with all that they started."""
