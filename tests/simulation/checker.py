@@ -185,6 +185,8 @@ class Checker:
             self._captured(row, operation)
         elif row.state == JobState.SUCCEEDED and how != "expire":
             self.world.defect(f"a success that nobody is paid for: {id_} {how}")
+        elif row.is_incomplete and row.result and how != "expire" and not operation.served:
+            self.world.defect(f"a beginning that nobody is paid for: {id_} {how} {row.error}")
 
     def _captured(self, row, capture):
         words = words_in(row.result or "")
@@ -200,7 +202,7 @@ class Checker:
                 )
         if served.keys() - {(capture.node, capture.attempt)}:
             self.world.defect(f"paid to {capture.node}/{capture.attempt}, served by {dict(served)}: {row.id}")
-        if capture.attempt != row.attempt:
+        if capture.attempt != row.attempt and not capture.shares:
             self.world.defect(f"paid for attempt {capture.attempt}, the last one is {row.attempt}: {row.id}")
         most = len(words) if capture.counted_by == "platform" or capture.outcome != "succeeded" else hold_limit(row)
         if capture.completion_tokens > most:

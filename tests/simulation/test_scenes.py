@@ -219,3 +219,15 @@ def test_a_hold_that_never_became_a_job_is_given_back_before_it_expires():
 
     asked, world = play(scene)
     assert (asked.status, next(how for how, _, _ in world.ledger.effects)) == (503, "void_retryable")
+
+
+def test_an_answer_that_nobody_could_go_on_with_is_paid_to_who_began_it():
+    async def scene(at):
+        asked = at.ask(60)
+        await at.until(lambda: len(asked.text) > 60)
+        at.world.nodes[0].kill(60)
+        await at.until(lambda: not asked.is_open)
+        return asked
+
+    asked, world = play(scene)
+    assert (asked.outcome, [how for how, _, _ in world.ledger.effects][:1]) == ("failed", ["capture"])
