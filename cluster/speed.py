@@ -12,7 +12,7 @@ from typing import Any
 from cluster.nodes import OfferedModel
 
 KEPT_JOBS = 128  # per model
-KEPT_S = 3600.0
+KEPT_S = 600.0  # then a node that looked slow is tried again
 LEAST_JOBS = 3  # fewer tell nothing yet
 STEADY_SHARE = 0.2  # a figure that moved by less is told as before
 DIGITS = 2  # that count
@@ -44,17 +44,22 @@ class Speeds:
         self._models: dict[tuple[str, str], _Learned] = {}
 
     def ended(self, model: OfferedModel, ran: Ran, now: float) -> None:
-        """Take a job in; those of an hour ago and before are forgotten."""
-        jobs = self._models.setdefault((model.name, model.digest), _Learned()).jobs
-        jobs.append((now, ran))
-        while now - jobs[0][0] > KEPT_S:
-            jobs.popleft()
+        """Take a job in."""
+        self._models.setdefault((model.name, model.digest), _Learned()).jobs.append((now, ran))
 
-    def told(self, models: Sequence[OfferedModel]) -> tuple[OfferedModel, ...]:
-        """Put what was learned to the models that a node has; what was learned of others is forgotten."""
+    def told(self, models: Sequence[OfferedModel], now: float) -> tuple[OfferedModel, ...]:
+        """Put what was learned to the models that a node has; what was learned of others, or too long ago, is forgotten.
+
+        A node that looked slow gets few jobs, and could not show that it is better now: so its figures end, and it counts as unknown again.
+        """
         there = {(model.name, model.digest) for model in models}
         for gone in self._models.keys() - there:
             del self._models[gone]
+        for learned in self._models.values():
+            while learned.jobs and now - learned.jobs[0][0] > KEPT_S:
+                learned.jobs.popleft()
+            if len(learned.jobs) < LEAST_JOBS:
+                learned.told.clear()
         return tuple(self._with_speed(model) for model in models)
 
     def _with_speed(self, model: OfferedModel) -> OfferedModel:

@@ -149,7 +149,7 @@ class Worker:
         models = self._judged(found, gpus)
         self._set_node(
             is_healthy=bool(models), reason=self._reason(models, problem), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
-            models=self._speeds.told(models), runtime=f"{found.name} {found.version}", gpus=gpus,
+            models=self._speeds.told(models, time.monotonic()), runtime=f"{found.name} {found.version}", gpus=gpus,
         )  # fmt: skip
 
     async def _look_at_gpus(self) -> tuple[tuple[Gpu, ...], str]:

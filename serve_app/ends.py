@@ -31,8 +31,9 @@ WRITE_LIMIT_S = 600.0  # then the hold has expired by itself
 def _finish_of(
     job: OpenJob, state: JobState, owed: str, cost: int, error: str | None, usage: Usage | None = None, *, is_incomplete: bool
 ) -> Finish:
+    node, attempt = job.served_by
     return Finish(
-        id=job.id, node=job.node.id if job.node else None, attempt=job.number, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
+        id=job.id, node=node, attempt=attempt, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None, counted_by=usage.counted_by if usage else None, owed=owed, cost=cost, error=error,
         result=job.text or None, marks=marks_of(job.events) if job.events else None, served=shares_text(job.shares),
         why=decisions.text_of(job.decisions) if len(job.decisions) > 1 else None,
@@ -190,7 +191,7 @@ async def _write_at_last(context: ServeContext, job: OpenJob, finish: Finish) ->
 def _settle(context: ServeContext, job: OpenJob, finish: Finish) -> None:
     owed = Owed(
         id=job.id, what=finish.owed or VOID, prompt_tokens=finish.prompt_tokens or 0, completion_tokens=finish.completion_tokens or 0,
-        counted_by=finish.counted_by or "provider", node=job.node.id if job.node else "", attempt=job.number, served=finish.served,
+        counted_by=finish.counted_by or "provider", node=finish.node or "", attempt=finish.attempt, served=finish.served,
     )  # fmt: skip
     context.spawn(context.settlement.settle(owed))
 

@@ -86,6 +86,13 @@ class OpenJob:
         """What was delivered."""
         return text_of(self.events)
 
+    @property
+    def served_by(self) -> tuple[str | None, int]:
+        """Name the node and the attempt that an end is of: the last ones, or those that were lost where nobody could go on."""
+        if self.node is None and self.shares:
+            return self.shares[-1].node, self.shares[-1].attempt
+        return (self.node.id if self.node else None), self.number
+
     def note(self, event: Event) -> None:
         """Keep a delivered event."""
         self.events.append(event)

@@ -27,8 +27,8 @@ def learned(*jobs, of=None, now=0.0):
     return speeds
 
 
-def told(speeds, of=None):
-    (offered,) = speeds.told([of or model()])
+def told(speeds, of=None, now=100.0):
+    (offered,) = speeds.told([of or model()], now)
     return tuple(getattr(offered, name) for name in FIGURES)
 
 
@@ -75,14 +75,20 @@ def test_another_file_by_the_same_name_begins_anew_and_the_old_one_is_forgotten(
     assert not speeds._models
 
 
-def test_jobs_of_an_hour_ago_are_forgotten_when_new_ones_come_and_few_are_kept_at_all():
+def test_old_jobs_are_forgotten_and_few_are_kept_at_all():
     speeds = learned(*[ran(9.0)] * 10)
     for number in range(LEAST_JOBS):
         speeds.ended(model(), ran(1.0), KEPT_S + 100 + number)
-    assert told(speeds)[1:3] == (1.0, 1.0)
+    assert told(speeds, now=KEPT_S + 110)[1:3] == (1.0, 1.0)
     for number in range(2 * KEPT_JOBS):
         speeds.ended(model(), ran(1.0), KEPT_S + 200 + number)
     assert len(speeds._models["m", "sha-m"].jobs) == KEPT_JOBS
+
+
+def test_a_node_that_looked_slow_and_gets_no_jobs_is_unknown_again_after_a_while():
+    speeds = learned(*[ran(9.0)] * 10)
+    assert told(speeds, now=100)[1] == 9.0
+    assert told(speeds, now=KEPT_S + 100) == (None,) * 4
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=LEAST_JOBS, max_size=KEPT_JOBS))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import GFE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("installation")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
 MARK = "<!-- run by tests/e2e/test_quickstart.py -->\n```sh\n"
 

@@ -16,7 +16,7 @@ from cluster import processes
 from serve_app.local import client
 from tests.e2e.conftest import GFE, MODEL, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("installation")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 
 LEFT_LIMIT_S = 15
 STOP_LIMIT_S = 15

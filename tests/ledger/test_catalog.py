@@ -1,5 +1,10 @@
 """The catalog: who may change it, what is kept of a change, and what the feed tells of it."""
 
+import asyncio
+import json
+import os
+import sys
+
 import pytest
 
 from cluster.runtime.models import KNOWN
@@ -69,3 +74,25 @@ async def test_nobody_else_sees_or_changes_it(ledger):
     for method in ("GET", "POST"):
         answer = await ledger.http.request(method, "/api/admin/catalog/", json=QWEN if method == "POST" else None, headers=ada.headers)
         assert answer.status_code == 403
+
+
+async def test_the_command_changes_it_on_the_machine_itself(ledger):
+    environment = {**os.environ, "GFE_SECRETS_DIR": str(ledger.folder), "GFE_LEDGER_SOCKET": str(ledger.context.settings.ledger_socket)}
+
+    async def catalog(*arguments):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-c", "from ledger.admin_cli import app; app()", "catalog", *arguments,
+            env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        said, wrong = await process.communicate()
+        return process.returncode, said.decode(), wrong.decode()
+
+    terms = ("--source", "ollama.com", "--license", "MIT", "--size", "5000", "--context", "8192")
+    assert (await catalog("add", "Qwen3:8B", "--digest", "a" * 64, *terms))[:2] == (0, "qwen3:8b may be offered\n")
+    listed = json.loads((await catalog("list", "--json"))[1])
+    assert {row["name"]: row["digest"] for row in listed}["qwen3:8b"] == "a" * 64
+    refused = await catalog("add", "qwen3:8b", "--digest", "short", *terms)
+    assert (refused[0], refused[2].startswith("digest: ")) == (1, True)
+    assert (await catalog("remove", "qwen3:8b"))[0] == 0
+    assert (await catalog("remove", "qwen3:8b"))[0] == 1
+    assert "qwen3:8b" not in (await catalog("list"))[1]

@@ -66,8 +66,11 @@ class JobTable:
         """Run a statement; answer its rows."""
         for known, run in STATEMENTS.items():
             if known in statement:
-                return run(self, *parameters)
+                return getattr(self, run)(*parameters)
         raise AssertionError(f"the simulated database does not know this statement: {statement}")
+
+    def ping(self):
+        return [(1,)]
 
     def change(self, row, **changes):
         if self.watch:
@@ -205,21 +208,21 @@ def _found(row):
     )  # fmt: skip
 
 
-# A part of the text that no other statement has.
+# A part of the text that no other statement has, and who runs it.
 STATEMENTS = {
-    jobs.CREATE: JobTable.create,
-    jobs.PROGRESS: JobTable.progress,
-    jobs.FINISH: JobTable.finish,
-    jobs.SETTLED: JobTable.settled,
-    "FROM serve_app.job j JOIN serve_app.job_text t": JobTable.find,
-    "SELECT id FROM serve_app.job WHERE id = ANY": JobTable.known,
-    "SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver": JobTable.renew,
-    jobs.ADOPT: JobTable.adopt,
-    jobs.BURY: JobTable.bury,
-    "UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2": JobTable.note_seen,
-    "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": JobTable.is_seen,
-    "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": JobTable.owed,
-    "SELECT 1": lambda table: [(1,)],
+    jobs.CREATE: "create",
+    jobs.PROGRESS: "progress",
+    jobs.FINISH: "finish",
+    jobs.SETTLED: "settled",
+    "FROM serve_app.job j JOIN serve_app.job_text t": "find",
+    "SELECT id FROM serve_app.job WHERE id = ANY": "known",
+    "SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver": "renew",
+    jobs.ADOPT: "adopt",
+    jobs.BURY: "bury",
+    "UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2": "note_seen",
+    "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": "is_seen",
+    "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": "owed",
+    "SELECT 1": "ping",
 }
 
 

@@ -88,7 +88,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         task = asyncio.Task(coroutine, loop=loop, **options)
         self.tasks.append(task)
         if len(self.tasks) > 4096:
-            self.tasks = [one for one in self.tasks if not one.done()]
+            self.tasks = [one for one in self.tasks if not one.done() or one._log_traceback]
         return task
 
     def unpark(self, process):

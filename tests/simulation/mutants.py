@@ -22,10 +22,12 @@ from cluster.tickets import Tickets
 from cluster.worker import Worker
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
+from tests.simulation import test_scenes
 from tests.simulation.database import JobTable
 from tests.simulation.driver import run
 
 FIRST_SEED, WORLDS = 1000, 30
+SCENES = {name: scene for name, scene in vars(test_scenes).items() if name.startswith("test_") and not scene.__code__.co_argcount}
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,6 @@ def _slot_kept_at_the_end(right):
             right(self, running)
 
     return release
-
-
-def _finds_without_fence(right):
-    def find(self, job, number):
-        return self._attempts.get((job, number))
-
-    return find
 
 
 def _finish_without_guard(right):
@@ -233,7 +228,6 @@ MUTANTS = {
     "settled before the ledger says so": Mutant(Settlement, "settle", _settled_without_answer),
     "acknowledgments are lost": Mutant(JobWriter, "_write_settled", _lost_writes_are_forgotten),
     "holds without a job are kept": Mutant(serve_app.sweeper, "sweep_once", _async_never),
-    "an attempt is found without its fence": Mutant(Worker, "find", _finds_without_fence),
 }
 
 
@@ -252,12 +246,18 @@ def is_sound(seed):
 
 
 def killed_by(mutant, worlds=WORLDS):
-    """Hunt a mutant; tell the seed that finds it and what it finds, or None."""
+    """Hunt a mutant, in the worlds first and then in the scenes; tell what finds it, or None."""
     for seed in range(FIRST_SEED, FIRST_SEED + worlds):
         with planted(mutant):
             outcome = run(seed)
         if outcome.defect and is_sound(seed):
             return f"seed {seed}, step {outcome.steps}: {outcome.defect[:110]}"
+    for name, scene in SCENES.items():
+        with planted(mutant):
+            try:
+                scene()
+            except AssertionError as found:
+                return f"{name}: {str(found).strip().rpartition(chr(10))[2][:110]}"
     return None
 
 

@@ -1,6 +1,7 @@
 """Defects that the simulation found, each by its name; `play` demands at the end that every job has ended and rows, books and texts agree."""
 
 import asyncio
+from functools import partial
 
 from serve_app.store import jobs
 from serve_app.store.records import JobState
@@ -178,3 +179,55 @@ def test_who_waits_for_a_slot_gets_it_from_the_next_dispatcher():
 
     second, _ = play(scene)
     assert second.outcome == "done"
+
+
+def test_a_long_job_stays_with_its_driver():
+    async def scene(at):
+        asked = at.ask(400)
+        await at.until(lambda: at.row(asked) is not None)
+        first = at.row(asked).driver
+        await at.until(lambda: not asked.is_open, 80)
+        return asked.outcome, at.row(asked).driver == first
+
+    said, _ = play(scene, replicas=2)
+    assert said == ("done", True)
+
+
+def test_a_driver_that_lost_its_job_does_not_end_it():
+    async def scene(at):
+        asked = at.ask(400)
+        await at.until(lambda: asked.text)
+        reading = at.read(asked, replica=1)
+        for way in (("replica_0", "database"), ("replica_0", "node_a"), ("node_a", "replica_0")):
+            at.world.network.cut(*way)
+            at.world.later(25, partial(at.world.network.heal, *way))
+        await at.until(lambda: not reading.is_open, 120)
+        return reading
+
+    reading, world = play(scene, replicas=2)
+    (row,) = [row for row in world.table.rows.values() if "words 400" in row.request]
+    assert (reading.outcome, row.state, reading.text) == ("COMPLETED", JobState.SUCCEEDED, row.result)
+
+
+def test_a_hold_that_never_became_a_job_is_given_back_before_it_expires():
+    async def scene(at):
+        at.world.network.cut("ledger", "replica_0")
+        at.world.later(5, partial(at.world.network.heal, "ledger", "replica_0"))
+        asked = at.ask(5)
+        await at.until(lambda: not asked.is_open)
+        return asked
+
+    asked, world = play(scene)
+    assert (asked.status, next(how for how, _, _ in world.ledger.effects)) == (503, "void_retryable")
+
+
+def test_an_answer_that_nobody_could_go_on_with_is_paid_to_who_began_it():
+    async def scene(at):
+        asked = at.ask(60)
+        await at.until(lambda: len(asked.text) > 60)
+        at.world.nodes[0].kill(60)
+        await at.until(lambda: not asked.is_open)
+        return asked
+
+    asked, world = play(scene)
+    assert (asked.outcome, [how for how, _, _ in world.ledger.effects][:1]) == ("failed", ["capture"])

@@ -46,6 +46,7 @@ NODE_WAIT_S = 10.0
 GRACE_S = 60.0  # of the ledger's holds beyond a job's time
 QUIET_LIMIT_S = 200.0
 WORDS_S = (0.05, 0.1, 0.4)  # of a word; the shape chooses
+LISTED_S = 12.0  # so long Ray lists a machine that is gone
 CREDIT = 1_000_000
 
 
@@ -161,7 +162,8 @@ class NodePart(Part):
         """The machine goes without a word; Ray lists it for a while, and then as another one."""
         if self.is_up:
             self.kill(back_after_s, is_silent=True)
-            self.world.later(min(back_after_s, 12.0), partial(setattr, self, "is_listed", False))
+            if back_after_s > LISTED_S:
+                self.world.later(LISTED_S, partial(setattr, self, "is_listed", False))
             self.world.later(back_after_s, self._come_back)
 
     def _come_back(self):

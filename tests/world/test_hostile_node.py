@@ -15,7 +15,7 @@ from tests.world.platform import Newcomer
 
 REASON = why_not()
 pytestmark = [
-    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("world")
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600)
 ]  # fmt: skip
 SCRIPT = Path(__file__).with_name("hostile.py")
 LIMIT_S = 420

@@ -14,7 +14,7 @@ from tests.world.network import why_not
 from tests.world.platform import Newcomer, until
 
 REASON = why_not()
-pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600), pytest.mark.xdist_group("world")]
+pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600)]
 
 
 def chat_served_by(platform):

@@ -15,7 +15,7 @@ from tests.world.test_join import chat_served_by
 
 REASON = why_not()
 pytestmark = [
-    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("world")
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600)
 ]  # fmt: skip
 TARGET_S = 90  # from the head's death to a new job on the machine that joined again
 

@@ -14,7 +14,7 @@ from tests.world.platform import CrowdOnTheHead, nodes_of, until, wait_until_all
 
 REASON = why_not()
 pytestmark = [
-    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("world")
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600)
 ]  # fmt: skip
 JOBS = 200
 FROZEN_S = 25  # longer than every limit of ours and of Ray's
@@ -93,4 +93,17 @@ def test_two_hundred_jobs_end_well_while_machines_die_freeze_and_are_cut_off(pla
     wait_until_all_are_well(machines)
     again = CrowdOnTheHead(platform, 48, seed=201).outcomes()
     assert {outcome.ended for outcome in again} == {"ok"}, again
-    assert set(NAMES) <= nodes_of(platform, again).keys()
+    for name in NAMES:
+        assert served_alone_by(platform, name) == {name}
+
+
+def served_alone_by(platform, name):
+    """Who serves a few jobs while the other machines take none."""
+    others = [other for other in NAMES if other != name]
+    for other in others:
+        platform.gfe("nodes", "drain", other)
+    outcomes = CrowdOnTheHead(platform, 2, seed=202).outcomes()
+    for other in others:
+        platform.gfe("nodes", "resume", other)
+    assert {outcome.ended for outcome in outcomes} == {"ok"}, outcomes
+    return nodes_of(platform, outcomes).keys()
