@@ -167,6 +167,7 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
 
     Raises:
         NoCapacity: None came free in time.
+        NodeBusy: It may not be used any more.
         NodeLost: Another driver took the job over.
         DatabaseUnavailable: The row could not be written.
     """
@@ -177,6 +178,8 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     began = time.monotonic()
     node = await context.view.wait_for_slot(wait, _patience_s(context, job))
     job.waited_s += time.monotonic() - began
+    if node.id in context.feed.closed_to(job.placed.caller.user):  # banned or paused while the job waited
+        raise NodeBusy(node.id, "closed to this consumer", 0)
     job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
     # Written before it is used: it fences off whatever the last attempt may still say, and who adopts the job must find where it runs.
     if not await context.writer.raise_attempt(Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)):

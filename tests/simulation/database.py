@@ -110,7 +110,7 @@ class JobTable:
             if row is None:
                 continue
             self.change(
-                row, state=state, node=node or row.node, attempt=max(attempt, row.attempt), is_incomplete=is_incomplete, prompt_tokens=prompt,
+                row, state=state, node=node or row.node, attempt=attempt if node else row.attempt, is_incomplete=is_incomplete, prompt_tokens=prompt,
                 completion_tokens=completion, counted_by=counted, owed=owed, cost=cost, error=error, served=served, ended_at=self.clock(),
                 lease_until=None,
             )  # fmt: skip
