@@ -42,18 +42,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="machines that the proof of continuation kills")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (`-n 2 --dist loadgroup`): whatever starts Ray goes to one of them, and first; other tests file by file."""
-
-    def starts_ray(item: pytest.Item) -> bool:
-        return item.path.parent.name in {"world", "e2e"} or item.get_closest_marker("ray") is not None
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray(item) else str(item.path)))
-    items.sort(key=lambda item: not starts_ray(item))
-
-
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """Admin URL of the run's server: `GFE_TEST_DATABASE_URL`, or the wheel's server, unsynced, in a folder of its own."""
