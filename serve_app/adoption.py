@@ -10,6 +10,7 @@ from contextlib import aclosing, suppress
 import structlog
 
 from cluster.errors import ClusterError
+from cluster.nodes import Node
 from ledger.client import LedgerError
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
@@ -24,6 +25,7 @@ log = structlog.get_logger()
 LOOK_S = 2.0
 STEADY_S = 6.0  # so long the database must have answered before a lease that ran out means anything: its owner gets time to renew it
 SEEN_LOOK_S = 3.0
+NODE_LOOKS, NODE_LOOK_S = 5, 0.5
 
 
 async def adopt_for_ever(context: ServeContext, store: JobStore) -> None:
@@ -59,20 +61,29 @@ async def adopt_once(context: ServeContext, store: JobStore) -> int:
 
 
 async def _go_on(context: ServeContext, row: Adopted) -> None:
-    try:
-        node = context.view.snapshot.nodes.get(row.node or "")
-    except ClusterError:
-        node = None
+    node = await _node_of(context, row)
     job = adopted_job(row, node, time.monotonic())
-    is_running = row.state is JobState.RUNNING or node is not None
-    if not row.is_wanted:
-        await give_up(context, job, has_started=row.state is JobState.RUNNING)
+    may_have_spoken = row.state is JobState.RUNNING or row.node is not None
+    if not row.is_wanted or (row.is_sync and may_have_spoken and node is None):  # begun anew it could say something else
+        await give_up(context, job, has_started=may_have_spoken)
         return
-    if is_running and node is not None:
+    if node is not None:
         job.attaches = True
     else:
-        job.node, job.number = None, job.number + 1
+        job.number += 1
     await read_out(context, job, asyncio.create_task(_drain(drive(context, job))))
+
+
+async def _node_of(context: ServeContext, row: Adopted) -> Node | None:
+    """Find the node that a job runs on; it may be on its way back."""
+    for _ in range(NODE_LOOKS if row.node else 0):
+        try:
+            if (node := context.view.snapshot.nodes.get(row.node or "")) is not None:
+                return node
+        except ClusterError:
+            log.info("nodes_unknown", job=str(row.id))
+        await asyncio.sleep(NODE_LOOK_S)
+    return None
 
 
 async def read_out(context: ServeContext, job: OpenJob, reading: "asyncio.Task[None]") -> None:

@@ -35,7 +35,7 @@ from serve_app.db import DatabaseUnavailable
 from serve_app.decisions import decision_of
 from serve_app.ends import break_off, end_unread, fail, succeed
 from serve_app.errors import DeliveryBroken, StoreUnavailable
-from serve_app.job import Finished, OpenJob, Share, digest_of
+from serve_app.job import Finished, OpenJob, Share, digest_of, shares_text
 from serve_app.placing import placement_of
 from serve_app.store.records import Progress
 
@@ -182,7 +182,8 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
         raise NodeBusy(node.id, "closed to this consumer", 0)
     job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
     # Written before it is used: it fences off whatever the last attempt may still say, and who adopts the job must find where it runs.
-    if not await context.writer.raise_attempt(Progress(id=job.id, attempt=job.number, node=node.id, is_running=False)):
+    step = Progress(id=job.id, attempt=job.number, node=node.id, is_running=False, served=shares_text(job.shares))
+    if not await context.writer.raise_attempt(step):
         raise NodeLost(node.id, "another driver took the job over")
     return node
 

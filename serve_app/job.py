@@ -151,8 +151,10 @@ def adopted_job(row: Adopted, node: Node | None, now: float) -> OpenJob:
     caller = Caller(user=row.user, username=row.username, key=row.key, scopes=(), privacy=terms.get("privacy", "community"))
     price = Price(version=version, flat=flat, prompt_per_million=prompt, completion_per_million=completion)
     placed = HoldPlaced(status="ok", id=row.id, caller=caller, price=price, held=row.held)
+    shares = shares_of(row.served)
     return OpenJob(
-        row.id, asked, placed, node, now, number=row.attempt, is_sync=row.is_sync, is_adopted=True, decisions=list(row.why)
+        row.id, asked, placed, node, now, number=row.attempt, is_sync=row.is_sync, is_adopted=True, decisions=list(row.why), shares=shares,
+        lost_at=now if shares else None,
     )  # fmt: skip
 
 

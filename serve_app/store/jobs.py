@@ -32,9 +32,9 @@ job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, n
 text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why) SELECT new.id, new.request, new.terms, new.why FROM new JOIN job USING (id))
 SELECT id FROM job"""
 PROGRESS = """
-UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
+UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, served = coalesce(u.served, j.served), state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
        started_at = CASE WHEN u.running THEN coalesce(j.started_at, clock_timestamp()) ELSE j.started_at END
-  FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[]) AS u(id, attempt, node, running)
+  FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[], %b::text[]) AS u(id, attempt, node, running, served)
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
 FINISH = """
 WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
@@ -55,7 +55,7 @@ WITH lost AS (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clo
 mine AS (UPDATE serve_app.job j SET driver = %b::text, lease_until = clock_timestamp() + make_interval(secs => %b) FROM lost WHERE j.id = lost.id
          RETURNING j.*)
 SELECT m.id, m.user_id, m.username, m.key_id, m.kind, m.model, m.state, m.attempt, m.node, m.held, m.is_sync,
-       coalesce(m.seen_at > clock_timestamp() - make_interval(secs => %b), false), t.request, t.terms, t.why
+       coalesce(m.seen_at > clock_timestamp() - make_interval(secs => %b), false), t.request, t.terms, t.why, m.served
   FROM mine m JOIN serve_app.job_text t ON t.job_id = m.id"""
 # A stone on the grave of a job of which nobody knows whether it was recorded: a record that comes later meets it, and does nothing.
 BURY = """
@@ -199,7 +199,10 @@ class JobWriter:
         return {row[0] for row in rows}
 
     async def _write_progress(self, steps: list[Progress]) -> set[uuid.UUID]:
-        arrays = ([one.id for one in steps], [one.attempt for one in steps], [one.node for one in steps], [one.is_running for one in steps])
+        arrays = (
+            [one.id for one in steps], [one.attempt for one in steps], [one.node for one in steps], [one.is_running for one in steps],
+            [one.served for one in steps],
+        )  # fmt: skip
         return {row[0] for row in await self._line.query(PROGRESS, (*arrays, self.driver))}
 
     async def _write_finishes(self, ends: list[Finish]) -> set[uuid.UUID]:
@@ -284,7 +287,7 @@ class JobStore:
             Adopted(
                 id=row[0], user=row[1], username=row[2], key=row[3], kind=row[4], model=row[5], state=JobState(row[6]), attempt=row[7], node=row[8],
                 held=row[9], is_sync=row[10], is_wanted=not row[10] or row[11], request=json.loads(row[12]),
-                terms=json.loads(row[13]) if row[13] else {}, why=json.loads(row[14]) if row[14] else [],
+                terms=json.loads(row[13]) if row[13] else {}, why=json.loads(row[14]) if row[14] else [], served=row[15],
             )
             for row in rows
         ]  # fmt: skip

@@ -46,12 +46,13 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A job runs, or moved to another attempt."""
+    """A job runs, or moved to another attempt. `served`: JSON of what earlier nodes served, where it goes on in the middle."""
 
     id: uuid.UUID
     attempt: int
     node: str
     is_running: bool
+    served: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,4 +140,5 @@ class Adopted:
     is_sync: bool
     request: dict[str, Any]
     terms: dict[str, Any]
+    served: str | None
     why: list[dict[str, Any]]

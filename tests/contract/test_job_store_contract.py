@@ -209,3 +209,16 @@ async def test_a_buried_job_stays_buried_when_its_record_comes_late(rows):
     assert await store.find(late.id) is None
     assert (await store.find(recorded.id)).state is JobState.FAILED
     assert (await store.find(foreign.id)).state is JobState.QUEUED
+
+
+async def test_who_adopts_a_job_learns_what_earlier_nodes_served(rows, monkeypatch):
+    driver, store = rows
+    writer, job = driver("one"), new_job()
+    monkeypatch.setattr(jobs, "LEASE_S", 0.01)
+    await writer.create(job)
+    served = '[{"node":"node_a","attempt":1,"tokens":7}]'
+    assert await writer.raise_attempt(Progress(id=job.id, attempt=2, node="node_b", is_running=False, served=served))
+    assert await writer.raise_attempt(Progress(id=job.id, attempt=2, node="node_b", is_running=True))
+    await asyncio.sleep(0.05)
+    (adopted,) = await store.adopt("two", set())
+    assert (adopted.node, adopted.attempt, adopted.served) == ("node_b", 2, served)

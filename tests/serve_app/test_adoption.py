@@ -213,3 +213,18 @@ async def test_a_job_that_was_canceled_before_its_first_word_is_free_for_whoever
     assert await platform.settled() == "10.00"
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_job_that_may_have_spoken_on_a_machine_that_is_gone_is_not_begun_anew(platform, database, lost, heir):
+    """Whoever heard its beginning would hear another one."""
+    job, driven, _ = await begin(lost, platform)
+    await heir.context.store.note_seen(job.id)
+    await lost.die()
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute("UPDATE serve_app.job SET node = 'node_gone'")
+    expire_leases(database)
+    await adopt(heir)
+    told = await platform.job(job.name)
+    assert (told["status"], told["incomplete"], told["cost"]) == ("FAILED", True, "0.00")
+    assert await platform.settled() == "10.00"
+    await driven.aclose()

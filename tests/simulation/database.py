@@ -88,16 +88,16 @@ class JobTable:
                 made.append((id_,))
         return made
 
-    def progress(self, ids, attempts, nodes, runnings, driver):
+    def progress(self, ids, attempts, nodes, runnings, served, driver):
         written = []
-        for id_, attempt, node, is_running in zip(ids, attempts, nodes, runnings, strict=True):
+        for id_, attempt, node, is_running, shares in zip(ids, attempts, nodes, runnings, served, strict=True):
             row = self._driven(id_, driver)
             if row is None or attempt < row.attempt:
                 continue
             state, started_at = row.state, row.started_at
             if is_running:
                 state, started_at = max(state, 1), started_at or self.clock()
-            self.change(row, attempt=attempt, node=node, state=state, started_at=started_at)
+            self.change(row, attempt=attempt, node=node, state=state, started_at=started_at, served=shares or row.served)
             written.append((id_,))
         return written
 
@@ -155,7 +155,7 @@ class JobTable:
         return [
             (
                 row.id, row.user_id, row.username, row.key_id, row.kind, row.model, row.state, row.attempt, row.node, row.held, row.is_sync,
-                self._is_seen(row, seen_s), row.request, row.terms, row.why,
+                self._is_seen(row, seen_s), row.request, row.terms, row.why, row.served,
             )
             for row in mine
         ]  # fmt: skip
