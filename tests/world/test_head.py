@@ -14,7 +14,7 @@ from tests.world.platform import CrowdOnTheHead, until, wait_until_all_are_well
 
 REASON = why_not()
 pytestmark = [
-    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.timeout(600)
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(600)
 ]  # fmt: skip
 PROXY_TARGET_S = 10  # of which starting the client takes two
 NEW_JOBS_TARGET_S = 90
