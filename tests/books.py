@@ -12,7 +12,8 @@ RULES = {
     "each paid job is on record, was delivered, and costs what was taken": (
         "SELECT t.id, j.state, j.cost, -sum(e.amount) FROM ledger.txn t JOIN ledger.entry e ON e.txn_id = t.id "
         "JOIN ledger.account a ON a.id = e.account_id AND a.unit = 1 AND e.amount < 0 LEFT JOIN serve_app.job j ON j.id = t.id "
-        "WHERE t.kind = 2 GROUP BY t.id, j.id, j.state, j.cost, j.is_incomplete "
+        # What the hostile machine captured was never a job.
+        "WHERE t.kind = 2 AND t.meta->>'model' IS DISTINCT FROM 'hostile' GROUP BY t.id, j.id, j.state, j.cost, j.is_incomplete "
         "HAVING j.id IS NULL OR NOT (j.state IN (2, 4) OR j.is_incomplete) OR j.cost IS DISTINCT FROM -sum(e.amount)"
     ),
     "a job that failed before its beginning was delivered costs nothing": (

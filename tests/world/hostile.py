@@ -263,7 +263,7 @@ class Minting:
     def batches(self):
         """Operations that do not exist; a stranger's holds; a payment twice; broken jobs that the platform is to pay for, again and again."""
         stranger, taken, *given_back = (str(uuid.uuid4()) for _ in range(2 + REPEATS))
-        job = {"model": "smollm2:135m", "prompt_tokens": 1000, "max_tokens": 10_000, "ttl_s": 600}
+        job = {"model": "hostile", "prompt_tokens": 1000, "max_tokens": 10_000, "ttl_s": 600}
         claimed = {"node": self.node, "attempt": 1, "prompt_tokens": LARGEST, "completion_tokens": LARGEST}
         served = claimed | {"outcome": "succeeded", "counted_by": "platform"}
         yield [
