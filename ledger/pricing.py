@@ -84,4 +84,5 @@ def capture_legs(
     for account, part in (*gains, (fees, promo_fee + paid_fee)):
         if part:
             legs[account] = legs.get(account, 0) + part
-    return tuple(legs.items())
+    # Who pays and earns the same (an operator's own node) moves nothing, and the books refuse an empty leg.
+    return tuple((account, part) for account, part in legs.items() if part)
