@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import descendants
+from cluster.processes import environment_of
 from cluster.service_tokens import ServiceTokens
 from serve_app.auth import OWN_MACHINE
 from serve_app.local.home import Home
@@ -33,12 +34,6 @@ def gfe(home: Path, *command: str) -> Any:
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout)
-
-
-def environment_of(pid: int) -> dict[str, str]:
-    """Read a process's environment."""
-    entries = (entry.partition("=") for entry in Path(f"/proc/{pid}/environ").read_text().split("\0") if entry)
-    return {name: value for name, _, value in entries}
 
 
 class JoinedNodes:

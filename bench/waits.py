@@ -65,7 +65,7 @@ class TimedNode:
         """Tell what changes; now and then what was learned."""
         while True:
             changed = self._changed
-            self.node = replace(self.node, models=self._speeds.told([MODEL]))
+            self.node = replace(self.node, models=self._speeds.told([MODEL], time.monotonic()))
             yield self.node
             try:
                 async with asyncio.timeout(TICK_S):

@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -250,13 +251,7 @@ def list_catalog(*, as_json: bool = JSON) -> None:
     from ledger.operators.catalog import list_models
 
     found = _run(lambda context: context.database.run(list_models))
-    rows = [
-        {
-            "name": one.model.name, "digest": one.model.digest, "source": one.model.source, "license": one.model.license,
-            "size_bytes": one.model.size_bytes, "context_tokens": one.model.context_tokens, "added_at": one.added_at.isoformat(),
-        }
-        for one in found
-    ]  # fmt: skip
+    rows = [asdict(one.model) | {"added_at": one.added_at.isoformat()} for one in found]
     lines = [
         f"{row['name']:30}  {row['digest'][:12]}  {row['context_tokens']:>8} tokens  {row['license']:20}  {row['source']}" for row in rows
     ]

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
+from cluster.free_memory import free_bytes
 from cluster.gpus import gpus_of
 from cluster.invite import Invite
 from cluster.ray_start import ray_version
@@ -88,7 +88,7 @@ def check(invite: Invite, ports: Sequence[int], address: str, tell: Callable[[st
         require_clock(ahead_s)
         tell("the clock agrees with the head's")
     require_ports([port for port in ports if not is_free(address, port)])
-    free = available_memory()
+    free = free_bytes()
     require_memory(free)
     tell(f"ports {ports[0]} to {ports[-1]} of {address} are free" + ("" if free is None else f", {free / GIB:.1f} GiB of memory too"))
 
@@ -137,13 +137,3 @@ def is_free(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def available_memory() -> int | None:
-    """Read how much memory programs may still take (Linux); None where nobody can say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = {line.split(":")[0]: line.split()[1] for line in lines}
-    return int(found["MemAvailable"]) * 1024 if "MemAvailable" in found else None

@@ -71,7 +71,7 @@ async def _go_on(context: ServeContext, row: Adopted) -> None:
         job.attaches = True
     else:
         job.number += 1
-    await read_out(context, job, asyncio.create_task(_drain(drive(context, job))))
+    await read_out(context, job, asyncio.create_task(drain(drive(context, job))))
 
 
 async def _node_of(context: ServeContext, row: Adopted) -> Node | None:
@@ -105,7 +105,8 @@ async def let_go(context: ServeContext, job: OpenJob, reading: "asyncio.Task[Non
     await read_out(context, job, reading)
 
 
-async def _drain(events: Driven) -> None:
+async def drain(events: Driven) -> None:
+    """Drive a job that nobody reads to its end; a failure is in its row."""
     async with aclosing(events):
         try:
             async for _ in events:

@@ -144,48 +144,50 @@ async def _write_patiently(context: ServeContext, job: OpenJob, finish: Finish) 
     until = loop.time() + PATIENT_S
     while True:
         try:
-            is_ours = await context.writer.finish(finish)
+            return await _write(context, job, finish)
         except DatabaseUnavailable as silent:
             if loop.time() < until:
                 await asyncio.sleep(WRITE_AGAIN_S)
                 continue
             context.spawn(_write_at_last(context, job, finish))
             raise StoreUnavailable from silent
-        if is_ours:
-            _settle(context, job, finish)
-            return True
-        log.warning("job_ended_by_another", job=job.name)
-        return False
 
 
 async def _write_in_time(context: ServeContext, job: OpenJob, finish: Finish) -> None:
     """Commit an end, then settle in the background; when the database does not answer, later."""
     try:
-        if await context.writer.finish(finish):
-            _settle(context, job, finish)
-        else:
-            log.warning("job_ended_by_another", job=job.name)
+        await _write(context, job, finish)
     except DatabaseUnavailable:
         log.warning("end_written_later", job=job.name)
         context.spawn(_write_at_last(context, job, finish))
 
 
-async def _write_at_last(context: ServeContext, job: OpenJob, finish: Finish) -> bool:
-    """Write an end whenever the database answers again; True: it is written, and settled by whoever finds it owed."""
+async def _write_at_last(context: ServeContext, job: OpenJob, finish: Finish) -> None:
+    """Write an end whenever the database answers again."""
     loop = asyncio.get_running_loop()
     until = loop.time() + WRITE_LIMIT_S
     while loop.time() < until:
         await asyncio.sleep(WRITE_AGAIN_S)
         try:
-            is_ours = await context.writer.finish(finish)
+            await _write(context, job, finish)
         except DatabaseUnavailable:
             continue
-        if is_ours:
-            _settle(context, job, finish)
-        return is_ours
+        return
     log.error("end_not_written", job=job.name)
     context.writer.live.discard(job.id)
-    return False
+
+
+async def _write(context: ServeContext, job: OpenJob, finish: Finish) -> bool:
+    """Commit an end, then settle in the background; False: another driver has ended the job.
+
+    Raises:
+        DatabaseUnavailable: The outcome is unknown.
+    """
+    if not await context.writer.finish(finish):
+        log.warning("job_ended_by_another", job=job.name)
+        return False
+    _settle(context, job, finish)
+    return True
 
 
 def _settle(context: ServeContext, job: OpenJob, finish: Finish) -> None:

@@ -76,7 +76,7 @@ class Settlement:
         operation = Capture(
             id=owed.id, outcome=cast("_Outcome", outcome), prompt_tokens=owed.prompt_tokens, completion_tokens=owed.completion_tokens,
             counted_by="platform" if owed.counted_by == "platform" else "provider", node=owed.node, attempt=owed.attempt,
-            shares=tuple(Share(node=one["node"], attempt=one["attempt"], tokens=one["tokens"]) for one in json.loads(owed.served or "[]")),
+            shares=tuple(Share(**one) for one in json.loads(owed.served or "[]")),
         )  # fmt: skip
         return await self._ledger.capture(operation)
 

@@ -128,16 +128,7 @@ async def in_ollamas_words(request: web.Request, handler):
 
 
 async def body_of(request: web.Request) -> dict:
-    raw = await request.read()
-    if not raw:
-        raise BadRequest("missing request body")
-    try:
-        body = json.loads(raw)
-    except ValueError as wrong:
-        raise BadRequest(str(wrong)) from wrong
-    if not isinstance(body, dict):
-        raise BadRequest("json: cannot unmarshal the body into an object")
-    return body
+    return dialect.checked_body(await request.read())
 
 
 def find(script: Script, name: object) -> FakeModel:

@@ -1,5 +1,6 @@
 """Translation between Ollama's API and the child's: pure functions over dictionaries (Ollama reference 1.3, 4.1)."""
 
+import json
 import re
 from typing import Any
 
@@ -33,6 +34,23 @@ class BadRequest(Exception):
         super().__init__(text, status)
         self.text = text
         self.status = status
+
+
+def checked_body(raw: bytes) -> dict[str, Any]:
+    """Read a request's body as JSON, whatever its Content-Type says.
+
+    Raises:
+        BadRequest: It is no object.
+    """
+    if not raw:
+        raise BadRequest("missing request body")
+    try:
+        body = json.loads(raw)
+    except ValueError as wrong:
+        raise BadRequest(str(wrong)) from wrong
+    if not isinstance(body, dict):
+        raise BadRequest("json: cannot unmarshal the body into an object")
+    return body
 
 
 def full_name(name: str) -> str:

@@ -313,16 +313,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 async def body_of(request: web.Request) -> Json:
     """Read the body as JSON, whatever its Content-Type says."""
-    raw = await request.read()
-    if not raw:
-        raise BadRequest("missing request body")
-    try:
-        body = json.loads(raw)
-    except ValueError as wrong:
-        raise BadRequest(str(wrong)) from wrong
-    if not isinstance(body, dict):
-        raise BadRequest("json: cannot unmarshal the body into an object")
-    return body
+    return dialect.checked_body(await request.read())
 
 
 @web.middleware

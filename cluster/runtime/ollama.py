@@ -148,8 +148,7 @@ class OllamaRuntime:
             RuntimeFailed: It cannot be loaded.
             RuntimeRefused: The runtime does not load such a model.
         """
-        path, empty = ("/api/embed", {"input": ""}) if embeds_only else ("/api/generate", {"stream": False})
-        await self._post(path, {"model": model, "keep_alive": KEEP_LOADED, **empty}, LOAD_LIMIT_S)
+        await self._keep(model, KEEP_LOADED, LOAD_LIMIT_S, embeds_only=embeds_only)
 
     async def unload(self, model: str, *, embeds_only: bool = False) -> None:
         """Give a model's memory back, after what runs on it now.
@@ -157,8 +156,12 @@ class OllamaRuntime:
         Raises:
             RuntimeFailed: The runtime does not answer, or does not have it.
         """
+        await self._keep(model, 0, LOOK_LIMIT_S, embeds_only=embeds_only)
+
+    async def _keep(self, model: str, keep_alive: str | int, limit_s: float, *, embeds_only: bool) -> None:
+        """Ask for nothing, which loads or unloads a model."""
         path, empty = ("/api/embed", {"input": ""}) if embeds_only else ("/api/generate", {"stream": False})
-        await self._post(path, {"model": model, "keep_alive": 0, **empty}, LOOK_LIMIT_S)
+        await self._post(path, {"model": model, "keep_alive": keep_alive, **empty}, limit_s)
 
     async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Let the runtime fetch a model; yield what it says meanwhile. Only a last line that says so is success.

@@ -1,5 +1,6 @@
 """The catalog for operators: which models may be offered."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -45,11 +46,7 @@ class CatalogRows(BaseModel):
 
 
 def _row(one: Listed) -> CatalogRow:
-    model = one.model
-    return CatalogRow(
-        name=model.name, digest=model.digest, source=model.source, license=model.license, size_bytes=model.size_bytes,
-        context_tokens=model.context_tokens, added_at=moment(one.added_at),
-    )  # fmt: skip
+    return CatalogRow(**asdict(one.model), added_at=moment(one.added_at))
 
 
 @both(router, "GET", "/", id="admin_list_catalog")

@@ -75,8 +75,9 @@ async def remove_model(connection: Connection, name: str, origin: Origin) -> Non
     Raises:
         NotFound: It is not in the catalog.
     """
-    cursor = await connection.execute("DELETE FROM ledger.catalog_model WHERE name = %s", [with_tag(name)])
+    kept_name = with_tag(name)
+    cursor = await connection.execute("DELETE FROM ledger.catalog_model WHERE name = %s", [kept_name])
     if not cursor.rowcount:
         raise NotFound("Model", name[:60])
-    await note(connection, origin, "catalog.removed", with_tag(name))
-    await tell(connection, "model", with_tag(name))
+    await note(connection, origin, "catalog.removed", kept_name)
+    await tell(connection, "model", kept_name)

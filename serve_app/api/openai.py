@@ -15,7 +15,7 @@ from starlette.routing import Route
 from cluster.errors import ClusterError
 from cluster.jobs import Beat, Text
 from ledger.client import LedgerError, job_id
-from serve_app.adoption import let_go
+from serve_app.adoption import drain, let_go
 from serve_app.api.bodies import read_json
 from serve_app.api.openai_dialect import ChunkWriter, chat_request, completion
 from serve_app.api.sse import EventStream
@@ -130,9 +130,7 @@ async def _unheard(working: "asyncio.Future[Any]", rest: Driven | None) -> None:
     with suppress(ServeError, LedgerError, ClusterError, DatabaseUnavailable):
         await working
         if rest is not None:
-            async with aclosing(rest):
-                async for _ in rest:
-                    pass
+            await drain(rest)
 
 
 async def _left(request: Request) -> None:

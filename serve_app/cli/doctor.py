@@ -63,8 +63,9 @@ def processor() -> Finding:
 
 def memory() -> Finding:
     """Enough memory is free."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    from cluster.free_memory import free_bytes
+
+    free = free_bytes() or 0
     return Finding("memory", free >= MINIMUM_MEMORY_BYTES, f"{free / GIB:.1f} GiB free", "free some: 3 GiB are needed")
 
 

@@ -4,20 +4,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.free_memory import available_bytes
 from cluster.processes import PROC
 from cluster.runtime.child import missing_cpu_flags
 from serve_app.local.errors import Refused
 
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_MEMORY_BYTES = 3 * 2**30
-
-
-def available_bytes(meminfo: str) -> int | None:
-    """Read how much memory can be had without swapping from the text of /proc/meminfo."""
-    for line in meminfo.splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def require_memory(meminfo: str) -> None:

@@ -21,6 +21,7 @@ from serve_app.local import secrets as made
 from serve_app.replica import opened
 from serve_app.settings import ServeSettings
 from tests.books import unquiet
+from tests.cluster.waiting import until
 from tests.conftest import Database, login
 from tests.faults import bad_runtime
 from tests.faults.node_process import Child
@@ -167,15 +168,6 @@ class FaultyPlatform:
 
     async def balance(self):
         return (await self.ledger.http.get("/api/payments/wallet/", headers=self.bearer)).json()["balance"]
-
-
-async def until(condition, limit_s=10):
-    """Wait until it holds; answers what it said."""
-    end = time.monotonic() + limit_s
-    while not (held := condition()):
-        assert time.monotonic() < end, f"waited {limit_s} s for {condition}"
-        await asyncio.sleep(0.02)
-    return held
 
 
 def register(admin_url, names):

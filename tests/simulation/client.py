@@ -8,24 +8,14 @@ from tests.simulation.network import End
 from tests.simulation.runtime import MODEL, prompt_of
 
 
-@dataclass
-class Asked:
-    """One request of a consumer and what came of it. `outcome` is None while it is open."""
+@dataclass(kw_only=True)
+class Exchange:
+    """What came of something asked. `outcome` is None while it is open."""
 
-    number: int
-    key: str
-    words: int
-    max_tokens: int
-    is_stream: bool
-    idempotency_key: str | None
-    prompt: str
-    at: float
     status: int | None = None
-    job: str | None = None
     text: str = ""
     outcome: str | None = None
     code: str | None = None
-    is_replay: bool = False
     ended_at: float | None = None
     task: asyncio.Task | None = None
     end: End | None = None
@@ -38,6 +28,22 @@ class Asked:
     def close(self, outcome, now, code=None):
         if self.outcome is None:
             self.outcome, self.code, self.ended_at = outcome, code, now
+
+
+@dataclass
+class Asked(Exchange):
+    """One request of a consumer."""
+
+    number: int
+    key: str
+    words: int
+    max_tokens: int
+    is_stream: bool
+    idempotency_key: str | None
+    prompt: str
+    at: float
+    job: str | None = None
+    is_replay: bool = False
 
 
 def ask_of(number, key, words, now, *, is_stream, idempotency_key=None, max_tokens=100):
@@ -50,30 +56,14 @@ def body_of(asked):
 
 
 @dataclass
-class Reading:
+class Reading(Exchange):
     """A consumer reads along a job that it asked for, from some event on."""
 
     number: int
     of: Asked
     from_seq: int
     at: float
-    status: int | None = None
-    text: str = ""
     next_seq: int = 0
-    outcome: str | None = None
-    code: str | None = None
-    ended_at: float | None = None
-    task: asyncio.Task | None = None
-    end: End | None = None
-    _rest: bytes = field(default=b"", repr=False)
-
-    @property
-    def is_open(self):
-        return self.outcome is None
-
-    def close(self, outcome, now, code=None):
-        if self.outcome is None:
-            self.outcome, self.code, self.ended_at = outcome, code, now
 
 
 async def run(asked, network, host, me, loop):

@@ -5,7 +5,6 @@ python -m tests.simulation.mutants
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,6 +21,7 @@ from cluster.tickets import Tickets
 from cluster.worker import Worker
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
+from tests.hunt import hunt
 from tests.simulation import test_scenes
 from tests.simulation.database import JobTable
 from tests.simulation.driver import run
@@ -262,15 +262,7 @@ def killed_by(mutant, worlds=WORLDS):
 
 
 def main():
-    names, survivors = sys.argv[1:] or list(MUTANTS), 0
-    for name in names:
-        start = time.monotonic()
-        found = killed_by(MUTANTS[name])
-        survivors += found is None
-        sys.stdout.write(f"{'killed' if found else 'SURVIVED':8} {time.monotonic() - start:5.1f} s  {name}  [{found}]\n")
-        sys.stdout.flush()
-    sys.stdout.write(f"{len(names) - survivors} of {len(names)} killed\n")
-    return 1 if survivors else 0
+    return hunt({name: MUTANTS[name] for name in sys.argv[1:] or MUTANTS}, killed_by)
 
 
 if __name__ == "__main__":

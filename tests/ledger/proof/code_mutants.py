@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.hunt import hunt
 
 ROOT = Path(__file__).resolve().parents[3]
 COPIED = ("cluster", "ledger", "provider_join", "serve_app", "tests", "pyproject.toml")
@@ -105,7 +106,6 @@ def killed_by(mutant: Mutant, tree: Path) -> str | None:
 def main() -> int:
     """Hunt all mutants, or those whose names contain an argument."""
     chosen = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in sys.argv[1:])}
-    survivors = 0
     with tempfile.TemporaryDirectory(prefix="gfe-mutants-") as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
@@ -115,14 +115,7 @@ def main() -> int:
                 shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, tree / name)
-        for name, mutant in chosen.items():
-            start = time.monotonic()
-            found = killed_by(mutant, tree)
-            survivors += found is None
-            sys.stdout.write(f"{'killed' if found else 'SURVIVED':8} {time.monotonic() - start:5.1f} s  {name}  [{found}]\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{len(chosen) - survivors} of {len(chosen)} killed\n")
-    return 1 if survivors else 0
+        return hunt(chosen, lambda mutant: killed_by(mutant, tree))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m tests.ledger.proof.mutants
 import contextlib
 import re
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 import ledger.migrations
 from ledger import pricing
 from ledger.money import posting
+from tests.hunt import hunt
 from tests.ledger.proof.machine import Books, machine_over
 from tests.ledger.proof.server import PASSWORD, throw_away_server
 
@@ -195,25 +195,13 @@ def difference_found(mutant: InSql | InPython | None, server_url: str, template:
     return None
 
 
-def tell(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 def main() -> int:
-    survivors = 0
     with throw_away_server("-c", "fsync=off") as server:
         server_url = make_conninfo(server.admin_url, dbname="postgres")
         if found := difference_found(None, server_url, "gfe"):
-            tell(f"the product itself differs from the model: {found}")
+            sys.stdout.write(f"the product itself differs from the model: {found}\n")
             return 1
-        for name, mutant in MUTANTS.items():
-            start = time.monotonic()
-            found = difference_found(mutant, server_url, "gfe")
-            survivors += found is None
-            tell(f"{'killed' if found else 'SURVIVED':8} {time.monotonic() - start:5.1f} s  {name}  [{found}]")
-    tell(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} killed")
-    return 1 if survivors else 0
+        return hunt(MUTANTS, lambda mutant: difference_found(mutant, server_url, "gfe"))
 
 
 if __name__ == "__main__":
