@@ -19,8 +19,10 @@ from psycopg.conninfo import make_conninfo
 from serve_app.local import database as migrations
 from serve_app.local import postgres
 from serve_app.local import secrets as installed_secrets
+from tests.cluster.ray_head import RayHead
 
 PASSWORD = "tests-only"
+RAY_HEAD = pytest.StashKey[RayHead]()
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,33 @@ def login(admin_url: str, role: str, name: str) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="machines that the proof of continuation kills")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what Ray needs to know before anything imports it: it reads its settings once, then."""
+    head = config.stash[RAY_HEAD] = RayHead()
+    os.environ.update(head.settings)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[RAY_HEAD].remove()
+
+
+@pytest.fixture(scope="session")
+def ray_head(request: pytest.FixtureRequest) -> Iterator[RayHead]:
+    """A Ray head of this run's own; this process is connected to it."""
+    head = request.config.stash[RAY_HEAD]
+    try:
+        head.start()
+        from cluster.connect import connect
+
+        import ray  # isort: skip - after cluster.connect, which sets what Ray reads at its import
+
+        connect(head.address)
+        yield head
+        ray.shutdown()
+    finally:
+        head.stop()
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,7 @@ from tests.scripted_models import (
 MODELS = ("fake:words=3", "fake:words=16", "fake:words=200", "fake:drip=0.1", "fake:drip=5", "fake:long=200@0.01", "fake:hang@0", "fake:hang@2",
           "fake:cut@0", "fake:cut@2", "fake:500", "fake:404", "fake:503", "fake:exit@2", "fake:nodone", "fake:garbage", "fake:line=100",
           "fake:utf8")  # fmt: skip
+USUAL_KEEP_ALIVE_S = 1800.0  # of a model that a request without `keep_alive` loads
 ANSWER_WORDS = 8  # of a model whose name says nothing
 FOR_EVER = timedelta(days=365 * 290)
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -157,8 +158,7 @@ async def obtain(script: Script, model: FakeModel, options: dict, keep_alive_s: 
             script.loading -= 1
         if script.load_failure:
             raise BadRequest(script.load_failure, 500)
-        if model.keep_alive_s == float("inf"):
-            model.keep_alive_s = 1800.0
+        model.keep_alive_s = USUAL_KEEP_ALIVE_S
         model.context_tokens = wanted
     if keep_alive_s is not None:
         model.keep_alive_s = keep_alive_s

@@ -9,7 +9,6 @@ from cluster.runtime.ollama import OllamaRuntime
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from cluster.worker import Worker
 from serve_app.local.secrets import make_service_key
-from tests.cluster.ray_head import RayHead
 from tests.scripted_runtime import Script, serve
 
 
@@ -49,24 +48,3 @@ async def node_with(tmp_path):
 @pytest.fixture
 async def node(node_with):
     return await node_with()
-
-
-@pytest.fixture(scope="session")
-def ray_head():
-    """A Ray head of this run's own; this process is connected to it."""
-    head = RayHead()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in head.environment.items():
-            patch.setenv(name, value)
-        try:
-            head.start()
-            from cluster.connect import connect
-
-            import ray  # isort: skip - after cluster.connect, which sets what Ray reads at its import
-
-            connect(head.address)
-            yield head
-            ray.shutdown()
-        finally:
-            head.stop()
-            head.remove()

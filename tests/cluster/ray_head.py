@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from functools import cached_property
 from pathlib import Path
 
 from cluster import processes
@@ -36,8 +37,7 @@ class RayHead:
         self.tag = f"ray-test-{uuid.uuid4().hex}"
         (self.folder / "token").write_text(secrets.token_hex(32))
         (self.folder / "token").chmod(0o400)
-        self.environment = {
-            "HOME": str(self.folder),
+        self.settings = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -46,11 +46,20 @@ class RayHead:
             "RAY_worker_niceness": "0",
         }
         self.ports = []
-        self.python = str(ray_python(self.folder / "python"))
 
     @property
     def address(self):
         return f"127.0.0.1:{self.ports[0]}"
+
+    @cached_property
+    def python(self):
+        return str(ray_python(self.folder / "python"))
+
+    @property
+    def environment(self):
+        """Of its processes: ours, without what concerns this run alone."""
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("GFE_")}
+        return inherited | self.settings | {"HOME": str(self.folder), processes.MARK: self.tag}
 
     def start(self):
         for attempt in range(1, TRIES + 1):
@@ -69,9 +78,7 @@ class RayHead:
         gcs, dashboard, client, manager, objects, environments, agent, agent_grpc, metrics, dashboard_metrics, autoscaler_metrics, _ = (
             self.ports
         )
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("GFE_")}
         mine = {
-            processes.MARK: self.tag,
             "DASHBOARD_METRIC_PORT": str(dashboard_metrics),
             "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
         }
@@ -86,18 +93,17 @@ class RayHead:
                 "--num-cpus", "0", "--resources", json.dumps({"control": 1000}), "--labels", f"gfe.io/role=control,gfe.io/node={NODE}",
                 "--object-store-memory", str(80 * 2**20), "--temp-dir", str(self.folder / "t"), "--disable-usage-stats",
             ],
-            env=inherited | self.environment | mine, cwd="/", stdout=log, stderr=log, start_new_session=True,
+            env=self.environment | mine, cwd="/", stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
         self._wait(f"http://127.0.0.1:{dashboard}/api/gcs_healthz", f"http://127.0.0.1:{agent}/api/local_raylet_healthz")
 
     def join(self, node):
         """Start a second Ray node that is one of our nodes; answer its process."""
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("GFE_")}
         log = (self.folder / f"{node}.log").open("ab")
         process = subprocess.Popen(
             [self.python, Path(__file__).with_name("ray_node.py"), self.address, node, str(self.folder / "t")],
-            env=inherited | self.environment | {processes.MARK: self.tag},
+            env=self.environment,
             cwd="/",
             stdout=log,
             stderr=log,
