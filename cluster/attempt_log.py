@@ -5,7 +5,7 @@ wire an event is one line of JSON, encoded once when it is appended and then sen
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
@@ -49,6 +49,8 @@ def _said(event: Text) -> str:
         said += f',"tool_calls":{json.dumps(event.tool_calls)}'
     if event.embeddings:
         said += f',"embeddings":{json.dumps(event.embeddings)}'
+    if event.logprobs:
+        said += f',"logprobs":{json.dumps(event.logprobs)}'
     return said
 
 
@@ -91,13 +93,16 @@ def _text_of(seq: int, said: dict[str, Any]) -> Text:
     content, thinking = said.get("content", ""), said.get("thinking", "")
     if not isinstance(content, str) or not isinstance(thinking, str):
         raise TypeError("its text is none")
-    vectors = said.get("embeddings")
+    vectors, logprobs = said.get("embeddings"), tuple(said.get("logprobs", ()))
+    if not all(isinstance(one, dict) for one in logprobs):
+        raise TypeError("its logprobs are none")
     return Text(
         seq=seq,
         content=content,
         thinking=thinking,
         tool_calls=tuple(said.get("tool_calls", ())),
         embeddings=tuple(tuple(vector) for vector in vectors) if vectors else (),
+        logprobs=logprobs,
         tokens=_whole(said["tokens"]),
     )
 
@@ -188,12 +193,14 @@ class Coalescer:
     def __init__(self) -> None:
         self._content: list[str] = []
         self._thinking: list[str] = []
+        self._logprobs: list[Mapping[str, Any]] = []
         self._tokens = 0
         self._bytes = 0
         self._flushed_at = float("-inf")
 
-    def add(self, content: str, thinking: str, tokens: int, size_bytes: int) -> None:
-        """Keep a piece."""
+    def add(self, content: str, thinking: str, tokens: int, size_bytes: int, logprobs: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Keep a piece; `size_bytes` is that of all of it."""
+        self._logprobs += logprobs
         if content:
             self._content.append(content)
         if thinking:
@@ -211,17 +218,20 @@ class Coalescer:
         """Take what is kept as events numbered from `seq`: one, or more when a single piece was very long."""
         if not self._tokens and not self._bytes:
             return
-        content, thinking, tokens = "".join(self._content), "".join(self._thinking), self._tokens
+        content, thinking, tokens, logprobs = "".join(self._content), "".join(self._thinking), self._tokens, tuple(self._logprobs)
         self._content.clear()
         self._thinking.clear()
+        self._logprobs.clear()
         self._tokens = self._bytes = 0
         self._flushed_at = now
         if len(content) + len(thinking) <= MAX_PIECE_CHARACTERS:
-            yield Text(seq=seq, content=content, thinking=thinking, tokens=tokens)
+            yield Text(seq=seq, content=content, thinking=thinking, logprobs=logprobs, tokens=tokens)
             return
         pieces = [("", part) for part in _parts(thinking)] + [(part, "") for part in _parts(content)]
         for number, (said, thought) in enumerate(pieces):
-            yield Text(seq=seq + number, content=said, thinking=thought, tokens=0 if number else tokens)
+            yield Text(
+                seq=seq + number, content=said, thinking=thought, logprobs=() if number else logprobs, tokens=0 if number else tokens
+            )
 
 
 def _parts(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What can go wrong with running a job, as one tree.
 
 ClusterError
+├── InvalidRequest        a field of the request is wrong (400)
 ├── NoCapacity            no node can take the job now (503, or 429 when the queue is full)
 ├── ModelUnavailable      no node offers the model (404)
 ├── NodeBusy              the node refused before starting: another candidate, same attempt number
@@ -20,6 +21,20 @@ Every error hands all its fields to the base class: otherwise it does not surviv
 
 class ClusterError(Exception):
     """Root of what the cluster refuses or fails at."""
+
+
+class InvalidRequest(ClusterError):
+    """A field of the request is wrong; `param` is its path."""
+
+    def __init__(self, detail: str, param: str | None = None) -> None:
+        """Keep what is wrong."""
+        super().__init__(detail, param)
+        self.detail = detail
+        self.param = param
+
+    def __str__(self) -> str:
+        """Say what is wrong."""
+        return self.detail
 
 
 class NoCapacity(ClusterError):

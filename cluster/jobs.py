@@ -73,13 +73,17 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """What the model said since the last event. `tokens`: how many tokens of the answer this event carries, as the node saw them."""
+    """What the model said since the last event. `tokens`: how many tokens of the answer this event carries, as the node saw them.
+
+    `logprobs`: one per token, in Ollama's form `{token, logprob, bytes, top_logprobs}`, where they were asked for.
+    """
 
     seq: int
     content: str = ""
     thinking: str = ""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     embeddings: tuple[tuple[float, ...], ...] = ()
+    logprobs: tuple[Mapping[str, Any], ...] = ()
     tokens: int = 0
 
 

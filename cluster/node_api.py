@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
-from cluster.errors import AttemptSuperseded, ClusterError, NodeBusy, OperationRefused
+from cluster.errors import AttemptSuperseded, ClusterError, NodeBusy, OperationRefused, RuntimeFailed, RuntimeRefused
 from cluster.jobs import Attempt
 from cluster.model_operations import Action, Operation
 from cluster.node_wire import BEAT_LINE, attempt_of, counts_line, node_line
@@ -20,7 +20,7 @@ from cluster.service_tokens import InvalidToken, TokenVerifier
 
 BEAT_S = 2.0
 GATHER_S = 0.02  # what changes meanwhile goes into one line; the first change after a quiet time goes at once
-MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024  # the largest request, and what was delivered of its answer
 STOP_LIMIT_S = 1.0
 NDJSON = {"Content-Type": "application/x-ndjson"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,6 +51,12 @@ class Host(Protocol):
     def operate(self, node: str, action: Action, model: str, *, is_forced: bool) -> Operation | None:
         """Begin to load, unload or pull a model; None: the node is not here."""
 
+    async def describe(self, node: str, model: str) -> Mapping[str, Any] | None:
+        """Tell what a model is, as Ollama's `show` does; None: not here."""
+
+    async def count(self, node: str, model: str, messages: Sequence[Mapping[str, Any]]) -> int | None:
+        """Count the tokens of a chat with the model's own tokenizer; None: nobody here can."""
+
     def drain(self, node: str) -> bool:
         """Take no new attempts on a node; False: it is not here."""
 
@@ -76,9 +82,11 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
         return web.json_response({"error": "superseded"}, status=410)
     except NodeBusy as busy:
         return web.json_response({"event": "busy", "free": busy.free, "reason": busy.reason}, status=409)
+    except (RuntimeFailed, RuntimeRefused) as failed:
+        return web.json_response({"error": failed.detail}, status=502)
     except OperationRefused as refused:
         return web.json_response({"error": refused.detail, "hint": refused.hint}, status=409)
-    except ValueError as wrong:
+    except (ValueError, KeyError, TypeError) as wrong:
         return web.json_response({"error": str(wrong)}, status=400)
     except web.HTTPException as answered:
         return web.json_response({"error": answered.reason}, status=answered.status)
@@ -183,6 +191,18 @@ async def operate(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def describe(request: web.Request) -> web.Response:
+    """`POST /v1/nodes/{node}/describe`: what a model is."""
+    said = await request.app[HOST].describe(request.match_info["node"], str(json.loads(await request.read())["model"]))
+    return web.json_response(said) if said is not None else web.json_response({"error": "unknown node or model"}, status=404)
+
+
+async def count(request: web.Request) -> web.Response:
+    """`POST /v1/nodes/{node}/count`: the tokens of a chat; null where nobody there can count."""
+    asked = json.loads(await request.read())
+    return web.json_response({"tokens": await request.app[HOST].count(request.match_info["node"], str(asked["model"]), asked["messages"])})
+
+
 def _attempt(request: web.Request) -> tuple[str, int]:
     return request.match_info["job"], int(request.match_info["attempt"])
 
@@ -198,6 +218,8 @@ def create_node_app(host: Host, verifier: TokenVerifier) -> web.Application:
     app.router.add_post("/v1/nodes/{node}/drain", drain)
     app.router.add_delete("/v1/nodes/{node}/drain", resume)
     app.router.add_post("/v1/nodes/{node}/models", operate)
+    app.router.add_post("/v1/nodes/{node}/describe", describe)
+    app.router.add_post("/v1/nodes/{node}/count", count)
     return app
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import aiohttp
@@ -41,6 +41,16 @@ class Nodes(Protocol):
 
     def operate(self, url: str, node: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Let a node load, unload or pull a model, and yield its steps."""
+
+
+class ModelFacts(Protocol):
+    """What nodes know of their models."""
+
+    async def describe(self, url: str, node: str, model: str) -> dict[str, Any]:
+        """Tell what a model is."""
+
+    async def count(self, url: str, node: str, model: str, messages: Sequence[Mapping[str, Any]]) -> int | None:
+        """Count the tokens of a chat."""
 
 
 class NodeClient:
@@ -169,6 +179,36 @@ class NodeClient:
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as broken:
             raise NodeLost(node, f"its answer broke off ({type(broken).__name__})") from broken
         raise NodeLost(node, "its answer ended without an end")
+
+    async def describe(self, url: str, node: str, model: str) -> dict[str, Any]:
+        """Tell what a model of a node is, as Ollama's `show` does.
+
+        Raises:
+            NodeLost: The node does not say.
+        """
+        said: dict[str, Any] = await self._ask(url, node, "describe", {"model": model})
+        return said
+
+    async def count(self, url: str, node: str, model: str, messages: Sequence[Mapping[str, Any]]) -> int | None:
+        """Count the tokens of a chat with the model's own tokenizer; None where the node cannot.
+
+        Raises:
+            NodeLost: The node does not say.
+        """
+        tokens = (await self._ask(url, node, "count", {"model": model, "messages": messages})).get("tokens")
+        return tokens if isinstance(tokens, int) else None
+
+    async def _ask(self, url: str, node: str, what: str, asked: Mapping[str, Any]) -> Any:
+        timeout = aiohttp.ClientTimeout(total=self._limits.admit_s)
+        try:
+            async with self._request("POST", f"{url}/v1/nodes/{node}/{what}", json=asked, timeout=timeout) as answer:
+                answer.raise_for_status()
+                said = await answer.json(content_type=None)
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            raise NodeLost(node, type(broken).__name__) from broken
+        if not isinstance(said, dict):
+            raise NodeLost(node, "its answer is nonsense")
+        return said
 
     async def watch(self, url: str) -> AsyncGenerator[Node | None, None]:
         """Yield a node whenever it changed, None at each beat. Ends when the connection does.

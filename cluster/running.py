@@ -3,9 +3,10 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from cluster.attempt_log import AttemptLog, Coalescer, bytes_of, clipped, embedding_events
 from cluster.continuation import said_in
@@ -83,11 +84,16 @@ class Running:
         if piece.tool_calls and not self._add_tool_calls(piece):
             return False
         if piece.content or piece.thinking:
-            return self._add_text(piece.content, piece.thinking, now)
+            return self._add_text(piece.content, piece.thinking, piece.logprobs, now)
         return True
 
-    def _add_text(self, content: str, thinking: str, now: float) -> bool:
+    def _add_text(self, content: str, thinking: str, logprobs: Sequence[Mapping[str, Any]], now: float) -> bool:
         room = self.log.room_bytes
+        if logprobs and (extra := len(json.dumps(logprobs))) < room:
+            room -= extra
+            self.log.text_bytes += extra
+        else:
+            extra, logprobs = 0, ()
         size = bytes_of(content) + bytes_of(thinking)
         if is_full := size > room:
             thinking = clipped(thinking, room)
@@ -95,7 +101,7 @@ class Running:
             size = bytes_of(content) + bytes_of(thinking)
         self.log.text_bytes += size
         self._texts.append(thinking + content)
-        self._coalescer.add(content, thinking, 1, size)
+        self._coalescer.add(content, thinking, 1, size + extra, logprobs)
         wait = self._coalescer.due_in(now)
         if wait <= 0:
             self.flush()

@@ -1,22 +1,10 @@
 """Who counts the tokens: the model's own tokenizer where we have it, else the runtime's claim, bounded by what was delivered."""
 
-from cluster.attempt_log import bytes_of
 from cluster.errors import RuntimeFailed, RuntimeRefused
 from cluster.jobs import Attempt, JobKind, Usage
 from cluster.nodes import OfferedModel
+from cluster.prompt_size import most_tokens
 from cluster.runtime.ollama import OllamaRuntime, RuntimeEnd
-
-MESSAGE_OVERHEAD_TOKENS = 16  # roles and separators of a chat template, per message
-TEMPLATE_OVERHEAD_TOKENS = 64  # its system prompt
-
-
-def prompt_bound(attempt: Attempt) -> int:
-    """Tell the most tokens that a prompt can have: one per byte, and what the template adds."""
-    request = attempt.request
-    messages = request.get("messages")
-    if messages is None:
-        return bytes_of(prompt_text(attempt)) + MESSAGE_OVERHEAD_TOKENS + TEMPLATE_OVERHEAD_TOKENS
-    return sum(bytes_of(str(message.get("content") or "")) + MESSAGE_OVERHEAD_TOKENS for message in messages) + TEMPLATE_OVERHEAD_TOKENS
 
 
 def prompt_text(attempt: Attempt) -> str:
@@ -27,7 +15,7 @@ def prompt_text(attempt: Attempt) -> str:
 
 def might_not_fit(attempt: Attempt, model: OfferedModel) -> bool:
     """Whether prompt and answer could exceed the model's context; then it is worth waiting for the exact count."""
-    return prompt_bound(attempt) + attempt.max_tokens > model.context_tokens
+    return most_tokens(attempt.request) + attempt.max_tokens > model.context_tokens
 
 
 def misfit(attempt: Attempt, model: OfferedModel, prompt_tokens: int) -> str | None:
@@ -75,7 +63,7 @@ def provider_usage(
     prompt = end.prompt_tokens if end and end.prompt_tokens is not None else 0
     written = max(said_tokens, tokens_before + claimed)
     return Usage(
-        prompt_tokens=max(0, min(prompt - tokens_before, prompt_bound(attempt))),
+        prompt_tokens=max(0, min(prompt - tokens_before, most_tokens(attempt.request))),
         completion_tokens=max(0, min(written, attempt.max_tokens, answer_bytes + 1 if answer_bytes else 0)),
         counted_by="provider",
     )

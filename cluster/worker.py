@@ -7,7 +7,7 @@ no race of drivers can oversubscribe a node.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -217,6 +217,16 @@ class Worker:
             OperationRefused: Too many wait already.
         """
         return self._operations.start(action, model, is_forced=is_forced) if node == self._node.id else None
+
+    async def describe(self, node: str, model: str) -> Mapping[str, Any] | None:
+        """Tell what a model is; None: it is not here."""
+        found = self.model(model) if node == self._node.id else None
+        return await self._runtime.describe(found.name) if found else None
+
+    async def count(self, node: str, model: str, messages: Sequence[Mapping[str, Any]]) -> int | None:
+        """Count the tokens of a chat; None: nobody here can."""
+        found = self.model(model) if node == self._node.id else None
+        return await self._runtime.count_tokens(found.name, messages=[dict(message) for message in messages]) if found else None
 
     @property
     def name(self) -> str:

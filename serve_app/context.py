@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from cluster.breaker import Breakers
 from cluster.limits import LIMITS, Limits
-from cluster.node_client import Nodes
+from cluster.node_client import ModelFacts, Nodes
 from cluster.poison import PoisonList
 from cluster.retry_budget import RetryBudget
 from cluster.view import View
@@ -31,6 +31,7 @@ class ServeContext:
     callers: Callers
     view: View
     nodes: Nodes
+    facts: ModelFacts
     writer: JobWriter
     store: JobStore
     settlement: Settlement
@@ -40,6 +41,7 @@ class ServeContext:
     breakers: Breakers = field(default_factory=Breakers)
     poison: PoisonList = field(default_factory=PoisonList)
     retries: RetryBudget = field(default_factory=RetryBudget)
+    described: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # what models are: when it was asked, and the answer
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -1,12 +1,13 @@
 """What the Serve application itself refuses, beside the ledger's and the cluster's errors.
 
 ServeError
-├── InvalidRequest      400: a field is wrong
 ├── TooLarge            413: the body
 ├── UnknownJob          404
 ├── UnknownNode         404
 ├── NotYourJob          403 (the seed's route) or 404
 ├── RequestReplayed     the Idempotency-Key was used before: answer the stored job
+├── StillRunning        409: the stored job has no end yet
+├── JobFailed           502: the stored job failed
 ├── DeliveryBroken      the stream broke after the first token: the job is incomplete
 └── StoreUnavailable    503: job rows cannot be written
 """
@@ -16,19 +17,6 @@ import uuid
 
 class ServeError(Exception):
     """Root of what the Serve application refuses."""
-
-
-class InvalidRequest(ServeError):
-    """A field of the request is wrong."""
-
-    def __init__(self, detail: str, param: str | None = None) -> None:
-        super().__init__(detail, param)
-        self.detail = detail
-        self.param = param
-
-    def __str__(self) -> str:
-        """Say what is wrong."""
-        return self.detail
 
 
 class TooLarge(ServeError):
@@ -77,6 +65,33 @@ class RequestReplayed(ServeError):
     def __init__(self, job: uuid.UUID) -> None:
         super().__init__(job)
         self.job = job
+
+
+class StillRunning(ServeError):
+    """The request with this Idempotency-Key still runs."""
+
+    retry_after_s = 2
+
+    def __init__(self, job: str) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"This request is still running as {self.job}. Ask again in {self.retry_after_s} s, or as a stream to read along."
+
+
+class JobFailed(ServeError):
+    """The job failed, some time ago."""
+
+    def __init__(self, job: str, detail: str) -> None:
+        super().__init__(job, detail)
+        self.job = job
+        self.detail = detail
+
+    def __str__(self) -> str:
+        """Say why."""
+        return self.detail
 
 
 class DeliveryBroken(ServeError):

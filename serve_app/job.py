@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.jobs import EndReason, Event, JobKind, Text
 from cluster.nodes import Node
+from cluster.prompt_size import most_tokens
 from ledger.client import Caller, HoldPlaced, Price, job_id
 from serve_app.decisions import Decision
 from serve_app.store.answers import text_of
@@ -145,7 +146,7 @@ def adopted_job(row: Adopted, node: Node | None, now: float) -> OpenJob:
     terms = row.terms
     version, flat, prompt, completion = terms.get("price", (0, 0, 0, 0))
     asked = JobRequest(
-        kind=JobKind(row.kind), model=row.model, request=request, max_tokens=max_tokens, prompt_bytes=len(json.dumps(request)),
+        kind=JobKind(row.kind), model=row.model, request=request, max_tokens=max_tokens, prompt_bytes=most_tokens(request),
         capabilities=frozenset(terms.get("capabilities", ())),
     )  # fmt: skip
     caller = Caller(user=row.user, username=row.username, key=row.key, scopes=(), privacy=terms.get("privacy", "community"))

@@ -1,13 +1,14 @@
-"""THE table: which error gets which status and code. Rendered as problem+json or in OpenAI's shape, by router."""
+"""THE table: which error gets which status and code. Rendered as problem+json, or by a dialect, as the route wants it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from cluster.dialects.answer import Refusal
 from cluster.errors import (
     ClusterError,
     ClusterUnreachable,
+    InvalidRequest,
     JobTimedOut,
     ModelUnavailable,
     NoCapacity,
@@ -31,7 +32,17 @@ from ledger.client import (
     credits_text,
 )
 from serve_app.db import DatabaseUnavailable
-from serve_app.errors import DeliveryBroken, InvalidRequest, NotYourJob, ServeError, StoreUnavailable, TooLarge, UnknownJob, UnknownNode
+from serve_app.errors import (
+    DeliveryBroken,
+    JobFailed,
+    NotYourJob,
+    ServeError,
+    StillRunning,
+    StoreUnavailable,
+    TooLarge,
+    UnknownJob,
+    UnknownNode,
+)
 
 Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
 
@@ -47,6 +58,8 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
     OperationRefused: (409, "model_operation_refused", "invalid_request_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
+    StillRunning: (409, "in_progress", "invalid_request_error"),
+    JobFailed: (502, "job_failed", "api_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),
     IdempotencyConflict: (422, None, "invalid_request_error"),
     InvalidRequest: (400, "invalid_request", "invalid_request_error"),
@@ -72,33 +85,21 @@ TITLES = {
 DATABASE_RETRY_S = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An error as the outside sees it."""
-
-    status: int
-    code: str
-    openai_type: str
-    detail: str
-    param: str | None
-    more: dict[str, Any]
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers that go with the status."""
-        found = {"Cache-Control": "no-store"}
-        if self.status == 401:
-            found["WWW-Authenticate"] = "Bearer"
-        if "retry_after_s" in self.more:
-            found["Retry-After"] = str(self.more["retry_after_s"])
-        return found
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """Headers that go with an error."""
+    found = {"Cache-Control": "no-store"}
+    if refusal.status == 401:
+        found["WWW-Authenticate"] = "Bearer"
+    if "retry_after_s" in refusal.more:
+        found["Retry-After"] = str(refusal.more["retry_after_s"])
+    return found
 
 
-def problem_of(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Refusal:
     """Look an error up by its class or the nearest parent; what is not in the table is our defect: 500."""
     row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), None)
     if row is None:
-        return Problem(500, "internal_error", "api_error", "Something went wrong on our side.", None, {})
+        return Refusal(500, "internal_error", "api_error", "Something went wrong on our side.", None, {})
     status, code, openai_type = row
     more: dict[str, Any] = {}
     if isinstance(error, BudgetExceeded):
@@ -110,7 +111,7 @@ def problem_of(error: Exception) -> Problem:
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)
     if retry_after_s is not None:
         more["retry_after_s"] = retry_after_s
-    return Problem(status, code or str(getattr(error, "code", "error")), openai_type, str(error), getattr(error, "param", None), more)
+    return Refusal(status, code or str(getattr(error, "code", "error")), openai_type, str(error), getattr(error, "param", None), more)
 
 
 def as_problem_json(error: Exception) -> Response:
@@ -122,16 +123,4 @@ def as_problem_json(error: Exception) -> Response:
     }  # fmt: skip
     if problem.param:
         body["errors"] = {problem.param: [problem.detail]}
-    return JSONResponse(body, problem.status, problem.headers, media_type="application/problem+json")
-
-
-def openai_error(error: Exception) -> dict[str, Any]:
-    """Write an error in OpenAI's shape."""
-    problem = problem_of(error)
-    return {"error": {"message": problem.detail, "type": problem.openai_type, "param": problem.param, "code": problem.code, **problem.more}}
-
-
-def as_openai(error: Exception) -> Response:
-    """Render for `/v1/` routes."""
-    problem = problem_of(error)
-    return JSONResponse(openai_error(error), problem.status, problem.headers)
+    return JSONResponse(body, problem.status, headers_of(problem), media_type="application/problem+json")

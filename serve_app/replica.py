@@ -47,7 +47,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     settlement = Settlement(ledger, writer, store)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
-        settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, writer=writer, store=store, settlement=settlement,
+        settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
         feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
     )  # fmt: skip
     await ledger.start()

@@ -120,7 +120,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     settlement = Settlement(ledger.client, writer, store)
     callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
-        settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, writer=writer, store=store,
+        settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
         settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
     )  # fmt: skip
 

@@ -127,9 +127,14 @@ class FakeModel:
         }  # fmt: skip
 
 
+ABLE = {"fake:tools": ("tools",), "fake:thinks": ("thinking",), "fake:sees": ("vision",), "fake:fills": ("insert",)}
+
+
 def fake(name: str, context_tokens: int = CONTEXT) -> FakeModel:
-    """A model whose name says what it does; loaded for ever."""
+    """A model whose name says what it does and can do; loaded for ever."""
+    able = ("embedding",) if name == "fake:embeds" else ("completion", *ABLE.get(name, ()))
     model = FakeModel(
+        capabilities=able,
         name=name, sha256=hashlib.sha256(name.encode()).hexdigest(), context_tokens=context_tokens,
         info={"general.architecture": "fake", "fake.context_length": CONTEXT},
     )  # fmt: skip

@@ -7,6 +7,8 @@
     fake:500       answers 500      fake:404  says that the model is gone      fake:503  says that it is busy
     fake:nodone    ends without `done`                 fake:garbage  writes nonsense
     fake:line=N    writes one line of N megabytes      fake:utf8     writes text that is not UTF-8
+    fake:tools     calls the first tool it is given    fake:thinks   thinks three words, then answers eight
+    fake:sees      reads images                        fake:fills    fills the middle of a text       fake:embeds    embeds
 
 Any reader can verify any answer: `words_of(prompt, n)` tells the text; raw generation goes on with it after a rendered chat and what was
 said of its answer. Runs in tests and as `python -m tests.scripted_runtime --port 0`; with `--contract` it has the model `smollm2:135m` and
@@ -44,7 +46,7 @@ from tests.scripted_models import (
 
 MODELS = ("fake:words=3", "fake:words=16", "fake:words=200", "fake:drip=0.1", "fake:drip=5", "fake:long=200@0.01", "fake:hang@0", "fake:hang@2",
           "fake:cut@0", "fake:cut@2", "fake:500", "fake:404", "fake:503", "fake:exit@2", "fake:nodone", "fake:garbage", "fake:line=100",
-          "fake:utf8")  # fmt: skip
+          "fake:utf8", "fake:tools", "fake:thinks", "fake:sees", "fake:fills", "fake:embeds")  # fmt: skip
 USUAL_KEEP_ALIVE_S = 1800.0  # of a model that a request without `keep_alive` loads
 ANSWER_WORDS = 8  # of a model whose name says nothing
 FOR_EVER = timedelta(days=365 * 290)
@@ -100,6 +102,8 @@ def behavior(model: str) -> Behavior:
     if action == "long":
         count, _, pace = rest.replace("@", "=").partition("=")
         return Behavior("words", float(count), float(pace))
+    if action in {"tools", "thinks", "sees", "fills"}:
+        return Behavior(action, ANSWER_WORDS)
     if action in {"nodone", "garbage", "utf8"}:
         return Behavior(action, 6)
     return Behavior(action, float(rest or 0))
@@ -213,7 +217,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
     if does.action == "503":
         raise BadRequest(BUSY, 503)
     keep_alive_s = dialect.keep_alive_s(body.get("keep_alive"))
-    messages = messages_of(body, is_chat=is_chat)
+    messages = messages_of(seen(body) if does.action == "sees" else body, is_chat=is_chat)
     asked = asked_of(model, body, messages)
     head = {"model": body["model"], "created_at": now_text()}
     if not messages and not body.get("prompt"):
@@ -223,6 +227,12 @@ async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response(head | {"_debug_info": {"rendered_template": rendered(messages)}})
     with running(script, model):
         return await speak(request, model, body, asked, does, is_chat=is_chat)
+
+
+def seen(body: dict) -> dict:
+    """The same without its images."""
+    messages = [{name: value for name, value in one.items() if name != "images"} for one in body.get("messages") or []]
+    return body | {"messages": messages}
 
 
 def messages_of(body: dict, *, is_chat: bool) -> list[dict]:
@@ -264,11 +274,14 @@ async def load_or_unload(script: Script, model: FakeModel, options: dict, keep_a
     return {**shape, "done": True, "done_reason": "unload" if keep_alive_s == 0 else "load"}
 
 
+SPEAKING = {"words", "nodone", "garbage", "utf8", "tools", "thinks", "sees", "fills"}
+
+
 def pieces_of(asked: Asked, does: Behavior) -> tuple[list[str], str]:
     """What is said, piece by piece, and why it ends."""
     limit = int(asked.options.get("num_predict", 10_000))
     limit = limit if limit > 0 else 10_000
-    full = int(does.value) if does.action in {"words", "nodone", "garbage", "utf8"} else max(6, int(does.value) + 1)
+    full = int(does.value) if does.action in SPEAKING else max(6, int(does.value) + 1)
     words = formatted(asked.format, words_of(asked.prompt, 6)) if asked.format else words_of(asked.prompt, full)
     stops = asked.options.get("stop") or []
     said = cut_at(pieces_after(words, asked.partial), stops)[:limit]
@@ -296,11 +309,16 @@ async def speak(request: web.Request, model: FakeModel, body: dict, asked: Asked
             prompt_eval_duration=1, eval_count=len(said), eval_duration=spent - 2,
         )  # fmt: skip
 
+    told = told_otherwise(does, body, asked)
     if not asked.wants_stream:
         await asyncio.sleep(does.pace_s * len(said))
         return web.json_response(end("".join(said)) | logprobs(said))
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
+    for message in told:
+        await response.write(json.dumps(line("") | {"message": message}).encode() + b"\n")
+        if message.get("tool_calls"):
+            said = []
     for n, word in enumerate(said):
         if does.action in {"hang", "cut", "exit"} and n == int(does.value):
             await break_off(request, script, does.action)
@@ -314,6 +332,17 @@ async def speak(request: web.Request, model: FakeModel, body: dict, asked: Asked
     if does.action != "nodone":
         await response.write(json.dumps(end("")).encode() + b"\n")
     return response
+
+
+def told_otherwise(does: Behavior, body: dict, asked: Asked) -> list[dict]:
+    """What is said besides words: thoughts, or the call of a tool, which takes the place of an answer."""
+    if does.action == "thinks" and body.get("think") is not False:
+        return [{"role": "assistant", "content": "", "thinking": word} for word in words_of(asked.prompt + "?", 3)]
+    if does.action == "tools" and body.get("tools"):
+        function = body["tools"][0]["function"]
+        arguments = dict.fromkeys((function.get("parameters") or {}).get("properties") or {}, "x")
+        return [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": function["name"], "arguments": arguments}}]}]
+    return []
 
 
 RAW = {

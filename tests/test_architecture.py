@@ -108,7 +108,7 @@ def test_every_error_survives_pickling():
     from cluster import errors as cluster_errors
     from ledger import errors as ledger_errors
 
-    samples = {"int": 3, "str": "x", "float": 1.5, "tuple": ("a",), "dict": {"a": ["b"]}}
+    samples = {"int": 3, "str": "x", "float": 1.5, "tuple": ("a",), "dict": {"a": ["b"]}, "str | None": None}
     for module in (cluster_errors, ledger_errors):
         for name, kind in vars(module).items():
             if isinstance(kind, type) and issubclass(kind, Exception):

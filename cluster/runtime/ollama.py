@@ -21,6 +21,7 @@ PULL_SILENCE_S = 180.0  # a pull that says nothing for so long is given up
 PLANNED_CONTEXT = 4096  # of a model that is not loaded, where nobody says more: Ollama's own default on small cards
 MAX_LINE_BYTES = 8 * 1024 * 1024
 KEEP_LOADED = "30m"
+TOLD = ("parameters", "template", "system", "license", "details", "model_info", "capabilities", "modified_at", "messages")
 ROUTES = {JobKind.CHAT: "/api/chat", JobKind.GENERATE: "/api/generate", JobKind.EMBED: "/api/embed"}
 
 
@@ -60,6 +61,7 @@ class RuntimeText:
     thinking: str = ""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     embeddings: tuple[tuple[float, ...], ...] = ()
+    logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,15 @@ class OllamaRuntime:
             trouble=_shrunk(loaded, wanted),
         )  # fmt: skip
         return model, LoadPlan(info=shown.get("model_info") or {}, context_tokens=known or min(longest, wanted or PLANNED_CONTEXT))
+
+    async def describe(self, model: str) -> dict[str, Any]:
+        """Tell what a model is: `show` without what only its machine knows.
+
+        Raises:
+            RuntimeFailed: The runtime does not answer, or does not have it.
+        """
+        shown = await self._post("/api/show", {"model": model}, LOOK_LIMIT_S)
+        return {name: shown[name] for name in TOLD if shown.get(name) is not None}
 
     async def load(self, model: str, *, embeds_only: bool = False) -> None:
         """Load a model, so that no consumer's request does it. `embeds_only`: it cannot chat.
@@ -281,8 +292,9 @@ def _pieces(line: bytes) -> list[RuntimeText | RuntimeEnd]:
     content = message.get("content") or said.get("response") or ""
     thinking = message.get("thinking") or said.get("thinking") or ""
     tools = tuple(message.get("tool_calls") or ())
+    logprobs = tuple(said.get("logprobs") or ())
     pieces: list[RuntimeText | RuntimeEnd] = (
-        [RuntimeText(content=content, thinking=thinking, tool_calls=tools)] if content or thinking or tools else []
+        [RuntimeText(content=content, thinking=thinking, tool_calls=tools, logprobs=logprobs)] if content or thinking or tools else []
     )
     if said.get("done"):
         pieces.append(

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, InvalidRequest
 from cluster.jobs import Beat, Text
 from ledger.client import LedgerError, credits_text, job_id, uuid_of_job
 from serve_app.api.sse import EventStream
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
-from serve_app.errors import InvalidRequest, NotYourJob, ServeError, UnknownJob
+from serve_app.errors import NotYourJob, ServeError, UnknownJob
 from serve_app.following import Followed, follow
 from serve_app.problems import as_problem_json, problem_of
 from serve_app.store.answers import told_of

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, InvalidRequest
 from cluster.operation_wire import asked_operation, refusal_line
 from ledger.client import LedgerError
 from serve_app.api.nodes import node_of, require_operator
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
-from serve_app.errors import InvalidRequest, ServeError, TooLarge
+from serve_app.errors import ServeError, TooLarge
 from serve_app.problems import as_problem_json
 
 MAX_BODY_BYTES = 4096

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from serve_app.api import reference_dialects
+
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
@@ -30,6 +32,7 @@ OPENAPI: dict[str, Any] = {
                 },
             }
         },
+        **reference_dialects.PATHS,
         "/v1/models": {
             "get": {
                 "operationId": "list_models", "summary": "List the models that are offered now.",

@@ -15,13 +15,18 @@ class EventStream:
     """
 
     def __init__(
-        self, events: AsyncGenerator[bytes, None], headers: dict[str, str], left: Callable[["asyncio.Task[None]"], None] | None = None
+        self,
+        events: AsyncGenerator[bytes, None],
+        headers: dict[str, str],
+        left: Callable[["asyncio.Task[None]"], None] | None = None,
+        *,
+        media_type: str = "text/event-stream; charset=utf-8",
     ) -> None:
         self._events = events
         self._left = left
         self._is_heard = True
         self._headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"),
+            (b"content-type", media_type.encode()), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"),
             *((name.lower().encode(), value.encode()) for name, value in headers.items()),
         ]  # fmt: skip
 

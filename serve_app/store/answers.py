@@ -1,7 +1,7 @@
 """How a job's answer is kept: its text once, and marks that tell how it was told, event by event. Pure.
 
 A mark per event, in the order of their numbers: so many characters of content, `{"t": n}` for so many of thinking, `{"c": …}` for tool calls,
-`{"e": …}` for embeddings; 0 for an event that says nothing (admitted, beats). So a reader finds its place in an answer that ended long ago.
+`{"e": …}` for embeddings, `{"l": …}` for logprobs; 0 for an event that says nothing (admitted, beats). So a reader finds its place in an answer that ended long ago.
 """
 
 import json
@@ -24,7 +24,7 @@ def marks_of(events: Sequence[Event]) -> str:
 def _mark(event: Event) -> int | dict[str, Any]:
     if not isinstance(event, Text):
         return 0
-    if not (event.thinking or event.tool_calls or event.embeddings):
+    if not (event.thinking or event.tool_calls or event.embeddings or event.logprobs):
         return len(event.content)
     mark: dict[str, Any] = {"n": len(event.content)} if event.content else {}
     if event.thinking:
@@ -33,6 +33,8 @@ def _mark(event: Event) -> int | dict[str, Any]:
         mark["c"] = event.tool_calls
     if event.embeddings:
         mark["e"] = event.embeddings
+    if event.logprobs:
+        mark["l"] = event.logprobs
     return mark
 
 
@@ -52,5 +54,6 @@ def _read(text: str, marks: Sequence[Any]) -> Iterator[Text]:
         yield Text(
             seq=seq, thinking=text[at : at + thinking], content=text[at + thinking : at + thinking + content],
             tool_calls=tuple(said.get("c", ())), embeddings=tuple(map(tuple, said.get("e", ()))),
+            logprobs=tuple(said.get("l", ())),
         )  # fmt: skip
         at += thinking + content

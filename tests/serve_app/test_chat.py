@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
+from serve_app.api.bodies import MAX_BODY_BYTES
 from tests.scripted_runtime import words_of
 
 
@@ -108,7 +109,7 @@ async def test_broken_bodies_are_400(platform, body, words):
 
 
 async def test_a_body_over_the_limit_is_413_while_reading(platform):
-    answer = await platform.http.post("/v1/chat/completions", content=b"x" * (1024 * 1024 + 1), headers=platform.bearer)
+    answer = await platform.http.post("/v1/chat/completions", content=b"x" * (MAX_BODY_BYTES + 1), headers=platform.bearer)
     assert answer.status_code == 413
 
 

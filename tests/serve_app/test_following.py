@@ -76,7 +76,9 @@ async def test_a_client_that_named_its_request_may_break_off_and_come_back(platf
     assert text_in(events) == SIXTEEN
     assert (events[-1]["status"], events[-1]["cost"]) == ("COMPLETED", "1.00")
     again = await platform.http.post("/v1/chat/completions", json=body, headers=headers)
-    assert again.json()["choices"][0]["message"]["content"] == SIXTEEN
+    chunks = [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == SIXTEEN
+    assert again.headers["idempotent-replayed"] == "true"
     assert await platform.settled() == "9.00"
 
 

@@ -217,6 +217,8 @@ class Checker:
             self.world.defect(f"a job that is not kept: #{asked.number}")
         elif row.state >= ENDED and asked.outcome == "done" and (row.state != JobState.SUCCEEDED or row.result != asked.text):
             self.world.defect(f"told success, kept {JobState(row.state).name} {row.error}: #{asked.number} {row.id}")
+        elif asked.is_replay:
+            return  # who reads along may be ahead of the driver by an event when a node is lost; then it is told that the answer broke off
         elif row.state >= ENDED and not (row.result or "").startswith(asked.text) and not self._was_given_up(row):
             self.world.defect(f"delivered other than kept: #{asked.number} {asked.text!r}, kept {row.result!r}")
 

@@ -149,7 +149,7 @@ def _take(asked, message, now):
         asked.is_replay = "idempotent-replayed" in headers
         return
     asked._rest += message.get("body", b"")
-    if asked.is_stream and asked.status == 200 and not asked.is_replay:
+    if asked.is_stream and asked.status == 200:
         *events, asked._rest = asked._rest.split(b"\n\n")
         for event in events:
             _take_event(asked, event, now)
