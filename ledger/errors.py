@@ -293,11 +293,12 @@ class RateLimited(LedgerError):
 
     code = "rate_limited"
 
-    def __init__(self, limit: str, retry_after_s: int) -> None:
-        """Name the limit and when to come back."""
-        super().__init__(limit, retry_after_s)
+    def __init__(self, limit: str, retry_after_s: int, capacity: int = 0) -> None:
+        """Name the limit, when to come back, and how many it allows, where that is a number per minute."""
+        super().__init__(limit, retry_after_s, capacity)
         self.limit = limit
         self.retry_after_s = retry_after_s
+        self.capacity = capacity
 
     def __str__(self) -> str:
         """Say what to do."""

@@ -132,6 +132,14 @@ class Caller(Wire):
     privacy: Literal["community", "trusted"] = "community"  # `trusted`: its jobs run on the operator's machines alone
 
 
+class Room(Wire):
+    """What is left of the tightest limit per minute that a request met. `limit`: of how many; `reset_s`: until all of it is there again."""
+
+    limit: int
+    left: int
+    reset_s: int
+
+
 class HoldPlaced(Wire):
     """The hold stands. `exists`: its idempotency key was used before; then the stored job is the answer.
 
@@ -144,6 +152,7 @@ class HoldPlaced(Wire):
     caller: Caller
     price: Price
     held: int  # micro-credits
+    room: Room | None = None
 
 
 class Settled(Wire):

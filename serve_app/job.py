@@ -83,6 +83,14 @@ class OpenJob:
         return job_id(self.id)
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What its client is told beside the answer: the job, and what is left of the account's limit per minute."""
+        said = {"X-GFE-Job": self.name}
+        if room := self.placed.room:
+            said |= {"RateLimit-Limit": str(room.limit), "RateLimit-Remaining": str(room.left), "RateLimit-Reset": str(room.reset_s)}
+        return said
+
+    @property
     def text(self) -> str:
         """What was delivered."""
         return text_of(self.events)

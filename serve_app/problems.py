@@ -92,6 +92,10 @@ def headers_of(refusal: Refusal) -> dict[str, str]:
         found["WWW-Authenticate"] = "Bearer"
     if "retry_after_s" in refusal.more:
         found["Retry-After"] = str(refusal.more["retry_after_s"])
+    if "per_minute" in refusal.more:
+        found |= {
+            "RateLimit-Limit": str(refusal.more["per_minute"]), "RateLimit-Remaining": "0", "RateLimit-Reset": found.get("Retry-After", "60"),
+        }  # fmt: skip
     return found
 
 
@@ -106,6 +110,8 @@ def problem_of(error: Exception) -> Refusal:
         more = {"period": error.period, "available": credits_text(error.left_micros), "required": credits_text(error.required_micros)}
     elif isinstance(error, InsufficientFunds):
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
+    elif isinstance(error, RateLimited) and error.capacity:
+        more = {"per_minute": error.capacity}
     elif isinstance(error, OperationRefused):
         more = {"hint": error.hint}
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)

@@ -119,20 +119,23 @@ async def _place(context: LedgerContext, service: str, places: list[tuple[int, w
     if not places:
         return {}
     try:
-        answers = await _refused_by_limits(context, places)
+        answers, rooms = await _within_limits(context, places)
         admitted = [place for place in places if place[0] not in answers]
         now = datetime.now(UTC)
         placed = await context.holds.place([_request_of(op, caller, service, now) for _, op, caller in admitted])
     except DatabaseUnavailable:
         return {n: LedgerUnavailable() for n, _, _ in places}
     for (n, _, caller), result in zip(admitted, placed, strict=True):
-        answers[n] = _placed(result, caller) if isinstance(result, Placed) else result
+        answers[n] = _placed(result, caller, rooms.get(n)) if isinstance(result, Placed) else result
     return answers
 
 
-async def _refused_by_limits(context: LedgerContext, places: list[tuple[int, wire.PlaceHold, Principal]]) -> dict[int, Answered]:
-    """Refuse models that a key is not for, then what is beyond a limit per minute: one statement for the whole batch."""
+async def _within_limits(
+    context: LedgerContext, places: list[tuple[int, wire.PlaceHold, Principal]]
+) -> tuple[dict[int, Answered], dict[int, wire.Room]]:
+    """Refuse models that a key is not for, then what is beyond a limit per minute: one statement for the whole batch. Tell the others' room."""
     answers: dict[int, Answered] = {}
+    rooms: dict[int, wire.Room] = {}
     wanted: dict[Bucket, int] = {}
     asked: list[tuple[int, tuple[Bucket, ...]]] = []
     for n, op, caller in places:
@@ -143,13 +146,17 @@ async def _refused_by_limits(context: LedgerContext, places: list[tuple[int, wir
         asked.append((n, buckets))
         for bucket in buckets:
             wanted[bucket] = wanted.get(bucket, 0) + 1
-    granted = {subject: found.count for subject, found in (await context.limits.take(wanted)).items()}
+    taken = await context.limits.take(wanted)
+    granted = {subject: found.count for subject, found in taken.items()}
     for n, buckets in asked:
         if empty := [bucket for bucket in buckets if granted[bucket.subject] < 1]:
-            answers[n] = RateLimited("jobs per minute", max(bucket.wait_s for bucket in empty))
+            longest = max(empty, key=lambda bucket: bucket.wait_s)
+            answers[n] = RateLimited("jobs per minute", longest.wait_s, longest.capacity)
         for bucket in buckets:
             granted[bucket.subject] -= 1
-    return answers
+        left, tightest = min((max(0, granted[bucket.subject]) + taken[bucket.subject].left, bucket) for bucket in buckets)
+        rooms[n] = wire.Room.model_construct(limit=tightest.capacity, left=left, reset_s=tightest.reset_s(left))
+    return answers, rooms
 
 
 def _buckets(caller: Principal, per_minute: int) -> tuple[Bucket, ...]:
@@ -166,13 +173,13 @@ def _request_of(op: wire.PlaceHold, caller: Principal, service: str, now: dateti
     )  # fmt: skip
 
 
-def _placed(placed: Placed, caller: Principal) -> wire.HoldPlaced:
+def _placed(placed: Placed, caller: Principal, room: wire.Room | None) -> wire.HoldPlaced:
     price = wire.Price.model_construct(
         version=placed.price.version, flat=placed.price.flat, prompt_per_million=placed.price.prompt_per_million,
         completion_per_million=placed.price.completion_per_million,
     )  # fmt: skip
     return wire.HoldPlaced.model_construct(
-        status="exists" if placed.existed else "ok", id=placed.id, caller=caller.caller, price=price, held=placed.held
+        status="exists" if placed.existed else "ok", id=placed.id, caller=caller.caller, price=price, held=placed.held, room=room
     )
 
 

@@ -17,7 +17,7 @@ LONGEST_WAIT_S = 900
 FORGOTTEN_AFTER_S = 3600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Bucket:
     """Whose bucket, how many it holds, in how many seconds it fills."""
 
@@ -29,6 +29,10 @@ class Bucket:
     def wait_s(self) -> int:
         """How long one more takes to come."""
         return max(1, math.ceil(self.refill_s / self.capacity))
+
+    def reset_s(self, left: int) -> int:
+        """How long it takes until it is full again."""
+        return math.ceil((self.capacity - left) * self.refill_s / self.capacity)
 
 
 TAKE = """
@@ -60,8 +64,8 @@ class Room:
         """Write `RateLimit-*` (draft-ietf-httpapi-ratelimit-headers-03); none when no limit was met."""
         if self.bucket is None:
             return {}
-        refill_s = math.ceil((self.bucket.capacity - self.left) * self.bucket.refill_s / self.bucket.capacity)
-        return {"RateLimit-Limit": str(self.bucket.capacity), "RateLimit-Remaining": str(self.left), "RateLimit-Reset": str(refill_s)}
+        reset_s = self.bucket.reset_s(self.left)
+        return {"RateLimit-Limit": str(self.bucket.capacity), "RateLimit-Remaining": str(self.left), "RateLimit-Reset": str(reset_s)}
 
 
 ROOM: ContextVar[Room | None] = ContextVar("room", default=None)

@@ -136,7 +136,7 @@ async def answer(exchange: Exchange, credential: str, asked: JobRequest) -> Any:
         return await (_stream(exchange, job) if exchange.asked.wants_stream else _whole(exchange, job))
     except KNOWN_ERRORS as known:
         told = refused(known, exchange.dialect.error)
-        told.headers["X-GFE-Job"] = job.name  # what became of it, and what it cost, can be looked up
+        told.headers.update(job.headers)  # what became of it, and what it cost, can be looked up
         return told
 
 
@@ -147,11 +147,11 @@ async def _whole(exchange: Exchange, job: OpenJob) -> Response:
     """Read the job to its end and answer at once."""
     texts, finished = await _unless_left(exchange, job, _read(exchange, drive(exchange.context, job)))
     writer = exchange.writer(job.name, job.asked.model, time.time())
-    return _told_whole(writer, texts, exchange.ending(finished), job.name)
+    return _told_whole(writer, texts, exchange.ending(finished), job.headers)
 
 
-def _told_whole(writer: Writer, texts: list[Text], ending: Ending, job: str, **more: str) -> Response:
-    return JSONResponse(writer.whole(texts, ending), headers={"X-GFE-Job": job, "X-GFE-Cost": str(ending.cost), **more})
+def _told_whole(writer: Writer, texts: list[Text], ending: Ending, headers: dict[str, str]) -> Response:
+    return JSONResponse(writer.whole(texts, ending), headers=headers | {"X-GFE-Cost": str(ending.cost)})
 
 
 async def _read(exchange: Exchange, driven: Driven) -> tuple[list[Text], Finished]:
@@ -224,7 +224,7 @@ async def _stream(exchange: Exchange, job: OpenJob) -> EventStream:
         context.spawn(let_go(context, job, reading))
 
     told = _pieces(exchange, writer, events, first)
-    return EventStream(told, {"X-GFE-Job": job.name}, left if is_named else None, media_type=writer.media_type)
+    return EventStream(told, job.headers, left if is_named else None, media_type=writer.media_type)
 
 
 async def _first(events: Driven) -> Text | Beat | Finished:
@@ -267,12 +267,13 @@ async def _replayed(exchange: Exchange, replayed: RequestReplayed) -> Any:
     writer = exchange.writer(name, record.model, record.created_at.timestamp())
     texts = [text for text in told_of(record.result, record.marks) if text.content or text.thinking or text.tool_calls or text.embeddings]
     is_good = record.state is JobState.SUCCEEDED
+    headers = {"X-GFE-Job": name, "Idempotent-Replayed": "true"}
     if record.has_ended and not is_good and (not texts or not exchange.asked.wants_stream):
         raise failure_of(record)
     if exchange.asked.wants_stream:
         told = _followed(exchange, writer, follow(context, record, 0))
-        return EventStream(told, {"X-GFE-Job": name, "Idempotent-Replayed": "true"}, media_type=writer.media_type)
-    return _told_whole(writer, texts, exchange.ending(finished_of(record)), name, **{"Idempotent-Replayed": "true"})
+        return EventStream(told, headers, media_type=writer.media_type)
+    return _told_whole(writer, texts, exchange.ending(finished_of(record)), headers)
 
 
 async def _followed(exchange: Exchange, writer: Writer, events: AsyncGenerator[Followed, None]) -> AsyncGenerator[bytes, None]:

@@ -278,3 +278,12 @@ async def test_the_page_and_readiness_tell_the_parts(platform):
     assert "default-src 'self'" in page.headers["content-security-policy"]
     ready = (await platform.http.get("/readyz")).json()
     assert ready["checks"] == {"database": "ok", "ledger": "ok", "dispatcher": "ok", "nodes": "ok"}
+
+
+async def test_what_is_left_of_the_limit_per_minute_is_told(platform_with):
+    platform = await platform_with(ledger_settings={"submits_per_minute": 2})
+    first, second, third = [await platform.chat() for _ in range(3)]
+    assert [(answer.headers["ratelimit-limit"], answer.headers["ratelimit-remaining"]) for answer in (first, second, third)] == [
+        ("2", "1"), ("2", "0"), ("2", "0"),
+    ]  # fmt: skip
+    assert (third.status_code, third.headers["retry-after"], third.json()["error"]["code"]) == (429, "30", "rate_limited")
