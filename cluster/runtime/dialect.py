@@ -1,6 +1,7 @@
 """Translation between Ollama's API and the child's: pure functions over dictionaries (Ollama reference 1.3, 4.1)."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -23,7 +24,9 @@ PASSED = (
     "frequency_penalty",
 )
 MAX_TOP_LOGPROBS = 20
-MODEL_NAME = re.compile(r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?$")
+MAX_NUMBER = 2**63  # of an option; beyond are infinity and what is no number at all
+FOR_EVER_S = 290 * 365 * 86400.0
+MODEL_NAME = re.compile(r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?\Z")
 _DURATION = re.compile(r"^(-?)((?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+)$")
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -47,7 +50,7 @@ def checked_body(raw: bytes) -> dict[str, Any]:
         raise BadRequest("missing request body")
     try:
         body = json.loads(raw)
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise BadRequest(str(wrong)) from wrong
     if not isinstance(body, dict):
         raise BadRequest("json: cannot unmarshal the body into an object")
@@ -67,8 +70,8 @@ def keep_alive_s(value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float("inf") if value < 0 else float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+        return float("inf") if value < 0 or value > FOR_EVER_S else float(value)
     found = _DURATION.match(value) if isinstance(value, str) else None
     if found is None:
         raise BadRequest(
@@ -94,7 +97,7 @@ def checked_options(options: Any) -> dict[str, Any]:
         if value is None:
             continue
         if name in NUMBERS:
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMBER:
                 raise BadRequest(f'option "{name}" must be of type number', 500)
             checked[name] = value
         elif name == "stop":
@@ -131,6 +134,17 @@ def response_format(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": value}}}
     raise BadRequest(f'invalid format: {value!r}; expected "json" or a valid JSON Schema object', 500)
+
+
+def for_completion(request: dict[str, Any]) -> dict[str, Any]:
+    """Write a request for the child's chat route as its route for whole prompts wants it."""
+    plain = {name: value for name, value in request.items() if name not in {"response_format", "logprobs", "top_logprobs"}}
+    wanted = request.get("response_format")
+    if wanted:
+        plain["json_schema"] = wanted["json_schema"]["schema"] if "json_schema" in wanted else {"type": "object"}
+    if request.get("logprobs"):
+        plain["n_probs"] = max(1, request["top_logprobs"])
+    return plain
 
 
 def checked_messages(value: Any) -> list[dict[str, Any]]:

@@ -18,15 +18,15 @@ from aiohttp import web
 from cluster.runtime.child import missing_cpu_flags
 from cluster.runtime.front.app import create_front_app
 from cluster.runtime.front.library import Library
-from cluster.runtime.front.memory import Memory
+from cluster.runtime.front.memory import MAX_WAITING, Memory
 from cluster.runtime.front.telling import say
-from cluster.runtime.models import cache_folder
+from cluster.runtime.models import Mirrors, cache_folder
 
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
-    library = Library(store=arguments.store, cache=arguments.model_cache)
-    memory = Memory(slots=arguments.slots, context_tokens=arguments.context)
+    library = Library(store=arguments.store, cache=arguments.model_cache, mirrors=arguments.mirrors)
+    memory = Memory(slots=arguments.slots, context_tokens=arguments.context, max_waiting=arguments.max_queue)
     app = create_front_app(library, memory, fetches=arguments.fetch)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
@@ -50,7 +50,19 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4, help="requests at once per model")
     parser.add_argument("--context", type=int, default=4096, help="tokens per slot")
     parser.add_argument("--no-fetch", dest="fetch", action="store_false", help="begin without models: they are pulled")
+    parser.add_argument("--max-queue", type=int, default=MAX_WAITING, help="requests that may wait for a slot or a load")
+    parser.add_argument(
+        "--model-mirror", default=os.environ.get("GFE_MODEL_MIRROR", ""), help="folder with models as <sha256>.gguf; or GFE_MODEL_MIRROR"
+    )
+    parser.add_argument(
+        "--model-urls", default=os.environ.get("GFE_MODEL_URLS", ""),
+        help="addresses below which models are, as <sha256>.gguf, joined by commas; or GFE_MODEL_URLS",
+    )  # fmt: skip
     arguments = parser.parse_args()
+    try:
+        arguments.mirrors = Mirrors.read(arguments.model_mirror, arguments.model_urls)
+    except ValueError as wrong:
+        parser.error(str(wrong))
     missing = missing_cpu_flags(Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else ()
     if missing:
         sys.stderr.write(

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -10,51 +9,21 @@ from aiohttp import web
 from cluster.runtime import dialect
 from cluster.runtime.child import ChildFailed
 from cluster.runtime.dialect import BadRequest, Json
-from cluster.runtime.front import history
+from cluster.runtime.front import asking, history
+from cluster.runtime.front.asking import Asked
 from cluster.runtime.front.http import LIBRARY, MEMORY, body_of, now_text, open_lines, write_line
 from cluster.runtime.front.memory import Loaded, Memory
 from cluster.runtime.front.runner import refusal
-from cluster.runtime.models import Model
 
 Shape = Callable[[str], Json]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A chat or a generation, checked."""
-
-    name: str  # as sent
-    model: Model
-    options: Json
-    keep_alive_s: float | None
-    request: Json
-    messages: list[Json] | None  # None: raw generation
-    wants_stream: bool
-    truncate: bool
-
-
-def asked_of(body: Json, model: Model, messages: list[Json] | None) -> Asked:
-    """Check what chat and generate have in common."""
-    dialect.refuse_what_it_cannot(body, body["model"], model.capabilities)
-    options = dialect.checked_options(body.get("options"))
-    request = dialect.sampling(options) | dialect.response_format(body.get("format")) | dialect.logprob_request(body)
-    return Asked(
-        name=body["model"], model=model, options=options, keep_alive_s=dialect.keep_alive_s(body.get("keep_alive")), request=request,
-        messages=messages, wants_stream=body.get("stream") is not False, truncate=body.get("truncate") is not False,
-    )  # fmt: skip
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """`POST /api/chat`."""
     started = time.monotonic_ns()
-    memory, body = request.app[MEMORY], await body_of(request)
-    model = request.app[LIBRARY].find(body.get("model"))
-    asked = asked_of(body, model, dialect.checked_messages(body.get("messages")))
-    if not asked.messages:
-        return await load_or_unload(memory, asked, chat_shape)
-    if body.get("_debug_render_only"):
-        return await render_only(memory, asked)
-    return await answer(request, asked, started, chat_shape)
+    body = await body_of(request)
+    asked = asking.chat_of(body, request.app[LIBRARY].find(body.get("model")))
+    return await _answered(request, asked, started, chat_shape)
 
 
 def chat_shape(text: str) -> Json:
@@ -66,25 +35,10 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate`."""
     started = time.monotonic_ns()
     body = await body_of(request)
-    name = body.get("model") or ""
-    if not name:
+    if not body.get("model"):
         raise BadRequest("model '' not found", 404)
-    model = request.app[LIBRARY].find(name)
-    prompt, system = body.get("prompt") or "", body.get("system") or ""
-    if not isinstance(prompt, str) or not isinstance(system, str):
-        raise BadRequest("json: prompt and system must be strings")
-    if body.get("suffix"):
-        raise BadRequest(f"registry.ollama.ai/library/{dialect.full_name(name)} does not support insert")
-    if body.get("raw") and (system or body.get("template") or body.get("context")):
-        raise BadRequest("raw mode does not support template, system, or context")
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": prompt})
-    asked = asked_of(body, model, None if body.get("raw") else messages)
-    if not prompt:
-        return await load_or_unload(request.app[MEMORY], asked, generate_shape)
-    if asked.messages is None:
-        asked.request["prompt"] = prompt
-    return await answer(request, asked, started, generate_shape)
+    asked = asking.generation_of(body, request.app[LIBRARY].find(body["model"]))
+    return await _answered(request, asked, started, generate_shape)
 
 
 def generate_shape(text: str) -> Json:
@@ -92,21 +46,28 @@ def generate_shape(text: str) -> Json:
     return {"response": text}
 
 
+async def _answered(request: web.Request, asked: Asked, started_ns: int, shape: Shape) -> web.StreamResponse:
+    if asked.only_loads:
+        return await load_or_unload(request.app[MEMORY], asked, shape)
+    if asked.only_renders:
+        return await render_only(request.app[MEMORY], asked)
+    return await answer(request, asked, started_ns, shape)
+
+
 async def load_or_unload(memory: Memory, asked: Asked, shape: Shape) -> web.Response:
     """An empty prompt loads the model, with `keep_alive: 0` it unloads it; one object, even when a stream was asked for."""
     if asked.keep_alive_s == 0:
         await memory.unload_when_idle(asked.model.name)
     else:
-        await memory.obtain(asked.model, asked.options, asked.keep_alive_s)
+        await memory.load(asked.model, asked.options, asked.keep_alive_s)
     reason = "unload" if asked.keep_alive_s == 0 else "load"
     return web.json_response({"model": asked.name, "created_at": now_text(), **shape(""), "done": True, "done_reason": reason})
 
 
 async def render_only(memory: Memory, asked: Asked) -> web.Response:
     """Answer the prompt as the model would read it, without running the model."""
-    assert asked.messages is not None
     async with memory.slot(asked.model, asked.options, asked.keep_alive_s) as loaded:
-        prompt = await loaded.runner.rendered(await history.fitted(loaded, asked.messages, truncate=asked.truncate))
+        prompt = await prompt_for(loaded, asked)
     return web.json_response({"model": asked.name, "created_at": now_text(), "_debug_info": {"rendered_template": prompt}})
 
 
@@ -151,11 +112,19 @@ async def answer(request: web.Request, asked: Asked, started_ns: int, shape: Sha
 
 
 async def child_request_of(loaded: Loaded, asked: Asked) -> tuple[str, Json]:
-    """Tell which route of the child serves it, and with what."""
-    if asked.messages is None:
-        return "/completion", asked.request
-    messages = await history.fitted(loaded, asked.messages, truncate=asked.truncate)
+    """Tell which route of the child serves it, and with what: the child renders with the file's template, we with Ollama's."""
+    if asked.messages is None or asked.template:
+        return "/completion", dialect.for_completion(asked.request) | {"prompt": await prompt_for(loaded, asked)}
+    messages = await history.fitted(loaded, asked.messages, "", truncate=asked.truncate)
     return "/v1/chat/completions", asked.request | {"messages": messages, "stream_options": {"include_usage": True}}
+
+
+async def prompt_for(loaded: Loaded, asked: Asked) -> str:
+    """Write the prompt that the model reads."""
+    if asked.messages is None:
+        return asked.prompt
+    messages = await history.fitted(loaded, asked.messages, asked.template, truncate=asked.truncate)
+    return await history.rendered(loaded, messages, asked.template)
 
 
 def read_event(event: Json) -> tuple[str, list[Any], str | None]:
@@ -164,10 +133,19 @@ def read_event(event: Json) -> tuple[str, list[Any], str | None]:
         raise refusal(500, event)
     if "choices" not in event:  # raw completion
         ended = ("length" if event.get("stop_type") == "limit" else "stop") if event.get("stop") else None
-        return str(event.get("content") or ""), [], ended
+        return str(event.get("content") or ""), logprob_rows(event.get("completion_probabilities")), ended
     if not event["choices"]:
         return "", [], None
     choice = event["choices"][0]
-    logprobs = (choice.get("logprobs") or {}).get("content") or []
+    logprobs = logprob_rows((choice.get("logprobs") or {}).get("content"))
     reason = choice.get("finish_reason")
     return str((choice.get("delta") or {}).get("content") or ""), logprobs, reason if reason in {"stop", "length", None} else "stop"
+
+
+def logprob_rows(said: Any) -> list[Json]:
+    """Write a child's logprobs as Ollama's: what it says of token numbers is left out."""
+    return [
+        {"token": row["token"], "logprob": row["logprob"], "bytes": row.get("bytes") or []}
+        | ({"top_logprobs": logprob_rows(row["top_logprobs"])} if "top_logprobs" in row else {})
+        for row in said or []
+    ]

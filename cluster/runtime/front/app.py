@@ -7,6 +7,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from cluster.runtime.child import ChildFailed
+from cluster.runtime.dialect import BadRequest
 from cluster.runtime.front import answering, embedding, listing, managing
 from cluster.runtime.front.http import LIBRARY, MAX_BODY_BYTES, MEMORY, in_ollamas_words
 from cluster.runtime.front.library import Library
@@ -24,6 +25,11 @@ ROUTES = [
     web.post("/api/chat", answering.chat),
     web.post("/api/generate", answering.generate),
     web.post("/api/embed", embedding.embed),
+    web.post("/api/embeddings", embedding.embeddings),
+    web.head("/api/blobs/{digest}", managing.has_blob),
+    web.post("/api/blobs/{digest}", managing.take_blob),
+    web.post("/api/create", managing.create),
+    web.post("/api/copy", managing.copy),
     web.post("/api/pull", managing.pull),
     web.delete("/api/delete", managing.delete),
 ]
@@ -36,6 +42,8 @@ def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) 
     app.add_routes(ROUTES)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
+        for problem in await asyncio.to_thread(library.open):
+            say(status="unreadable", error=problem)
         await memory.start()
         tasks = [asyncio.create_task(memory.watch())]
         if fetches:
@@ -51,15 +59,16 @@ def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) 
 
 
 async def fetch_models(library: Library, memory: Memory) -> None:
-    """Fetch what we know, say so, and load the first model so that the first request is fast."""
+    """Fetch what we know and do not have, say so, and load the first model so that the first request is fast."""
     for known in KNOWN.values():
-        say(status="fetching", model=known.name, bytes=known.size_bytes)
-        try:
-            await library.add(known)
-        except (FetchFailed, OSError) as failed:
-            say(status="failed", model=known.name, error=str(failed))
-            continue
+        if known.name not in library.models:
+            say(status="fetching", model=known.name, bytes=known.size_bytes)
+            try:
+                await library.add(known)
+            except FetchFailed as failed:
+                say(status="failed", model=known.name, error=str(failed))
+                continue
         say(status="ready", model=known.name)
     if SMOLLM2.name in library.models:
-        with suppress(ChildFailed):
-            await memory.obtain(library.models[SMOLLM2.name], {}, None)
+        with suppress(ChildFailed, BadRequest):
+            await memory.load(library.models[SMOLLM2.name], {}, None)

@@ -3,11 +3,12 @@
 from cluster.runtime import dialect
 from cluster.runtime.dialect import BadRequest, Json
 from cluster.runtime.front.memory import Loaded
+from cluster.runtime.prompts import prompt_of
 
 SPARE_TOKENS = 8
 
 
-async def fitted(loaded: Loaded, messages: list[Json], *, truncate: bool) -> list[Json]:
+async def fitted(loaded: Loaded, messages: list[Json], template: str, *, truncate: bool) -> list[Json]:
     """Cut a history that is too long for the context, the oldest messages first, then the last one's beginning.
 
     A text has at most one token per byte, so most requests are not counted at all.
@@ -16,12 +17,12 @@ async def fitted(loaded: Loaded, messages: list[Json], *, truncate: bool) -> lis
         BadRequest: Too long, and it must not be cut.
     """
     limit = loaded.context_tokens - SPARE_TOKENS
-    if sum(len(message["content"].encode()) + 16 for message in messages) + 256 < limit:
+    if sum(len(message["content"].encode(errors="replace")) + 16 for message in messages) + 256 < limit:
         return messages
     others, tokens = sum(message["role"] != "system" for message in messages), 0
     for keep in range(others, 0, -1):
         kept = dialect.cut_history(messages, keep)
-        tokens = await _count(loaded, kept)
+        tokens = await _count(loaded, kept, template)
         if tokens <= limit:
             return kept
         if not truncate:
@@ -30,9 +31,14 @@ async def fitted(loaded: Loaded, messages: list[Json], *, truncate: bool) -> lis
     while tokens > limit and last["content"]:
         cut = max(1, len(last["content"]) * (tokens - limit) // tokens + 16)
         last["content"] = last["content"][cut:]
-        tokens = await _count(loaded, [last])
+        tokens = await _count(loaded, [last], template)
     return [last]
 
 
-async def _count(loaded: Loaded, messages: list[Json]) -> int:
-    return await loaded.runner.count(await loaded.runner.rendered(messages), add_special=True)
+async def rendered(loaded: Loaded, messages: list[Json], template: str) -> str:
+    """Write messages as the prompt that the model reads."""
+    return prompt_of(template, messages) if template else await loaded.runner.rendered(messages)
+
+
+async def _count(loaded: Loaded, messages: list[Json], template: str) -> int:
+    return await loaded.runner.count(await rendered(loaded, messages, template), add_special=True)

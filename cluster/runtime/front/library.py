@@ -1,23 +1,60 @@
-"""The models that this installation has."""
+"""The models that this installation has: manifests and blobs in its store. A change is on disk before it is told."""
 
 import asyncio
+import fcntl
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cluster.runtime import dialect
 from cluster.runtime.dialect import BadRequest, Json
-from cluster.runtime.models import KnownModel, Model, bytes_on_the_way, install
+from cluster.runtime.front.blobs import Blobs
+from cluster.runtime.front.manifests import Manifests
+from cluster.runtime.front.model import Manifest, Model, read_checked
+from cluster.runtime.gguf import NotGguf
+from cluster.runtime.models import FetchFailed, KnownModel, Mirrors, bytes_on_the_way, fetch
 
 PULL_LINE_S = 0.5
+MAX_MODELS = 1000
 
 
 class Library:
-    """The models, by name."""
+    """The models, by full name."""
 
-    def __init__(self, *, store: Path, cache: Path) -> None:
-        self.store, self.cache = store, cache
+    def __init__(self, *, store: Path, cache: Path, mirrors: Mirrors) -> None:
+        self.cache, self.mirrors = cache, mirrors
+        self.blobs = Blobs(store / "blobs")
+        self.manifests = Manifests(store / "manifests")
         self.models: dict[str, Model] = {}
+        self._changing = asyncio.Lock()
+        self._lock_file = store / "lock"
+        self._is_ours: Any = None
+
+    def open(self) -> list[str]:
+        """Read the store; remove blobs that no model refers to. Answers what cannot be read, in words.
+
+        A store that another front has open is read, and nothing of it removed.
+        """
+        unreadable, kept = [], set()
+        for found in self.manifests.read_all():
+            if isinstance(found, Path):
+                unreadable.append(f"the manifest {found} cannot be read")
+                continue
+            kept.add(found.weights)
+            try:
+                self.models[found.name] = self._model(found)
+            except (OSError, NotGguf) as wrong:
+                unreadable.append(f"{found.name}: {wrong}")
+        self._is_ours = self._lock_file.open("w")
+        try:
+            fcntl.flock(self._is_ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return unreadable
+        if not unreadable:
+            self.blobs.prune(kept)
+        return unreadable
 
     def find(self, name: Any) -> Model:
         """Find a model by its name as sent.
@@ -32,13 +69,74 @@ class Library:
             raise BadRequest(f"model '{name}' not found", 404)
         return found
 
+    # --- changes: each goes on to its end, also when whoever asked for it leaves ----------------------------------------------------
+
+    async def put(self, manifest: Manifest) -> None:
+        """Have a model, in place of one of the same name.
+
+        Raises:
+            BadRequest: There are too many, or its file is not there, or none that we can read.
+        """
+        await asyncio.shield(self._put(manifest))
+
+    async def _put(self, manifest: Manifest) -> None:
+        async with self._changing:
+            replaced = self.models.get(manifest.name)
+            if replaced is None and len(self.models) >= MAX_MODELS:
+                raise BadRequest(f"{MAX_MODELS} models are here already; delete some first")
+            try:
+                model = await asyncio.to_thread(self._model, manifest)
+                await asyncio.to_thread(self.manifests.write, manifest)
+            except FileNotFoundError:
+                raise BadRequest(f'blob "sha256:{manifest.weights}" not found') from None
+            except NotGguf as wrong:
+                raise BadRequest(f"not a GGUF file: {wrong}") from wrong
+            except OSError as full:
+                raise BadRequest(f"the model cannot be kept: {full.strerror}", 500) from full
+            self.models[manifest.name] = replace(model, modified_at=time.time())
+            if replaced:
+                await self._drop(replaced)
+
+    async def remove(self, model: Model) -> None:
+        """Forget a model, and its file unless another model has the same."""
+        await asyncio.shield(self._remove(model))
+
+    async def _remove(self, model: Model) -> None:
+        async with self._changing:
+            if self.models.pop(model.name, None):
+                await asyncio.to_thread(self.manifests.remove, model.name)
+                await self._drop(model)
+
+    async def _drop(self, model: Model) -> None:
+        weights = model.manifest.weights
+        if all(other.manifest.weights != weights for other in self.models.values()):
+            await asyncio.to_thread(self.blobs.remove, weights)
+
+    def _model(self, manifest: Manifest) -> Model:
+        path, written_at = self.blobs.path(manifest.weights), self.manifests.path(manifest.name)
+        metadata = read_checked(path)
+        if path.stat().st_size != manifest.size_bytes:
+            raise NotGguf(f"{path.name} is not as long as it was")
+        modified_at = written_at.stat().st_mtime if written_at.exists() else time.time()
+        return Model(manifest=manifest, path=path, modified_at=modified_at, metadata=metadata)
+
+    # --- models that we know how to fetch -------------------------------------------------------------------------------------------
+
     async def add(self, known: KnownModel) -> None:
         """Fetch a model that we know, and have it.
 
         Raises:
             FetchFailed: It cannot be had.
         """
-        self.models[known.name] = await asyncio.to_thread(install, known, self.cache, self.store)
+        try:
+            if not self.blobs.has(known.gguf_sha256):
+                fetched = await asyncio.to_thread(fetch, known, self.cache, self.mirrors)
+                await asyncio.to_thread(self.blobs.adopt, fetched, known.gguf_sha256)
+            await self.put(Manifest(name=known.name, weights=known.gguf_sha256, size_bytes=known.size_bytes, license=(known.license,)))
+        except BadRequest as refused:
+            raise FetchFailed(refused.text) from refused
+        except OSError as full:
+            raise FetchFailed(f"{known.name} cannot be kept: {full.strerror}") from full
 
     async def pull(self, known: KnownModel) -> AsyncIterator[Json]:
         """Fetch a model and add it; yield Ollama's lines.

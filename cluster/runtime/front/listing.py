@@ -1,5 +1,6 @@
 """Routes that tell what is there: version, models, one model, what is loaded; and how many tokens a text has."""
 
+import asyncio
 import json
 import os
 import time
@@ -10,11 +11,15 @@ from aiohttp import web
 
 from cluster.runtime import dialect
 from cluster.runtime.dialect import Json
+from cluster.runtime.front import history
+from cluster.runtime.front.asking import conversation
 from cluster.runtime.front.http import LIBRARY, MEMORY, body_of
-from cluster.runtime.models import SMOLLM2, Model
+from cluster.runtime.front.model import Model
+from cluster.runtime.gguf import MAX_ITEMS, read_metadata
 
 VERSION = "0.32.15"  # the Ollama whose contract this front keeps
 FOR_EVER = timedelta(days=365 * 290)
+PARAMETER_WIDTH = 30
 
 
 async def root(request: web.Request) -> web.Response:
@@ -33,9 +38,9 @@ async def version(request: web.Request) -> web.Response:
 def details(model: Model) -> Json:
     """A model's `details` object."""
     return {
-        "parent_model": "", "format": "gguf", "family": model.architecture, "families": [model.architecture],
-        "parameter_size": model.parameter_size, "quantization_level": "Q4_1" if "Q4_1" in SMOLLM2.member else "unknown",
-        "context_length": model.context_tokens, "embedding_length": int(model.metadata.get(f"{model.architecture}.embedding_length", 0)),
+        "parent_model": model.manifest.parent, "format": "gguf", "family": model.architecture, "families": [model.architecture],
+        "parameter_size": model.parameter_size, "quantization_level": model.quantization, "context_length": model.context_tokens,
+        "embedding_length": model.told("embedding_length"),
     }  # fmt: skip
 
 
@@ -44,27 +49,59 @@ async def tags(request: web.Request) -> web.Response:
     models = sorted(request.app[LIBRARY].models.values(), key=lambda model: -model.modified_at)
     rows = [
         {
-            "name": model.name, "model": model.name, "modified_at": datetime.fromtimestamp(model.modified_at, UTC).isoformat(),
-            "size": model.size_bytes, "digest": model.digest, "details": details(model), "capabilities": model.capabilities,
+            "name": model.name, "model": model.name, "modified_at": _time(model), "size": model.manifest.size_bytes,
+            "digest": model.manifest.digest, "details": details(model), "capabilities": model.capabilities,
         }
         for model in models
     ]  # fmt: skip
     return web.json_response({"models": rows})
 
 
+def _time(model: Model) -> str:
+    return datetime.fromtimestamp(model.modified_at, UTC).isoformat()
+
+
 async def show(request: web.Request) -> web.Response:
     """`POST /api/show`."""
     body = await body_of(request)
-    library = request.app[LIBRARY]
-    model = library.find(body.get("model") or body.get("name"))
-    info = {name: value for name, value in model.metadata.items() if name != "tokenizer.chat_template"}
-    info["general.parameter_count"] = info.pop("general.tensor_elements", 0)
+    model = request.app[LIBRARY].find(body.get("model") or body.get("name"))
+    metadata = model.metadata
+    if body.get("verbose"):
+        metadata = await asyncio.to_thread(read_metadata, model.path, kept_items=MAX_ITEMS)
+    info = {name: value for name, value in metadata.items() if name != "tokenizer.chat_template"}
+    info["general.parameter_count"] = info.pop("general.tensor_elements")
+    manifest = model.manifest
     answer = {
-        "modelfile": f"FROM {library.store}/sha256-{model.sha256}\nTEMPLATE {json.dumps(model.template)}\n", "parameters": "",
-        "template": model.template, "system": "", "license": model.license, "details": details(model), "model_info": info,
-        "capabilities": model.capabilities, "modified_at": datetime.fromtimestamp(model.modified_at, UTC).isoformat(),
+        "modelfile": modelfile(model), "parameters": parameters(model), "template": model.template, "system": manifest.system,
+        "license": "\n".join(manifest.license), "details": details(model), "model_info": info, "capabilities": model.capabilities,
+        "modified_at": _time(model),
     }  # fmt: skip
-    return web.json_response(answer)
+    return web.json_response(answer | ({"messages": list(manifest.messages)} if manifest.messages else {}))
+
+
+def _rows(model: Model) -> list[tuple[str, str]]:
+    """A model's parameters, a row for each value."""
+    return [
+        (name, json.dumps(value))
+        for name, values in sorted(model.manifest.parameters.items())
+        for value in (values if isinstance(values, list) else [values])
+    ]
+
+
+def parameters(model: Model) -> str:
+    """A model's parameters as Ollama shows them."""
+    return "\n".join(f"{name:<{PARAMETER_WIDTH}} {value}" for name, value in _rows(model))
+
+
+def modelfile(model: Model) -> str:
+    """What the model was made of, as a Modelfile; its first line names the file by its SHA-256."""
+    manifest = model.manifest
+    lines = [f"FROM {model.path}", f'TEMPLATE """{model.template}"""']
+    lines += [f'SYSTEM """{manifest.system}"""'] if manifest.system else []
+    lines += [f"PARAMETER {name} {value}" for name, value in _rows(model)]
+    lines += [f'LICENSE """{text}"""' for text in manifest.license]
+    lines += [f'MESSAGE {message["role"]} """{message["content"]}"""' for message in manifest.messages]
+    return "\n".join(lines) + "\n"
 
 
 async def ps(request: web.Request) -> web.Response:
@@ -76,8 +113,9 @@ async def ps(request: web.Request) -> web.Response:
         model = loaded.model
         rows.append(
             {
-                "name": model.name, "model": model.name, "size": resident_bytes(loaded.runner.child.process.pid), "digest": model.digest,
-                "details": details(model), "expires_at": until.isoformat(), "size_vram": 0, "context_length": loaded.context_tokens,
+                "name": model.name, "model": model.name, "size": resident_bytes(loaded.runner.child.process.pid),
+                "digest": model.manifest.digest, "details": details(model), "expires_at": until.isoformat(), "size_vram": 0,
+                "context_length": loaded.context_tokens,
             }
         )  # fmt: skip
     return web.json_response({"models": rows})
@@ -94,8 +132,10 @@ def resident_bytes(pid: int) -> int:
 async def tokenize(request: web.Request) -> web.Response:
     """`POST /gfe/tokenize`: count the tokens of `content`, or of `messages` as the model reads them."""
     body = await body_of(request)
-    loaded = await request.app[MEMORY].obtain(request.app[LIBRARY].find(body.get("model")), {}, None)
-    if body.get("messages") is not None:
-        text = await loaded.runner.rendered(dialect.checked_messages(body["messages"]))
-        return web.json_response({"tokens": await loaded.runner.count(text, add_special=True)})
-    return web.json_response({"tokens": await loaded.runner.count(str(body.get("content") or ""))})
+    model = request.app[LIBRARY].find(body.get("model"))
+    async with request.app[MEMORY].use(model) as loaded:
+        if body.get("messages") is not None:
+            messages = conversation(model, dialect.checked_messages(body["messages"]))
+            text = await history.rendered(loaded, messages, model.manifest.template)
+            return web.json_response({"tokens": await loaded.runner.count(text, add_special=True)})
+        return web.json_response({"tokens": await loaded.runner.count(str(body.get("content") or ""))})
