@@ -53,6 +53,7 @@ def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) 
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await memory.close()
+        library.close()
 
     app.cleanup_ctx.append(life)
     return app

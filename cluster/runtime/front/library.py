@@ -2,11 +2,10 @@
 
 import asyncio
 import fcntl
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cluster.runtime import dialect
 from cluster.runtime.dialect import BadRequest, Json
@@ -30,7 +29,7 @@ class Library:
         self.models: dict[str, Model] = {}
         self._changing = asyncio.Lock()
         self._lock_file = store / "lock"
-        self._is_ours: Any = None
+        self._lock: IO[str] | None = None
 
     def open(self) -> list[str]:
         """Read the store; remove blobs that no model refers to. Answers what cannot be read, in words.
@@ -47,14 +46,19 @@ class Library:
                 self.models[found.name] = self._model(found)
             except (OSError, NotGguf) as wrong:
                 unreadable.append(f"{found.name}: {wrong}")
-        self._is_ours = self._lock_file.open("w")
+        self._lock = self._lock_file.open("w")
         try:
-            fcntl.flock(self._is_ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return unreadable
         if not unreadable:
             self.blobs.prune(kept)
         return unreadable
+
+    def close(self) -> None:
+        """Let another front have the store."""
+        if self._lock:
+            self._lock.close()
 
     def find(self, name: Any) -> Model:
         """Find a model by its name as sent.
@@ -87,13 +91,14 @@ class Library:
             try:
                 model = await asyncio.to_thread(self._model, manifest)
                 await asyncio.to_thread(self.manifests.write, manifest)
+                written_at = self.manifests.written_at(manifest.name)
             except FileNotFoundError:
                 raise BadRequest(f'blob "sha256:{manifest.weights}" not found') from None
             except NotGguf as wrong:
                 raise BadRequest(f"not a GGUF file: {wrong}") from wrong
             except OSError as full:
                 raise BadRequest(f"the model cannot be kept: {full.strerror}", 500) from full
-            self.models[manifest.name] = replace(model, modified_at=time.time())
+            self.models[manifest.name] = replace(model, modified_at=written_at)
             if replaced:
                 await self._drop(replaced)
 
@@ -113,12 +118,11 @@ class Library:
             await asyncio.to_thread(self.blobs.remove, weights)
 
     def _model(self, manifest: Manifest) -> Model:
-        path, written_at = self.blobs.path(manifest.weights), self.manifests.path(manifest.name)
+        path = self.blobs.path(manifest.weights)
         metadata = read_checked(path)
         if path.stat().st_size != manifest.size_bytes:
             raise NotGguf(f"{path.name} is not as long as it was")
-        modified_at = written_at.stat().st_mtime if written_at.exists() else time.time()
-        return Model(manifest=manifest, path=path, modified_at=modified_at, metadata=metadata)
+        return Model(manifest=manifest, path=path, modified_at=self.manifests.written_at(manifest.name), metadata=metadata)
 
     # --- models that we know how to fetch -------------------------------------------------------------------------------------------
 

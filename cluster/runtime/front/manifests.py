@@ -47,6 +47,11 @@ class Manifests:
         half.replace(path)
         sync_folder(self.folder)
 
+    def written_at(self, name: str) -> float:
+        """When a model's manifest was written; 0: there is none."""
+        path = self.path(name)
+        return path.stat().st_mtime if path.exists() else 0.0
+
     def remove(self, name: str) -> None:
         """Forget a model."""
         self.path(name).unlink(missing_ok=True)
