@@ -24,6 +24,7 @@ PASSED = (
     "frequency_penalty",
 )
 MAX_TOP_LOGPROBS = 20
+MAX_MESSAGES = 10_000
 MAX_NUMBER = 2**63  # of an option; beyond are infinity and what is no number at all
 FOR_EVER_S = 290 * 365 * 86400.0
 MODEL_NAME = re.compile(r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?\Z")
@@ -157,6 +158,8 @@ def checked_messages(value: Any) -> list[dict[str, Any]]:
         return []
     if not isinstance(value, list):
         raise BadRequest("json: cannot unmarshal messages into an array")
+    if len(value) > MAX_MESSAGES:
+        raise BadRequest(f"a chat may have at most {MAX_MESSAGES} messages")
     messages = []
     for message in value:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not isinstance(message.get("content") or "", str):

@@ -3,7 +3,8 @@
 from typing import Any
 
 from cluster.runtime.dialect import BadRequest, Json
-from cluster.runtime.go_template import Node, TemplateError, parsed, written
+from cluster.runtime.go_reading import parsed
+from cluster.runtime.go_template import Node, TemplateError, written
 
 ANSWER_FOLLOWS = "\x00answer\x00"  # marks where the answer to the last turn begins; no text of a chat may hold it
 

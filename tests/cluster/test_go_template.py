@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.runtime.dialect import BadRequest
-from cluster.runtime.go_template import MAX_STEPS, TemplateError, parsed, written
+from cluster.runtime.go_reading import parsed
+from cluster.runtime.go_template import MAX_STEPS, TemplateError, written
 from cluster.runtime.prompts import prompt_of, require_template
 
 CHAT = [

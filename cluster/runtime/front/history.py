@@ -19,20 +19,29 @@ async def fitted(loaded: Loaded, messages: list[Json], template: str, *, truncat
     limit = loaded.context_tokens - SPARE_TOKENS
     if sum(len(message["content"].encode(errors="replace")) + 16 for message in messages) + 256 < limit:
         return messages
-    others, tokens = sum(message["role"] != "system" for message in messages), 0
-    for keep in range(others, 0, -1):
-        kept = dialect.cut_history(messages, keep)
-        tokens = await _count(loaded, kept, template)
-        if tokens <= limit:
-            return kept
-        if not truncate:
-            raise BadRequest("the input length exceeds the context length")
-    last = dict(messages[-1])
+    if await _count(loaded, messages, template) <= limit:
+        return messages
+    if not truncate:
+        raise BadRequest("the input length exceeds the context length")
+    fewest, most = 0, sum(message["role"] != "system" for message in messages) - 1
+    while fewest < most:  # more messages are more tokens: halve until it is known how many fit
+        keep = (fewest + most + 1) // 2
+        if await _count(loaded, dialect.cut_history(messages, keep), template) <= limit:
+            fewest = keep
+        else:
+            most = keep - 1
+    return dialect.cut_history(messages, fewest) if fewest > 0 else [await _shortened(loaded, messages[-1], template, limit)]
+
+
+async def _shortened(loaded: Loaded, message: Json, template: str, limit: int) -> Json:
+    """Take a message's beginning away until it fits alone."""
+    last = dict(message)
+    tokens = await _count(loaded, [last], template)
     while tokens > limit and last["content"]:
         cut = max(1, len(last["content"]) * (tokens - limit) // tokens + 16)
         last["content"] = last["content"][cut:]
         tokens = await _count(loaded, [last], template)
-    return [last]
+    return last
 
 
 async def rendered(loaded: Loaded, messages: list[Json], template: str) -> str:
