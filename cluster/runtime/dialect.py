@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 Json = dict[str, Any]
@@ -187,7 +188,7 @@ def logprob_request(body: dict[str, Any]) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": top}
 
 
-def refuse_what_it_cannot(body: dict[str, Any], name: str, capabilities: list[str]) -> None:
+def refuse_what_it_cannot(body: dict[str, Any], name: str, capabilities: Sequence[str]) -> None:
     """Refuse tools and thinking of a model that has neither.
 
     Raises:

@@ -1,19 +1,18 @@
 """Routes that run a model for text: chat and generate, as a stream of lines or as one object."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 from aiohttp import web
 
-from cluster.runtime import dialect
 from cluster.runtime.child import ChildFailed
 from cluster.runtime.dialect import BadRequest, Json
-from cluster.runtime.front import asking, history
+from cluster.runtime.front import asking
 from cluster.runtime.front.asking import Asked
 from cluster.runtime.front.http import LIBRARY, MEMORY, body_of, now_text, open_lines, write_line
-from cluster.runtime.front.memory import Loaded, Memory
-from cluster.runtime.front.runner import refusal
+from cluster.runtime.front.memory import Memory
+from cluster.runtime.front.running import End, Piece, prompt_for, run
 
 Shape = Callable[[str], Json]
 
@@ -72,80 +71,43 @@ async def render_only(memory: Memory, asked: Asked) -> web.Response:
 
 
 async def answer(request: web.Request, asked: Asked, started_ns: int, shape: Shape) -> web.StreamResponse:
-    """Run a chat or a generation and answer it."""
-    async with request.app[MEMORY].slot(asked.model, asked.options, asked.keep_alive_s) as loaded:
-        loaded_ns = time.monotonic_ns()
-        path, child_request = await child_request_of(loaded, asked)
-        head = {"model": asked.name, "created_at": now_text()}
-        texts: list[str] = []
-        logprobs: list[Any] = []
-        final: Json = {}
-        reason: str | None = None
-        stream: web.StreamResponse | None = None
-        try:
-            async for event in loaded.runner.events(path, child_request):
-                text, more_logprobs, ended = read_event(event)
-                reason = ended or reason
-                final = event if "timings" in event else final
-                texts.append(text)
-                logprobs += more_logprobs
-                if text and asked.wants_stream:
-                    stream = stream or await open_lines(request)
-                    line = head | {"created_at": now_text()} | shape(text) | {"done": False}
-                    await write_line(stream, line | ({"logprobs": more_logprobs} if more_logprobs else {}))
-        except (ChildFailed, BadRequest) as failed:
-            if stream is None:
-                raise
-            await write_line(stream, {"error": getattr(failed, "text", str(failed))})
-            return stream
-        end: Json = head | {"created_at": now_text()} | shape("" if asked.wants_stream else "".join(texts)) | {"done": True}
-        if reason:
-            end["done_reason"] = reason
-        if logprobs and not asked.wants_stream:
-            end["logprobs"] = logprobs
-        end |= dialect.metrics(final, started_ns=started_ns, loaded_ns=loaded_ns, now_ns=time.monotonic_ns())
-    if not asked.wants_stream:
-        return web.json_response(end)
-    stream = stream or await open_lines(request)
-    await write_line(stream, end)
+    """Run a chat or a generation and answer it, as it was asked for."""
+    async with aclosing(run(request.app[MEMORY], asked, started_ns)) as pieces:
+        if asked.wants_stream:
+            return await _in_lines(request, asked, pieces, shape)
+        return web.json_response(await _whole(asked, pieces, shape))
+
+
+async def _in_lines(request: web.Request, asked: Asked, pieces: AsyncIterator[Piece | End], shape: Shape) -> web.StreamResponse:
+    """Answer piece by piece; what goes wrong before the first one has its own status, later it is the last line."""
+    stream: web.StreamResponse | None = None
+    try:
+        async for piece in pieces:
+            stream = stream or await open_lines(request)
+            await write_line(stream, _line(asked, piece, shape))
+    except (ChildFailed, BadRequest) as failed:
+        if stream is None:
+            raise
+        await write_line(stream, {"error": failed.text if isinstance(failed, BadRequest) else str(failed)})
+    assert stream is not None  # there is an end, always
     return stream
 
 
-async def child_request_of(loaded: Loaded, asked: Asked) -> tuple[str, Json]:
-    """Tell which route of the child serves it, and with what: the child renders with the file's template, we with Ollama's."""
-    if asked.messages is None or asked.template:
-        return "/completion", dialect.for_completion(asked.request) | {"prompt": await prompt_for(loaded, asked)}
-    messages = await history.fitted(loaded, asked.messages, "", truncate=asked.truncate)
-    return "/v1/chat/completions", asked.request | {"messages": messages, "stream_options": {"include_usage": True}}
+async def _whole(asked: Asked, pieces: AsyncIterator[Piece | End], shape: Shape) -> Json:
+    texts: list[str] = []
+    logprobs: list[Json] = []
+    last = End()
+    async for piece in pieces:
+        if isinstance(piece, End):
+            last = piece
+        else:
+            texts.append(piece.text)
+            logprobs += piece.logprobs
+    return _line(asked, Piece("".join(texts), logprobs), shape) | _line(asked, last, lambda _: {})
 
 
-async def prompt_for(loaded: Loaded, asked: Asked) -> str:
-    """Write the prompt that the model reads."""
-    if asked.messages is None:
-        return asked.prompt
-    messages = await history.fitted(loaded, asked.messages, asked.template, truncate=asked.truncate)
-    return await history.rendered(loaded, messages, asked.template)
-
-
-def read_event(event: Json) -> tuple[str, list[Any], str | None]:
-    """Read a child's event: its text, its logprobs, and why it ended (None while it goes on)."""
-    if "error" in event:
-        raise refusal(500, event)
-    if "choices" not in event:  # raw completion
-        ended = ("length" if event.get("stop_type") == "limit" else "stop") if event.get("stop") else None
-        return str(event.get("content") or ""), logprob_rows(event.get("completion_probabilities")), ended
-    if not event["choices"]:
-        return "", [], None
-    choice = event["choices"][0]
-    logprobs = logprob_rows((choice.get("logprobs") or {}).get("content"))
-    reason = choice.get("finish_reason")
-    return str((choice.get("delta") or {}).get("content") or ""), logprobs, reason if reason in {"stop", "length", None} else "stop"
-
-
-def logprob_rows(said: Any) -> list[Json]:
-    """Write a child's logprobs as Ollama's: what it says of token numbers is left out."""
-    return [
-        {"token": row["token"], "logprob": row["logprob"], "bytes": row.get("bytes") or []}
-        | ({"top_logprobs": logprob_rows(row["top_logprobs"])} if "top_logprobs" in row else {})
-        for row in said or []
-    ]
+def _line(asked: Asked, piece: Piece | End, shape: Shape) -> Json:
+    head = {"model": asked.name, "created_at": now_text()}
+    if isinstance(piece, Piece):
+        return head | shape(piece.text) | {"done": False} | ({"logprobs": piece.logprobs} if piece.logprobs else {})
+    return head | shape("") | {"done": True} | ({"done_reason": piece.reason} if piece.reason else {}) | piece.counters

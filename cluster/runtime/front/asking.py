@@ -5,7 +5,7 @@ from typing import Any
 
 from cluster.runtime import dialect
 from cluster.runtime.dialect import BadRequest, Json
-from cluster.runtime.front.model import Model
+from cluster.runtime.front.model import CAPABILITIES, Model
 from cluster.runtime.prompts import require_template
 
 
@@ -73,7 +73,7 @@ def _own_messages(model: Model) -> list[Json]:
 
 def _asked_of(body: Json, model: Model, messages: list[Json] | None, *, only_loads: bool, template: str = "", prompt: str = "") -> Asked:
     """Check what chat and generate have in common."""
-    dialect.refuse_what_it_cannot(body, body["model"], model.capabilities)
+    dialect.refuse_what_it_cannot(body, body["model"], CAPABILITIES)
     options = {**model.manifest.parameters, **dialect.checked_options(body.get("options"))}
     request = dialect.sampling(options) | dialect.response_format(body.get("format")) | dialect.logprob_request(body)
     return Asked(

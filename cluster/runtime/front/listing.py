@@ -14,7 +14,7 @@ from cluster.runtime.dialect import Json
 from cluster.runtime.front import history
 from cluster.runtime.front.asking import conversation
 from cluster.runtime.front.http import LIBRARY, MEMORY, body_of
-from cluster.runtime.front.model import Model
+from cluster.runtime.front.model import CAPABILITIES, Model
 from cluster.runtime.gguf import MAX_ITEMS, read_metadata
 
 VERSION = "0.32.15"  # the Ollama whose contract this front keeps
@@ -50,7 +50,7 @@ async def tags(request: web.Request) -> web.Response:
     rows = [
         {
             "name": model.name, "model": model.name, "modified_at": _time(model), "size": model.manifest.size_bytes,
-            "digest": model.manifest.digest, "details": details(model), "capabilities": model.capabilities,
+            "digest": model.manifest.digest, "details": details(model), "capabilities": CAPABILITIES,
         }
         for model in models
     ]  # fmt: skip
@@ -73,7 +73,7 @@ async def show(request: web.Request) -> web.Response:
     manifest = model.manifest
     answer = {
         "modelfile": modelfile(model), "parameters": parameters(model), "template": model.template, "system": manifest.system,
-        "license": "\n".join(manifest.license), "details": details(model), "model_info": info, "capabilities": model.capabilities,
+        "license": "\n".join(manifest.license), "details": details(model), "model_info": info, "capabilities": CAPABILITIES,
         "modified_at": _time(model),
     }  # fmt: skip
     return web.json_response(answer | ({"messages": list(manifest.messages)} if manifest.messages else {}))

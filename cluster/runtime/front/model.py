@@ -13,6 +13,8 @@ from cluster.runtime.gguf import NotGguf, read_metadata
 
 ARCHITECTURE = re.compile(r"[a-z0-9_\-]{1,64}\Z")
 MAX_CONTEXT = 2**31
+# Our child embeds with chat models too. Tools and thoughts are not passed on here yet, so that no template makes us claim them.
+CAPABILITIES = ("completion", "embedding")
 UNTOLD_CONTEXT = 2048  # of a file that tells none
 QUANTIZATIONS = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
@@ -82,16 +84,6 @@ class Model:
     def template(self) -> str:
         """The chat template that is in use: the manifest's (Go's, as Ollama writes them), else the file's (Jinja)."""
         return self.manifest.template or str(self.metadata.get("tokenizer.chat_template") or "")
-
-    @property
-    def capabilities(self) -> list[str]:
-        """What it can do. Our child embeds with chat models too."""
-        found = ["completion", "embedding"]
-        if "tools" in self.template or "tool_call" in self.template:
-            found.append("tools")
-        if "<think>" in self.template and "</think>" in self.template:
-            found.append("thinking")
-        return found
 
     @property
     def parameter_size(self) -> str:

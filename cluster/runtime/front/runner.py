@@ -1,7 +1,7 @@
 """How a loaded model is asked: calls to its child, whole or event by event, and what its tokenizer and template say."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
@@ -10,6 +10,7 @@ from cluster.runtime.child import Child, ChildFailed
 from cluster.runtime.dialect import BadRequest, Json
 
 CONNECT_LIMIT_S = 3.0
+NO_THOUGHTS = {"chat_template_kwargs": {"enable_thinking": False}}  # that nobody would see, but pay for
 DIED = "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error"
 
 
@@ -45,7 +46,7 @@ class Runner:
             await self.child.settle()  # so that the next request finds it dead, and loads it anew
             raise ChildFailed(DIED) from broken
 
-    async def events(self, path: str, body: Json) -> AsyncIterator[Json]:
+    async def events(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
         """Ask and yield the answer, event by event.
 
         Raises:
@@ -72,7 +73,7 @@ class Runner:
 
     async def rendered(self, messages: list[Json]) -> str:
         """Render messages with the template in the model's file."""
-        return str((await self.call("/apply-template", {"messages": messages}))["prompt"])
+        return str((await self.call("/apply-template", {"messages": messages, **NO_THOUGHTS}))["prompt"])
 
 
 def refusal(status: int, said: Any) -> BadRequest:
