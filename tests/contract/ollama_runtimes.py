@@ -180,10 +180,10 @@ KINDS = [
 
 
 @contextmanager
-def process_of(module, *arguments):
+def process_of(module, *arguments, **settings):
     """Run a module of ours that serves, and tells its port in its first line."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield process, f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
