@@ -168,6 +168,14 @@ async def test_a_model_of_a_model_has_what_that_one_has_where_nothing_else_is_sa
     assert shown["modelfile"].splitlines()[0] == f"FROM {front.store}/blobs/sha256-{hashlib.sha256(MODEL).hexdigest()}"
 
 
+async def test_what_show_tells_can_be_sent_back(front):
+    await front.create("parent", gguf({**SMOLLM2_LIKE, "tokenizer.chat_template": "{% for message in messages %}"}), system="Be short.")
+    shown = await front.show("parent")
+    assert (await front.create("child", **{"from": "parent"}, template=shown["template"], system=shown["system"]))[0] == 200
+    again = await front.show("child")
+    assert [again[key] for key in ("template", "system", "modelfile")] == [shown[key] for key in ("template", "system", "modelfile")]
+
+
 async def test_verbose_show_holds_the_vocabulary(front):
     words = [f"word{n}" for n in range(2000)]
     await front.create("mine", gguf({**SMOLLM2_LIKE, "tokenizer.ggml.tokens": words}))

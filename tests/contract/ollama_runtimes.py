@@ -31,12 +31,18 @@ PULL_KNOWN = "pull a model that it knows, without a network"
 RENDER = "tell the prompt without running the model"
 RAW = "generate from a raw prompt"
 EMBED_BY_CHAT_MODEL = "embed with a chat model"
+NAME_FILES = "name the files of its models"
+BE_ALONE = "be used by the suite alone"
 COUNT = "count tokens for our platform"
 BE_OPENED = "be looked into while it runs"
 
 
 class Runtime:
-    """An Ollama API, and the model there that the suite uses."""
+    """An Ollama API, and the model there that the suite uses.
+
+    A kind more is a class more in `KINDS`: its `running` yields itself, with the model that it has where it takes none, and a key in its
+    headers; what it does not name in `can` is skipped, with the reason.
+    """
 
     kind = ""
     can = frozenset()
@@ -113,7 +119,7 @@ class Scripted(Runtime):
     """The runtime that other tests use in place of a model."""
 
     kind = "the scripted runtime"
-    can = frozenset({MANAGE, MOVE, PULL_KNOWN, RENDER, RAW, EMBED_BY_CHAT_MODEL})
+    can = frozenset({MANAGE, MOVE, PULL_KNOWN, RENDER, RAW, EMBED_BY_CHAT_MODEL, NAME_FILES, BE_ALONE})
 
     def says(self, text, messages=PARIS):
         """Its words follow from the prompt."""
@@ -132,7 +138,7 @@ class Embedded(Runtime):
     """Our own front, with SmolLM2."""
 
     kind = "the embedded runtime"
-    can = frozenset({MANAGE, MOVE, PULL_KNOWN, RENDER, RAW, EMBED_BY_CHAT_MODEL, COUNT, BE_OPENED})
+    can = Scripted.can | {COUNT, BE_OPENED}
     process = None
 
     @classmethod
@@ -156,7 +162,7 @@ class Real(Runtime):
     """An Ollama that `GFE_OLLAMA_URL` names."""
 
     kind = "a real Ollama"
-    can = frozenset({MANAGE, MOVE, RENDER, RAW, EMBED_BY_CHAT_MODEL})
+    can = Scripted.can - {PULL_KNOWN}
 
     @classmethod
     @contextmanager

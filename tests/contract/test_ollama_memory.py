@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 
-from tests.contract.ollama_runtimes import BE_OPENED, CONTEXT, MOVE, STEADY, STORY, Embedded, wait_until
+from tests.contract.ollama_runtimes import BE_ALONE, BE_OPENED, CONTEXT, MOVE, STEADY, STORY, Embedded, wait_until
 
 LONG = {"num_predict": 1500}
 SOON_S = 15  # long before any story ends
@@ -49,6 +49,7 @@ def test_34_ps_tells_when_it_goes(runtime, keep_alive, least, most):
 
 
 def test_38_leaving_a_stream_frees_its_slot(runtime):
+    runtime.needs(BE_ALONE)
     for _ in range(4):
         with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=LONG)) as answer:
             next(answer.iter_lines())
@@ -56,6 +57,7 @@ def test_38_leaving_a_stream_frees_its_slot(runtime):
 
 
 def test_39_leaving_without_a_stream_frees_its_slot(runtime):
+    runtime.needs(BE_ALONE)
     runtime.chat()
     for _ in range(4):
         with pytest.raises(httpx2.ReadTimeout):
@@ -64,6 +66,7 @@ def test_39_leaving_without_a_stream_frees_its_slot(runtime):
 
 
 async def test_40_four_at_once_all_finish(runtime):
+    runtime.needs(BE_ALONE)
     found = await asyncio.gather(*(asyncio.to_thread(runtime.chat) for _ in range(4)))
     assert [one.text for one in found if one.status_code != 200] == []
     assert all(runtime.says(one.json()["message"]["content"]) for one in found)

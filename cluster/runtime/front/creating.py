@@ -37,13 +37,11 @@ def manifest_of(body: Json, library: Library) -> Manifest:
     if asked := [key for key in NOT_HERE if body.get(key)]:
         raise BadRequest(f"`{asked[0]}` is not available in the embedded runtime")
     if body.get("files"):
-        begin = _from_files(body["files"], name, library)
-    elif body.get("from"):
-        parent = library.find(body["from"]).manifest
-        begin = replace(parent, name=name, parent=parent.name)
-    else:
-        raise BadRequest("neither 'from' or 'files' was specified")
-    return _changed(begin, body)
+        return _changed(_from_files(body["files"], name, library), body, "")
+    if body.get("from"):
+        parent = library.find(body["from"])
+        return _changed(replace(parent.manifest, name=name, parent=parent.name), body, parent.template)
+    raise BadRequest("neither 'from' or 'files' was specified")
 
 
 def _from_files(files: Any, name: str, library: Library) -> Manifest:
@@ -58,12 +56,12 @@ def _from_files(files: Any, name: str, library: Library) -> Manifest:
     return Manifest(name=name, weights=weights, size_bytes=library.blobs.path(weights).stat().st_size)
 
 
-def _changed(begin: Manifest, body: Json) -> Manifest:
-    """Put what was sent in place of what there was; parameters are added one by one."""
+def _changed(begin: Manifest, body: Json, shown_template: str) -> Manifest:
+    """Put what was sent in place of what there was; parameters are added one by one. A template that show told changes nothing."""
     said: Json = {}
     if body.get("parameters") is not None:
         said["parameters"] = {**begin.parameters, **_parameters(body["parameters"])}
-    if body.get("template") is not None:
+    if body.get("template") not in (None, shown_template):
         said["template"] = require_template(body["template"])
     if body.get("system") is not None:
         said["system"] = _text(body["system"], "system")

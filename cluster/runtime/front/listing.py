@@ -96,7 +96,8 @@ def parameters(model: Model) -> str:
 def modelfile(model: Model) -> str:
     """What the model was made of, as a Modelfile; its first line names the file by its SHA-256."""
     manifest = model.manifest
-    lines = [f"FROM {model.path}", f'TEMPLATE """{model.template}"""']
+    lines = [f"FROM {model.path}"]
+    lines += [f'TEMPLATE """{manifest.template}"""'] if manifest.template else []  # the file's own comes with the file
     lines += [f'SYSTEM """{manifest.system}"""'] if manifest.system else []
     lines += [f"PARAMETER {name} {value}" for name, value in _rows(model)]
     lines += [f'LICENSE """{text}"""' for text in manifest.license]
