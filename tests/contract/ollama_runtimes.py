@@ -20,6 +20,8 @@ from tests.tiny_gguf import gguf
 ROOT = Path(__file__).parents[2]
 PARIS = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
 STORY = [{"role": "user", "content": "Tell me a very long story."}]
+STORY_OPTIONS = {"temperature": 0, "seed": 1, "num_predict": 1500}
+NUMBERS = {"type": "array", "items": {"type": "integer", "maximum": 9}, "minItems": 600}  # a format that keeps a model talking for sure
 STEADY = {"temperature": 0, "seed": 1, "num_predict": 16}
 CONTEXT = 2048
 CALL_LIMIT_S = 120

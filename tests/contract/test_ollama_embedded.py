@@ -7,13 +7,13 @@ from pathlib import Path
 
 import httpx2
 
-from tests.contract.ollama_runtimes import BE_OPENED, COUNT, PARIS, STORY, wait_until
+from tests.contract.ollama_runtimes import BE_OPENED, COUNT, NUMBERS, PARIS, STORY, STORY_OPTIONS, wait_until
 
 
 def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_works(runtime):
     runtime.needs(BE_OPENED)
     leave_one_child(runtime)
-    with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options={"num_predict": 1500})) as answer:
+    with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=STORY_OPTIONS, format=NUMBERS)) as answer:
         lines = answer.iter_lines()
         next(lines)
         os.kill(runtime.children[0], signal.SIGKILL)

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 
-from tests.contract.ollama_runtimes import BE_ALONE, BE_OPENED, CONTEXT, MOVE, STEADY, STORY, Embedded, wait_until
+from tests.contract.ollama_runtimes import BE_ALONE, BE_OPENED, CONTEXT, MOVE, NUMBERS, STEADY, STORY, STORY_OPTIONS, Embedded, wait_until
 
-LONG = {"num_predict": 1500}
 SOON_S = 15  # long before any story ends
 
 
@@ -51,7 +50,7 @@ def test_34_ps_tells_when_it_goes(runtime, keep_alive, least, most):
 def test_38_leaving_a_stream_frees_its_slot(runtime):
     runtime.needs(BE_ALONE)
     for _ in range(4):
-        with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=LONG)) as answer:
+        with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=STORY_OPTIONS)) as answer:
             next(answer.iter_lines())
     assert runtime.chat(timeout_s=SOON_S).status_code == 200
 
@@ -61,7 +60,7 @@ def test_39_leaving_without_a_stream_frees_its_slot(runtime):
     runtime.chat()
     for _ in range(4):
         with pytest.raises(httpx2.ReadTimeout):
-            runtime.chat(STORY, options=LONG, timeout_s=0.5)
+            runtime.chat(STORY, options=STORY_OPTIONS, timeout_s=0.5)
     assert runtime.chat(timeout_s=SOON_S).status_code == 200
 
 
@@ -87,8 +86,9 @@ def test_41_another_context_loads_the_model_anew(runtime):
 @pytest.mark.model
 def test_54_a_full_queue_is_503(tmp_path):
     with Embedded.running(tmp_path, slots=1, more=("--max-queue", 1)) as runtime, ThreadPoolExecutor(3) as threads:
-        with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=LONG)) as story:
-            next(story.iter_lines())
+        with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=STORY_OPTIONS, format=NUMBERS)) as story:
+            lines = story.iter_lines()  # kept: the connection closes with it
+            next(lines)
             asked = as_completed([threads.submit(runtime.chat) for _ in range(3)])
             refused = [next(asked).result(), next(asked).result()]
         waited = next(asked).result()
