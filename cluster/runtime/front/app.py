@@ -1,0 +1,75 @@
+"""The front's application: its routes, and what lives as long as it does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from aiohttp import web
+
+from cluster.runtime.child import ChildFailed
+from cluster.runtime.dialect import BadRequest
+from cluster.runtime.front import answering, embedding, listing, managing
+from cluster.runtime.front.http import LIBRARY, MAX_BODY_BYTES, MEMORY, in_ollamas_words
+from cluster.runtime.front.library import Library
+from cluster.runtime.front.memory import Memory
+from cluster.runtime.front.telling import say
+from cluster.runtime.models import KNOWN, SMOLLM2, FetchFailed
+
+ROUTES = [
+    web.get("/", listing.root),
+    web.get("/api/version", listing.version),
+    web.get("/api/tags", listing.tags),
+    web.get("/api/ps", listing.ps),
+    web.post("/api/show", listing.show),
+    web.post("/gfe/tokenize", listing.tokenize),
+    web.post("/api/chat", answering.chat),
+    web.post("/api/generate", answering.generate),
+    web.post("/api/embed", embedding.embed),
+    web.post("/api/embeddings", embedding.embeddings),
+    web.head("/api/blobs/{digest}", managing.has_blob),
+    web.post("/api/blobs/{digest}", managing.take_blob),
+    web.post("/api/create", managing.create),
+    web.post("/api/copy", managing.copy),
+    web.post("/api/pull", managing.pull),
+    web.delete("/api/delete", managing.delete),
+]
+
+
+def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) -> web.Application:
+    """Build the application."""
+    app = web.Application(middlewares=[in_ollamas_words], client_max_size=MAX_BODY_BYTES)
+    app[LIBRARY], app[MEMORY] = library, memory
+    app.add_routes(ROUTES)
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        for problem in await asyncio.to_thread(library.open):
+            say(status="unreadable", error=problem)
+        await memory.start()
+        tasks = [asyncio.create_task(memory.watch())]
+        if fetches:
+            tasks.append(asyncio.create_task(fetch_models(library, memory)))
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await memory.close()
+        library.close()
+
+    app.cleanup_ctx.append(life)
+    return app
+
+
+async def fetch_models(library: Library, memory: Memory) -> None:
+    """Fetch what we know and do not have, say so, and load the first model so that the first request is fast."""
+    for known in KNOWN.values():
+        if known.name not in library.models:
+            say(status="fetching", model=known.name, bytes=known.size_bytes)
+            try:
+                await library.add(known)
+            except FetchFailed as failed:
+                say(status="failed", model=known.name, error=str(failed))
+                continue
+        say(status="ready", model=known.name)
+    if SMOLLM2.name in library.models:
+        with suppress(ChildFailed, BadRequest):
+            await memory.load(library.models[SMOLLM2.name], {}, None)

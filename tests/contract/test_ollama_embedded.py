@@ -1,0 +1,64 @@
+"""What our own front does beyond the contract. What any Ollama API keeps, ours and a real one; the numbers are those of the Ollama reference, section 7."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import httpx2
+
+from tests.contract.ollama_runtimes import BE_OPENED, COUNT, NUMBERS, PARIS, STORY, STORY_OPTIONS, wait_until
+
+
+def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_works(runtime):
+    runtime.needs(BE_OPENED)
+    leave_one_child(runtime)
+    with runtime.http.stream("POST", "/api/chat", json=runtime.chat_body(STORY, options=STORY_OPTIONS, format=NUMBERS)) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        os.kill(runtime.children[0], signal.SIGKILL)
+        assert "error" in json.loads(list(lines)[-1])
+    assert runtime.chat().status_code == 200
+
+
+def test_55_a_foreign_host_is_refused(runtime):
+    assert runtime.http.get("/api/tags", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_55_a_child_answers_nobody_without_its_key(runtime):
+    runtime.needs(BE_OPENED)
+    leave_one_child(runtime)
+    (port,) = listening_ports(runtime.children[0])
+    answer = httpx2.post(f"http://127.0.0.1:{port}/completion", json={"prompt": "hi", "n_predict": 1}, trust_env=False)
+    assert answer.status_code == 401
+
+
+def test_tokens_are_counted_by_the_models_own_tokenizer(runtime):
+    runtime.needs(COUNT)
+    assert runtime.post("/gfe/tokenize", {"model": runtime.model, "content": "The capital of France is Paris."}).json() == {"tokens": 7}
+    counted = runtime.post("/gfe/tokenize", {"model": runtime.model, "messages": PARIS}).json()["tokens"]
+    assert counted == runtime.chat().json()["prompt_eval_count"]
+
+
+def test_the_tokens_of_a_chat_hold_what_the_model_was_created_with(runtime, create):
+    runtime.needs(COUNT)
+    for more in ({"system": "You are a pirate."}, {"template": "{{ .System }} {{ .Prompt }}"}, {"messages": PARIS}):
+        name = create(**more)
+        counted = runtime.post("/gfe/tokenize", {"model": name, "messages": PARIS}).json()["tokens"]
+        assert counted == runtime.chat(model=name).json()["prompt_eval_count"]
+
+
+def leave_one_child(runtime):
+    for row in runtime.http.get("/api/ps").json()["models"]:
+        if row["name"] != runtime.model:
+            runtime.post("/api/generate", {"model": row["name"], "keep_alive": 0})
+    runtime.chat()
+    wait_until(lambda: len(runtime.children) == 1)
+
+
+def listening_ports(pid):
+    """Ports of this machine's IPv4 on which a process listens."""
+    handles = [str(handle.readlink()) for handle in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = {handle[8:-1] for handle in handles if handle.startswith("socket:")}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in sockets]
