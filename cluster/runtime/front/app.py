@@ -8,7 +8,7 @@ from aiohttp import web
 
 from cluster.runtime.child import ChildFailed
 from cluster.runtime.dialect import BadRequest
-from cluster.runtime.front import answering, embedding, listing, managing
+from cluster.runtime.front import answering, dialects, embedding, listing, managing
 from cluster.runtime.front.http import LIBRARY, MAX_BODY_BYTES, MEMORY, in_ollamas_words
 from cluster.runtime.front.library import Library
 from cluster.runtime.front.memory import Memory
@@ -32,6 +32,7 @@ ROUTES = [
     web.post("/api/copy", managing.copy),
     web.post("/api/pull", managing.pull),
     web.delete("/api/delete", managing.delete),
+    *dialects.ROUTES,
 ]
 
 

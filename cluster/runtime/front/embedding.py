@@ -8,7 +8,7 @@ from aiohttp import web
 from cluster.runtime import dialect
 from cluster.runtime.dialect import BadRequest, Json
 from cluster.runtime.front.http import LIBRARY, MEMORY, body_of
-from cluster.runtime.front.memory import Loaded
+from cluster.runtime.front.memory import Loaded, Memory
 from cluster.runtime.front.model import Model
 
 MAX_EMBED_TOKENS = 512
@@ -24,19 +24,27 @@ async def embed(request: web.Request) -> web.Response:
     inputs = [] if given in (None, "", []) else [given] if isinstance(given, str) else given
     if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
         raise BadRequest("invalid input type")
-    async with request.app[MEMORY].slot(model, *_wishes(body, model)) as loaded:
-        loaded_ns = time.monotonic_ns()
-        vectors, tokens = [], 0
-        for text in inputs:
-            vector, read = await _embedded(loaded, text, truncate=body.get("truncate") is not False)
-            vectors.append(unit_vector(vector, body.get("dimensions")))
-            tokens += read
+    asked = body | {"input": inputs, "truncate": body.get("truncate") is not False}
+    vectors, tokens = await embed_all(request.app[MEMORY], model, asked)
     return web.json_response(
-        {
-            "model": body["model"], "embeddings": vectors, "total_duration": time.monotonic_ns() - started, "load_duration": loaded_ns - started,
-            "prompt_eval_count": tokens,
-        }
-    )  # fmt: skip
+        {"model": body["model"], "embeddings": vectors, "total_duration": time.monotonic_ns() - started, "prompt_eval_count": tokens}
+    )
+
+
+async def embed_all(memory: Memory, model: Model, asked: Json) -> tuple[list[list[float]], int]:
+    """Embed each text of `input`; the vectors, of length 1, and how many tokens were read.
+
+    Raises:
+        BadRequest: One is too long, and `truncate` is not set.
+        ChildFailed: The model cannot be loaded, or its process died.
+    """
+    vectors, tokens = [], 0
+    async with memory.slot(model, *_wishes(asked, model)) as loaded:
+        for text in asked["input"]:
+            vector, read = await _embedded(loaded, text, truncate=bool(asked.get("truncate")))
+            vectors.append(unit_vector(vector, asked.get("dimensions")))
+            tokens += read
+    return vectors, tokens
 
 
 async def embeddings(request: web.Request) -> web.Response:
