@@ -24,7 +24,8 @@ def digest_of(content):
 class Front:
     """A front that serves in this process, and a client of it."""
 
-    def __init__(self, store, url, session):
+    def __init__(self, shelf, store, url, session):
+        self.unreadable = shelf.unreadable
         self.store, self.url, self.session = store, url, session
 
     async def call(self, method, path, body=None, **more):
@@ -64,5 +65,5 @@ async def front_on(store, mirrors=None):
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:
-        yield Front(store, f"http://127.0.0.1:{runner.addresses[0][1]}", session)
+        yield Front(shelf, store, f"http://127.0.0.1:{runner.addresses[0][1]}", session)
     await runner.cleanup()

@@ -80,6 +80,20 @@ async def test_what_a_mirror_has_instead_is_never_taken(tmp_path, known, content
         assert front.files == (set(), 0)
 
 
+async def test_a_known_model_whose_file_was_damaged_is_fetched_again(tmp_path, known):
+    async with serving({f"{known.gguf_sha256}.gguf": MODEL}) as url:
+        mirrors = Mirrors(urls=(url,))
+        async with front_on(tmp_path, mirrors) as front:
+            await pulled(front)
+        (blob,) = (tmp_path / "blobs").iterdir()
+        blob.unlink()
+        blob.write_bytes(MODEL[:50])
+        async with front_on(tmp_path, mirrors) as front:
+            assert await front.names() == set()
+            assert (await pulled(front))[-1] == {"status": "success"}
+            assert front.files == ({MODEL}, 1)
+
+
 @pytest.mark.parametrize("urls", ["ftp://host/models", "file:///etc", ",".join(f"http://host/{n}" for n in range(17))])
 def test_addresses_of_mirrors_are_checked(urls):
     with pytest.raises(ValueError, match="address"):

@@ -2,7 +2,7 @@
 
     python -m cluster.runtime.front --host 127.0.0.1 --port 0 --store DIR
 
-The first line on standard output is JSON `{"pid", "port"}`; lines about the model's fetch follow. One route is not Ollama's:
+The first line on standard output is JSON `{"pid", "port"}`; lines about unreadable models and the fetch follow. One route is not Ollama's:
 `POST /gfe/tokenize` counts tokens, so that the platform can count by itself.
 """
 
@@ -33,6 +33,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     site = web.TCPSite(runner, arguments.host, arguments.port)
     await site.start()
     say(pid=os.getpid(), port=runner.addresses[0][1])
+    for problem in library.unreadable:
+        say(status="unreadable", error=problem)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

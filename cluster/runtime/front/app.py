@@ -43,8 +43,7 @@ def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) 
     app.add_routes(ROUTES)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
-        for problem in await asyncio.to_thread(library.open):
-            say(status="unreadable", error=problem)
+        await asyncio.to_thread(library.open)
         await memory.start()
         tasks = [asyncio.create_task(memory.watch())]
         if fetches:

@@ -49,6 +49,10 @@ class Blobs:
         """Whether it is there."""
         return self.path(sha256).is_file()
 
+    def size(self, sha256: str) -> int:
+        """How long it is, in bytes; -1: it is not there."""
+        return self.path(sha256).stat().st_size if self.has(sha256) else -1
+
     def prune(self, kept: set[str]) -> None:
         """Remove what no model refers to, and what uploads left that did not end."""
         self.folder.mkdir(parents=True, exist_ok=True)

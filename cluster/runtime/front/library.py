@@ -27,33 +27,33 @@ class Library:
         self.blobs = Blobs(store / "blobs")
         self.manifests = Manifests(store / "manifests")
         self.models: dict[str, Model] = {}
+        self.unreadable: list[str] = []  # what of the store cannot be read, in words
         self._changing = asyncio.Lock()
         self._lock_file = store / "lock"
         self._lock: IO[str] | None = None
 
-    def open(self) -> list[str]:
-        """Read the store; remove blobs that no model refers to. Answers what cannot be read, in words.
+    def open(self) -> None:
+        """Read the store; remove blobs that no model refers to, unless something cannot be read.
 
         A store that another front has open is read, and nothing of it removed.
         """
-        unreadable, kept = [], set()
+        kept = set()
         for found in self.manifests.read_all():
             if isinstance(found, Path):
-                unreadable.append(f"the manifest {found} cannot be read")
+                self.unreadable.append(f"the manifest {found} cannot be read")
                 continue
             kept.add(found.weights)
             try:
                 self.models[found.name] = self._model(found)
             except (OSError, NotGguf) as wrong:
-                unreadable.append(f"{found.name}: {wrong}")
+                self.unreadable.append(f"{found.name}: {wrong}")
         self._lock = self._lock_file.open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return unreadable
-        if not unreadable:
+            return
+        if not self.unreadable:
             self.blobs.prune(kept)
-        return unreadable
 
     def close(self) -> None:
         """Let another front have the store."""
@@ -133,7 +133,8 @@ class Library:
             FetchFailed: It cannot be had.
         """
         try:
-            if not self.blobs.has(known.gguf_sha256):
+            if self.blobs.size(known.gguf_sha256) != known.size_bytes:  # not there, or damaged
+                self.blobs.remove(known.gguf_sha256)
                 fetched = await asyncio.to_thread(fetch, known, self.cache, self.mirrors)
                 await asyncio.to_thread(self.blobs.adopt, fetched, known.gguf_sha256)
             await self.put(Manifest(name=known.name, weights=known.gguf_sha256, size_bytes=known.size_bytes, license=(known.license,)))
