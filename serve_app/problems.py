@@ -112,6 +112,8 @@ def problem_of(error: Exception) -> Refusal:
         more = {"available": credits_text(error.available_micros), "required": credits_text(error.required_micros)}
     elif isinstance(error, RateLimited) and error.capacity:
         more = {"per_minute": error.capacity}
+    elif isinstance(error, ModelUnavailable):
+        more = {"model": error.model}
     elif isinstance(error, OperationRefused):
         more = {"hint": error.hint}
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)

@@ -13,7 +13,7 @@ from cluster.dialects.asked import Asked
 from cluster.dialects.fields import Fields
 from cluster.dialects.openai import MAX_INPUTS, MAX_MESSAGES, MAX_STOPS, MAX_TOKENS
 from cluster.dialects.tools import MAX_IMAGES, called, calls_of, checked_base64, function_tools
-from cluster.errors import InvalidRequest
+from cluster.errors import InvalidRequest, ModelUnavailable
 from cluster.jobs import JobKind, Text
 from cluster.runtime.dialect import BadRequest, keep_alive_s
 
@@ -66,6 +66,7 @@ def read_generate(body: dict[str, Any]) -> Asked:
         InvalidRequest: A field is wrong; names it.
     """
     fields = Fields(body)
+    _require_named(body)
     request: dict[str, Any] = {"prompt": fields.text("prompt") or ""}
     capabilities = {"completion"}
     if body.get("context"):
@@ -158,6 +159,12 @@ def _model(fields: Fields) -> str:
     return model
 
 
+def _require_named(body: dict[str, Any]) -> None:
+    """A generation without a model is one of a model without a name: so Ollama says."""
+    if not body.get("model"):
+        raise ModelUnavailable("", ())
+
+
 def _limit(options: Fields) -> int | None:
     """Read `num_predict`: a negative one means until the model stops, which is as many tokens as usual here."""
     limit = options.whole("num_predict", -LARGEST, MAX_TOKENS)
@@ -204,8 +211,9 @@ def _images(value: Any, where: str) -> list[str]:
 
 
 def error_body(refusal: Refusal) -> dict[str, Any]:
-    """Write an error: Ollama's text, and ours beside it."""
-    return {"error": refusal.detail, "code": refusal.code, **refusal.more}
+    """Write an error, a missing model in Ollama's words, and what we have to say beside it."""
+    text = f"model '{refusal.more['model']}' not found" if refusal.code == "model_not_found" else refusal.detail
+    return {"error": text, **refusal.more}
 
 
 def time_text(moment: datetime) -> str:
@@ -226,6 +234,7 @@ def moved_chat(body: dict[str, Any], now: datetime) -> Moved:
 
 def moved_generate(body: dict[str, Any], now: datetime) -> Moved:
     """Answer a generation without a prompt."""
+    _require_named(body)
     return None if body.get("prompt") else _moved(body, now, {"response": ""})
 
 

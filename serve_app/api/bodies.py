@@ -28,7 +28,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     except ClientDisconnect as gone:
         raise InvalidRequest("The body is incomplete.") from gone
     if not body:
-        raise InvalidRequest("The request has no body. Send a JSON object.")
+        raise InvalidRequest("missing request body")
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as wrong:

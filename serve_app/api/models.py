@@ -128,7 +128,8 @@ def _offers(context: ServeContext) -> list[OfferedModel]:
 async def tags(request: Request) -> Response:
     """`GET /api/tags`: every model that is offered."""
     context = await _authenticated(request)
-    return JSONResponse({"models": [_row(offer, await _described(context, offer.name)) for offer in _offers(context)]})
+    rows = [_row(offer, await _described(context, offer.name)) for offer in _offers(context)]
+    return JSONResponse({"models": sorted(rows, key=lambda row: datetime.fromisoformat(row["modified_at"]), reverse=True)})
 
 
 @in_ollamas_words
@@ -214,7 +215,7 @@ async def pull(request: Request) -> Response:
 
 async def managed(request: Request) -> Response:
     """What consumers may not do."""
-    return JSONResponse({"error": MANAGED, "code": "not_permitted"}, 403)
+    return JSONResponse({"error": MANAGED}, 403)
 
 
 # --- what is not there ----------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from html import escape
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from serve_app.api.health import OK, readiness
@@ -31,7 +31,9 @@ def _document(title: str, body: str) -> HTMLResponse:
 
 
 async def root(request: Request) -> Response:
-    """What runs here."""
+    """What runs here; to programs, in the words by which Ollama's clients know their server."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return PlainTextResponse("Ollama is running")
     context: ServeContext = request.app.state.context
     checks = await readiness(context)
     rows = "".join(

@@ -18,6 +18,7 @@ from serve_app.local.ports import REPLICA_WINDOW, WORKER_WINDOW, Ports
 from serve_app.local.postgres import FAST_SHUTDOWN, Server
 from serve_app.local.users import User, Users, confined, programs
 
+MIRRORS = ("GFE_MODEL_MIRROR", "GFE_MODEL_URLS")  # where the embedded runtime may fetch models from
 PASSED_ON = (
     "HOME",
     "LANG",
@@ -225,7 +226,7 @@ def _runtime(setup: Setup) -> Part:
     return Part(
         name="runtime",
         command=_python("cluster.runtime.front", "--host", LOOPBACK, "--port", str(setup.ports.runtime), "--store", str(setup.home.models)),
-        environment=_environment(setup, "runtime", {}),
+        environment=_environment(setup, "runtime", {name: setup.environment[name] for name in MIRRORS if name in setup.environment}),
         gate=http_gate(f"{setup.embedded_runtime_url}/api/version"),
         limit_s=180,  # the first start fetches the model's package
     )

@@ -19,6 +19,8 @@ OF_COMMANDS = {
     "GFE_PYTHON": "Python that `./gfe` makes its environment with.",
     "GFE_DATABASE_URL": "A PostgreSQL of yours, as a superuser or the owner of an empty database; unset: the embedded one.",
     "GFE_OLLAMA_URL": "An Ollama to use; unset: one that answers on this machine, or else the embedded runtime.",
+    "GFE_MODEL_MIRROR": "Folder with models that the embedded runtime knows, as `<sha256>.gguf`.",
+    "GFE_MODEL_URLS": "Addresses below which those files are, joined by commas.",
     "GFE_NODE_ADDRESS": "Address of this machine that joining nodes reach; unset: loopback, and nobody can join.",
     "GFE_LEDGER_USER": (
         "Who runs the ledger when root starts the platform, by name or number; unset: `gfe-ledger`, or the number 60900 where there is no "

@@ -106,7 +106,7 @@ async def test_consumers_move_no_models(client, platform):
 
 
 async def test_errors_keep_their_kind(client, platform):
-    with pytest.raises(ollama.ResponseError, match="is not offered") as missing:
+    with pytest.raises(ollama.ResponseError, match="not found") as missing:
         await client.chat("nothing", HELLO)
     assert missing.value.status_code == 404
     with pytest.raises(ollama.ResponseError) as nobody:

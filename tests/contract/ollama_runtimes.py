@@ -37,6 +37,10 @@ NAME_FILES = "name the files of its models"
 BE_ALONE = "be used by the suite alone"
 COUNT = "count tokens for our platform"
 BE_OPENED = "be looked into while it runs"
+CUT = "cut a history that is too long, in silence"
+ANY_LENGTH = "make vectors of another length than one"
+KNOW_HOSTS = "refuse a foreign host, as what listens on loopback should"
+SPEAK_OTHERS = "speak OpenAI's and Anthropic's dialects"
 
 
 class Runtime:
@@ -121,7 +125,7 @@ class Scripted(Runtime):
     """The runtime that other tests use in place of a model."""
 
     kind = "the scripted runtime"
-    can = frozenset({MANAGE, MOVE, PULL_KNOWN, RENDER, RAW, EMBED_BY_CHAT_MODEL, NAME_FILES, BE_ALONE})
+    can = frozenset({MANAGE, MOVE, PULL_KNOWN, RENDER, RAW, EMBED_BY_CHAT_MODEL, NAME_FILES, BE_ALONE, CUT, ANY_LENGTH, KNOW_HOSTS})
 
     def says(self, text, messages=PARIS):
         """Its words follow from the prompt."""
@@ -140,7 +144,7 @@ class Embedded(Runtime):
     """Our own front, with SmolLM2."""
 
     kind = "the embedded runtime"
-    can = Scripted.can | {COUNT, BE_OPENED}
+    can = Scripted.can | {COUNT, BE_OPENED, SPEAK_OTHERS}
     process = None
 
     @classmethod
@@ -164,7 +168,7 @@ class Real(Runtime):
     """An Ollama that `GFE_OLLAMA_URL` names."""
 
     kind = "a real Ollama"
-    can = Scripted.can - {PULL_KNOWN}
+    can = Scripted.can - {PULL_KNOWN} | {SPEAK_OTHERS}
 
     @classmethod
     @contextmanager
@@ -174,7 +178,21 @@ class Real(Runtime):
             yield runtime
 
 
+class Gateway(Scripted):
+    """Our public API, with a key: consumers ask, and move nothing."""
+
+    kind = "our public API"
+    can = frozenset({RAW, EMBED_BY_CHAT_MODEL, SPEAK_OTHERS})
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder):
+        with process_of("tests.contract.gateway") as (process, url):
+            yield cls(url, model=process.told["model"], headers={"Authorization": f"Bearer {process.told['key']}"})
+
+
 KINDS = [
+    pytest.param(Gateway, id="gateway"),
     pytest.param(Scripted, id="scripted"),
     pytest.param(Embedded, id="embedded", marks=pytest.mark.model),
     pytest.param(
@@ -194,7 +212,8 @@ def process_of(module, *arguments, **settings):
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
-        yield process, f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        process.told = json.loads(process.stdout.readline())
+        yield process, f"http://127.0.0.1:{process.told['port']}"
     finally:
         process.terminate()
         process.wait(10)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.contract.ollama_runtimes import PARIS, RENDER, STEADY
+from tests.contract.ollama_runtimes import CUT, PARIS, RENDER, STEADY
 
 COUNTERS = ("total_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration")
 
@@ -132,6 +132,7 @@ def test_30_a_prompt_that_is_too_long_is_refused_without_truncation(runtime):
 
 
 def test_31_an_old_history_is_cut_in_silence(runtime):
+    runtime.needs(CUT)
     said = runtime.chat([{"role": "user", "content": "word " * 9000}, {"role": "assistant", "content": "ok"}, *PARIS]).json()
     assert 0 < said["prompt_eval_count"] < 500
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.contract.ollama_runtimes import BE_OPENED, COUNT, NUMBERS, PARIS, STORY, STORY_OPTIONS, wait_until
+from tests.contract.ollama_runtimes import BE_OPENED, COUNT, KNOW_HOSTS, NUMBERS, PARIS, STORY, STORY_OPTIONS, wait_until
 
 
 def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_works(runtime):
@@ -22,6 +22,7 @@ def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_wo
 
 
 def test_55_a_foreign_host_is_refused(runtime):
+    runtime.needs(KNOW_HOSTS)
     assert runtime.http.get("/api/tags", headers={"Host": "evil.example"}).status_code == 403
 
 

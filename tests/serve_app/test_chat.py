@@ -273,7 +273,7 @@ async def test_while_the_ledger_is_away_streams_end_well_and_new_jobs_get_503(pl
 
 
 async def test_the_page_and_readiness_tell_the_parts(platform):
-    page = await platform.http.get("/")
+    page = await platform.http.get("/", headers={"Accept": "text/html"})
     assert "GPU-For-Everyone" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
     ready = (await platform.http.get("/readyz")).json()
