@@ -7,7 +7,7 @@ where that is possible (docs/concepts/continuation.md); else the job ends `incom
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import assert_never
 
 import structlog
@@ -26,10 +26,11 @@ from cluster.errors import (
     RuntimeRefused,
     TooManyFailures,
 )
-from cluster.jobs import Admitted, Attempt, Beat, End, Fail, Text
+from cluster.jobs import Admitted, Attempt, Beat, End, EndReason, Fail, Text, Usage
 from cluster.nodes import Node
 from cluster.poison import CRASHES
 from cluster.queue import Wait
+from serve_app.canceling import JobCanceled, require_canceled, require_wanted, unless_canceled
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.decisions import decision_of
@@ -42,6 +43,7 @@ from serve_app.store.records import Progress
 log = structlog.get_logger()
 BUSY_LIMIT = 20
 MOST_DECISIONS = 10  # that are kept of one job
+NOT_TAKEN = "No node took the job in time."
 LONGEST_PAUSE_S = 4.0  # before the only node is tried again
 
 Driven = AsyncGenerator[Text | Beat | Finished, None]
@@ -50,7 +52,8 @@ Driven = AsyncGenerator[Text | Beat | Finished, None]
 async def drive(context: ServeContext, job: OpenJob) -> Driven:
     """Run the job; yield its text, beats while it is silent, and at last `Finished`, only after the end is committed.
 
-    Closing the generator before its end cancels the job: what was delivered is charged.
+    Closing the generator before its end cancels the job: what was delivered is charged. A job that is canceled otherwise
+    (`serve_app/canceling.py`) ends with `Finished` too, and says so.
 
     Raises:
         NoCapacity: No node took it in time; the hold is given back.
@@ -60,9 +63,11 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         StoreUnavailable: The end could not be recorded yet.
     """
     has_ended = False
+    context.driven[job.id] = job
     try:
         while True:
             try:
+                require_wanted(job)
                 job.node = node = job.node or await _next_node(context, job)
                 async with aclosing(_attempt(context, job, node)) as events:
                     async for event in events:
@@ -78,6 +83,11 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
                 _after_busy(job, busy)
             except (NodeLost, RuntimeFailed, JobTimedOut) as failed:
                 await _after_failure(context, job, failed)
+            except JobCanceled:
+                finished = await succeed(context, job, _end_of_canceled(job))
+                has_ended = True
+                yield finished
+                return
     except (asyncio.CancelledError, GeneratorExit):
         if not has_ended:
             context.spawn(end_unread(context, job, job.node))
@@ -89,6 +99,14 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         if told is failed:
             raise
         raise told from failed
+    finally:
+        context.driven.pop(job.id, None)
+
+
+def _end_of_canceled(job: OpenJob) -> End:
+    """Write the end of a job that is canceled while no node runs it: what was delivered before counts."""
+    usage = Usage(prompt_tokens=0, completion_tokens=job.delivered_tokens, counted_by="provider")
+    return End(seq=len(job.events), reason=EndReason.CANCELED, usage=usage)
 
 
 async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> Exception:
@@ -98,7 +116,8 @@ async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> 
     if job.has_text:
         await break_off(context, job, str(failed))
         return DeliveryBroken(job.name, str(failed))
-    await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
+    reason = NOT_TAKEN if isinstance(failed, NoCapacity) and not job.is_sync else str(failed)
+    await fail(context, job, reason, retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
     return StoreUnavailable() if isinstance(failed, DatabaseUnavailable) else failed
 
 
@@ -129,8 +148,11 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
                     yield event
                 case Admitted():
                     job.note(event)
+                    if job.cancel_wanted.is_set():  # the word to the node may have come before the attempt did
+                        context.spawn(context.nodes.cancel(node.url, job.name, job.number))
                     context.writer.running(Progress(id=job.id, attempt=job.number, node=node.id, is_running=True))
                 case End():
+                    await require_canceled(context, job, node, event.reason)
                     yield event
                     return
                 case Fail():
@@ -169,6 +191,7 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
         NoCapacity: None came free in time.
         NodeBusy: It may not be used any more.
         NodeLost: Another driver took the job over.
+        JobCanceled: It is not wanted any more.
         DatabaseUnavailable: The row could not be written.
     """
     wanted = placement_of(context, job.asked, job.placed.caller, frozenset(job.excluded), job.weights if job.has_text else None)
@@ -176,7 +199,7 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     if job.busy:
         context.view.put_back(wait)
     began = time.monotonic()
-    node = await context.view.wait_for_slot(wait, _patience_s(context, job))
+    node = await unless_canceled(job, asyncio.create_task(context.view.wait_for_slot(wait, _patience_s(context, job))))
     job.waited_s += time.monotonic() - began
     if node.id in context.feed.closed_to(job.placed.caller.user):  # banned or paused while the job waited
         raise NodeBusy(node.id, "closed to this consumer", 0)
@@ -217,6 +240,8 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     """
     if job.node is None:
         raise failed
+    if job.cancel_wanted.is_set():  # it broke while it was stopped
+        return
     job.failures += 1
     log.info("attempt_failed", job=job.name, attempt=job.number, node=job.node.id, reason=str(failed))
     _note_failure(context, job, job.node.id, failed)
@@ -228,7 +253,9 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     if _others(context, job):
         job.excluded.add(job.node.id)
     else:  # the only node: give it a moment to come back
-        await asyncio.sleep(min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5)
+        pause_s = min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5
+        with suppress(TimeoutError):
+            await asyncio.wait_for(job.cancel_wanted.wait(), pause_s)
     job.number += 1
     job.node, job.busy = None, 0
 

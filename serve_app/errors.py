@@ -5,7 +5,12 @@ ServeError
 ├── TooLarge            413: the body
 ├── UnknownJob          404
 ├── UnknownNode         404
+├── UnknownRoute        404: nothing answers there
+├── WrongMethod         405
 ├── NotYourJob          403 (the seed's route) or 404
+├── JobEnded            409: it cannot be canceled any more
+├── StillSubmitting     409: the same Idempotency-Key is just being used
+├── QueueFull           503: too many wait for the model
 ├── RequestReplayed     the Idempotency-Key was used before: answer the stored job
 ├── DeliveryBroken      the stream broke after the first token: the job is incomplete
 └── StoreUnavailable    503: job rows cannot be written
@@ -69,6 +74,62 @@ class NotYourJob(ServeError):
     def __str__(self) -> str:
         """In the seed's words."""
         return "Unauthorized"
+
+
+class UnknownRoute(ServeError):
+    """Nothing answers at this path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"Nothing is at {self.path[:200]}."
+
+
+class WrongMethod(ServeError):
+    """The path answers to other methods."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self.method = method
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"{self.method} is not allowed here."
+
+
+class JobEnded(ServeError):
+    """The job has ended: there is nothing left to cancel."""
+
+    def __str__(self) -> str:
+        """Say so."""
+        return "This job has ended; it cannot be canceled any more."
+
+
+class StillSubmitting(ServeError):
+    """The Idempotency-Key is just being used by the same request."""
+
+    retry_after_s = 2
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"This request is still running. Send it again in {self.retry_after_s} s."
+
+
+class QueueFull(ServeError):
+    """So many jobs wait for the model that no more are taken."""
+
+    retry_after_s = 30
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"Too many jobs wait for `{self.model}`. Try again in {self.retry_after_s} s; nothing was charged."
 
 
 class RequestReplayed(ServeError):

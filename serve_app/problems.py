@@ -1,5 +1,6 @@
 """THE table: which error gets which status and code. Rendered as problem+json or in OpenAI's shape, by router."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,21 @@ from ledger.client import (
     credits_text,
 )
 from serve_app.db import DatabaseUnavailable
-from serve_app.errors import DeliveryBroken, InvalidRequest, NotYourJob, ServeError, StoreUnavailable, TooLarge, UnknownJob, UnknownNode
+from serve_app.errors import (
+    DeliveryBroken,
+    InvalidRequest,
+    JobEnded,
+    NotYourJob,
+    QueueFull,
+    ServeError,
+    StillSubmitting,
+    StoreUnavailable,
+    TooLarge,
+    UnknownJob,
+    UnknownNode,
+    UnknownRoute,
+    WrongMethod,
+)
 
 Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
 
@@ -44,8 +59,12 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     NotYourJob: (403, "not_permitted", "invalid_request_error"),
     UnknownJob: (404, "not_found", "not_found_error"),
     UnknownNode: (404, "not_found", "not_found_error"),
+    UnknownRoute: (404, "not_found", "not_found_error"),
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
     OperationRefused: (409, "model_operation_refused", "invalid_request_error"),
+    WrongMethod: (405, "method_not_allowed", "invalid_request_error"),
+    JobEnded: (409, "job_ended", "invalid_request_error"),
+    StillSubmitting: (409, "in_progress", "invalid_request_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),
     IdempotencyConflict: (422, None, "invalid_request_error"),
@@ -61,6 +80,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     LedgerUnavailable: (503, None, "api_error"),
     TooManyFailures: (503, "too_many_failures", "api_error"),
     ClusterUnreachable: (503, "cluster_unreachable", "api_error"),
+    QueueFull: (503, "queue_full", "api_error"),
     StoreUnavailable: (503, "database_unavailable", "api_error"),
     DatabaseUnavailable: (503, "database_unavailable", "api_error"),
 }
@@ -94,6 +114,14 @@ class Problem:
         return found
 
 
+class PlainJSON(JSONResponse):
+    """JSON in ASCII: what a client wrote may hold halves of characters, which UTF-8 cannot."""
+
+    def render(self, content: Any) -> bytes:
+        """Write it."""
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def problem_of(error: Exception) -> Problem:
     """Look an error up by its class or the nearest parent; what is not in the table is our defect: 500."""
     row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), None)
@@ -122,7 +150,7 @@ def as_problem_json(error: Exception) -> Response:
     }  # fmt: skip
     if problem.param:
         body["errors"] = {problem.param: [problem.detail]}
-    return JSONResponse(body, problem.status, problem.headers, media_type="application/problem+json")
+    return PlainJSON(body, problem.status, problem.headers, media_type="application/problem+json")
 
 
 def openai_error(error: Exception) -> dict[str, Any]:
@@ -134,4 +162,4 @@ def openai_error(error: Exception) -> dict[str, Any]:
 def as_openai(error: Exception) -> Response:
     """Render for `/v1/` routes."""
     problem = problem_of(error)
-    return JSONResponse(openai_error(error), problem.status, problem.headers)
+    return PlainJSON(openai_error(error), problem.status, problem.headers)
