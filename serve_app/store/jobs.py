@@ -37,8 +37,7 @@ UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, served = coalesce
        started_at = CASE WHEN u.running THEN coalesce(j.started_at, clock_timestamp()) ELSE j.started_at END
   FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[], %b::text[]) AS u(id, attempt, node, running, served)
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
-FINISH = (
-    """
+FINISH = """
 WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
            %b::text[], %b::text[], %b::text[], %b::text[], %b::smallint[])
            AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
@@ -47,10 +46,8 @@ done AS (UPDATE serve_app.job j SET state = u.state, node = coalesce(u.node, j.n
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id, j.model, j.node, j.state, j.owed, j.completion_tokens),
 text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
          WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL)),
-"""
-    + COUNT_ENDED
-    + "\nSELECT id FROM done"
-)
+<counts>
+SELECT id FROM done""".replace("<counts>", COUNT_ENDED)
 SETTLED = """
 UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""

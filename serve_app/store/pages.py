@@ -21,7 +21,8 @@ class Place:
 
 def page_statement(user: str, limit: int, *, after: Place | None, state: JobState | None, model: str | None) -> tuple[str, tuple[Any, ...]]:
     """Write the statement of one page. Only what is asked for stands in it, and a state as a number: so PostgreSQL can choose its index."""
-    conditions, parameters = ["user_id = %b"], [user]
+    conditions: list[str] = ["user_id = %b"]
+    parameters: list[Any] = [user]
     if after is not None:
         conditions.append("(created_at, id) < (%b, %b)")
         parameters += [after.created_at, after.id]
