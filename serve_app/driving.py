@@ -42,6 +42,7 @@ from serve_app.store.records import Progress
 
 log = structlog.get_logger()
 BUSY_LIMIT = 20
+BUSY_PAUSE_S = 1.0  # then, for a job that has time
 MOST_DECISIONS = 10  # that are kept of one job
 NOT_TAKEN = "No node took the job in time."
 LONGEST_PAUSE_S = 4.0  # before the only node is tried again
@@ -80,7 +81,7 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
                         yield finished
                         return
             except NodeBusy as busy:
-                _after_busy(job, busy)
+                await _after_busy(context, job, busy)
             except (NodeLost, RuntimeFailed, JobTimedOut) as failed:
                 await _after_failure(context, job, failed)
             except JobCanceled:
@@ -214,22 +215,31 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
 def _patience_s(context: ServeContext, job: OpenJob) -> float:
     if job.lost_at is not None:
         return max(0.1, job.lost_at + context.limits.continue_s - time.monotonic())
-    return context.limits.async_wait_s if not job.is_sync else context.settings.node_wait_s
+    return context.settings.node_wait_s if job.is_sync else max(0.1, context.limits.async_wait_s - job.waited_s)
 
 
 # --- failures -------------------------------------------------------------------------------------------------------------------------
 
 
-def _after_busy(job: OpenJob, busy: NodeBusy) -> None:
-    """A busy node started nothing: another candidate, same number.
+async def _after_busy(context: ServeContext, job: OpenJob, busy: NodeBusy) -> None:
+    """A busy node started nothing: another candidate, same number. A job that runs by itself takes its time.
 
     Raises:
         NoCapacity: It happened too often.
     """
     job.busy += 1
     job.node = None
-    if job.busy > BUSY_LIMIT:
+    if job.busy <= BUSY_LIMIT:
+        return
+    if job.is_sync or time.monotonic() - job.started_at > context.limits.async_wait_s:
         raise NoCapacity(job.asked.model, (f"{busy.node} is {busy.reason}",), 5)
+    await _pause(job, BUSY_PAUSE_S)
+
+
+async def _pause(job: OpenJob, seconds: float) -> None:
+    """Wait, unless the job is not wanted any more."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(job.cancel_wanted.wait(), seconds)
 
 
 async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterError) -> None:
@@ -253,9 +263,7 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     if _others(context, job):
         job.excluded.add(job.node.id)
     else:  # the only node: give it a moment to come back
-        pause_s = min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5
-        with suppress(TimeoutError):
-            await asyncio.wait_for(job.cancel_wanted.wait(), pause_s)
+        await _pause(job, min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5)
     job.number += 1
     job.node, job.busy = None, 0
 
@@ -285,13 +293,17 @@ def _is_plain(job: OpenJob) -> bool:
 
 
 def _others(context: ServeContext, job: OpenJob) -> bool:
-    """Whether a node that has not failed this job has the model."""
+    """Whether a node that may have the job, and has not failed it, has the model."""
     try:
         snapshot = context.view.snapshot
     except ClusterUnreachable:
         return False
-    tried = job.excluded | {job.node.id if job.node else ""}
-    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in snapshot.index.offers(job.asked.model))
+    wanted = placement_of(context, job.asked, job.placed.caller)
+    closed = job.excluded | wanted.closed | {job.node.id if job.node else ""}
+    return any(
+        id_ not in closed and (wanted.provider is None or id_ in wanted.provider) and snapshot.nodes[id_].is_healthy
+        for id_ in snapshot.index.offers(job.asked.model)
+    )
 
 
 def _note_failure(context: ServeContext, job: OpenJob, node: str, failed: ClusterError) -> None:

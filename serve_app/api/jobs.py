@@ -37,7 +37,7 @@ async def list_jobs(request: Request, context: ServeContext) -> Any:
     limit, after = page_size(request), place_of(request)
     jobs = await context.pages.page(caller.user, limit + 1, after=after, state=_state(request), model=_model(request))
     page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
-    following = cursor_to([last.created_at.isoformat(), last.id.hex]) if last else None
+    following = cursor_to(last.created_at.isoformat(), last.id.hex) if last else None
     return {"results": [short_row(job) for job in page], "next": following}
 
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
 from serve_app.api.answering import both, require_caller
-from serve_app.api.queries import cursor_of, cursor_to, not_ours, page_size
+from serve_app.api.queries import cursor_of, cursor_to, page_size
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
 from serve_app.errors import UnknownNode
@@ -16,25 +16,15 @@ from serve_app.feed import GONE, NodeFact
 async def list_own(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/nodes/`: the caller's own nodes, and how each is now (S42)."""
     caller = await require_caller(request, context, "nodes:read")
-    limit, after = page_size(request), _after(request)
+    limit, after = page_size(request), cursor_of(request)
     own = sorted((fact.name, id_) for id_, fact in context.feed.nodes.items() if fact.owner == caller.user and fact.state != GONE)
-    left = [one for one in own if one > after]
+    left = [one for one in own if after is None or one > after]
     page, is_last = left[:limit], len(left) <= limit
     here = context.view.snapshot.nodes
     return {
         "results": [_row(context, here.get(id_) or _absent(id_, context.feed.nodes[id_])) for _, id_ in page],
-        "next": None if is_last else cursor_to(list(page[-1])),
+        "next": None if is_last else cursor_to(*page[-1]),
     }
-
-
-def _after(request: Request) -> tuple[str, str]:
-    """Read the name and id of the last node of the page before."""
-    said = cursor_of(request)
-    if said is None:
-        return "", ""
-    if not (isinstance(said, list) and len(said) == 2 and all(isinstance(part, str) for part in said)):
-        raise not_ours()
-    return said[0], said[1]
 
 
 def _absent(id_: str, fact: NodeFact) -> Node:

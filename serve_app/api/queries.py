@@ -4,7 +4,6 @@ import base64
 import json
 import uuid
 from datetime import datetime
-from typing import Any
 
 from starlette.requests import Request
 
@@ -45,17 +44,16 @@ def place_of(request: Request) -> Place | None:
     if said is None:
         return None
     try:
-        at, id_ = said
-        moment = datetime.fromisoformat(at)
+        moment, id_ = datetime.fromisoformat(said[0]), uuid.UUID(said[1])
         if moment.tzinfo is None:
             raise ValueError
-        return Place(moment, uuid.UUID(id_))
-    except (ValueError, TypeError, AttributeError, OverflowError) as wrong:
-        raise not_ours() from wrong
+    except (ValueError, OverflowError) as wrong:
+        raise _not_ours() from wrong
+    return Place(moment, id_)
 
 
-def cursor_of(request: Request) -> Any:
-    """Read `cursor`; None where there is none.
+def cursor_of(request: Request) -> tuple[str, str] | None:
+    """Read `cursor`: what the last row of the page before is known by; None where there is none.
 
     Raises:
         InvalidRequest: It is not one of ours.
@@ -66,16 +64,18 @@ def cursor_of(request: Request) -> Any:
     try:
         if len(text) > MAX_CURSOR:
             raise ValueError
-        return json.loads(base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)))
-    except (ValueError, RecursionError) as wrong:
-        raise not_ours() from wrong
+        first, second = json.loads(base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)))
+    except (ValueError, TypeError, RecursionError) as wrong:
+        raise _not_ours() from wrong
+    if not (isinstance(first, str) and isinstance(second, str)):
+        raise _not_ours()
+    return first, second
 
 
-def cursor_to(value: list[str]) -> str:
+def cursor_to(first: str, second: str) -> str:
     """Write a cursor: opaque to clients, plain JSON inside."""
-    return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([first, second], separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def not_ours() -> InvalidRequest:
-    """Refuse a cursor."""
+def _not_ours() -> InvalidRequest:
     return InvalidRequest("This cursor is not one of ours; start again without it.", "cursor")
