@@ -285,7 +285,9 @@ async def test_a_node_that_calls_a_job_canceled_by_itself_is_lost_to_it(platform
         asked.append(attempt.node)
         async for event in real(url, attempt):
             if len(asked) == 1 and isinstance(event, End):
-                yield End(seq=event.seq, reason=EndReason.CANCELED, usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="provider"))
+                yield End(
+                    seq=event.seq, reason=EndReason.CANCELED, usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="provider")
+                )
                 return
             if len(asked) > 1 or not getattr(event, "content", ""):
                 yield event

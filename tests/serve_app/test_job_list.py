@@ -204,7 +204,11 @@ def kinds(plan):
 
 
 def looked_at(plan):
-    return plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) + sum(looked_at(below) - plan["Actual Rows"] for below in plan.get("Plans", ()))
+    return (
+        plan["Actual Rows"]
+        + plan.get("Rows Removed by Filter", 0)
+        + sum(looked_at(below) - plan["Actual Rows"] for below in plan.get("Plans", ()))
+    )
 
 
 async def test_anothers_cursor_opens_nothing(platform, database):

@@ -44,7 +44,12 @@ async def test_jobs_on_the_own_nodes_are_counted_by_how_they_ended(market):
     assert said["success_rate"] == 0.8
     assert said["nodes"] == {"total": 1, "online": 1}
     by_model = {row["model"]: row for row in said["by_model"]}
-    assert {name: row["jobs"] for name, row in by_model.items()} == {"fake:words=3": 3, "fake:words=16": 1, "fake:garbage": 0, "fake:hang@2": 1}
+    assert {name: row["jobs"] for name, row in by_model.items()} == {
+        "fake:words=3": 3,
+        "fake:words=16": 1,
+        "fake:garbage": 0,
+        "fake:hang@2": 1,
+    }
     assert by_model["fake:words=3"]["completion_tokens"] == 9
     assert by_model["fake:hang@2"]["success_rate"] is None
 

@@ -73,7 +73,9 @@ async def test_figures_are_counted_as_jobs_end_and_no_job_is_read_for_them(platf
     before = await fresh(platform, STATS)
     assert (before["active_nodes"], before["total_jobs"], before["completed_jobs"]) == (2, 0, 0)
     assert before["available_models"] == sum(row["online"] for row in (await fresh(platform, MODELS))["models"])
-    names = await asyncio.gather(*(consumer.submitted(model=model) for model in ["fake:words=3"] * 4 + ["fake:words=16"] * 2 + ["fake:500"] * 3))
+    names = await asyncio.gather(
+        *(consumer.submitted(model=model) for model in ["fake:words=3"] * 4 + ["fake:words=16"] * 2 + ["fake:500"] * 3)
+    )
     for name in names:
         await consumer.ended(name)
     waiting = await consumer.submitted(model="fake:hang@0")

@@ -127,7 +127,11 @@ async def test_what_is_refused_first_is_who_calls_then_the_body_then_its_fields_
     assert (no_key.status_code, no_key.json()["detail"]) == (401, "Authentication credentials were not provided.")
     assert no_key.headers["www-authenticate"] == "Bearer"
     bad = await unknown.call("POST", SUBMIT, json=wrong)
-    assert (bad.status_code, bad.json()["detail"], bad.json()["code"]) == (401, "Given token not valid for any token type", "token_not_valid")
+    assert (bad.status_code, bad.json()["detail"], bad.json()["code"]) == (
+        401,
+        "Given token not valid for any token type",
+        "token_not_valid",
+    )
     assert (await poor.call("POST", SUBMIT, content=big)).status_code == 413
     assert (await poor.call("POST", SUBMIT, content=b"{")).status_code == 400
     assert (await poor.call("POST", SUBMIT, json=wrong)).status_code == 400
