@@ -75,13 +75,13 @@ def require_wanted(job: OpenJob) -> None:
 
 
 async def require_canceled(context: ServeContext, job: OpenJob, node: Node, reason: EndReason) -> None:
-    """See that a job which a node calls canceled is.
+    """See that a job which a node calls canceled is. One that was taken over may have been canceled by its client's leaving.
 
     Raises:
         NodeLost: The node gave it up by itself.
         DatabaseUnavailable: Nobody can say.
     """
-    if reason is not EndReason.CANCELED or job.cancel_wanted.is_set():
+    if reason is not EndReason.CANCELED or job.cancel_wanted.is_set() or (job.is_adopted and job.is_sync):
         return
     if not await context.cancels.is_wanted(job.id):
         raise NodeLost(node.id, "it gave the job up")

@@ -34,10 +34,10 @@ def job_request(body: dict[str, Any], *, default_model: str, default_max_tokens:
     )  # fmt: skip
 
 
-def _refuse_unknown(body: dict[str, Any], known: frozenset[str], prefix: str = "") -> None:
+def _refuse_unknown(body: dict[str, Any], known: frozenset[str]) -> None:
     for name in body:
         if name not in known:
-            raise InvalidRequest("Unknown field.", prefix + name)
+            raise InvalidRequest("Unknown field.", name)
 
 
 def _prompt(value: Any) -> str:
@@ -65,12 +65,15 @@ def _is_text(value: str) -> bool:
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
-    _refuse_unknown(options, OPTIONS, "options.")
-    fields = Fields(options)
-    found = {
-        "temperature": fields.number("temperature", 0, 2), "top_p": fields.number("top_p", 0, 1),
-        "seed": fields.whole("seed", -(2**31), 2**31 - 1), "stop": _stops(options.get("stop")),
-    }  # fmt: skip
+    try:
+        _refuse_unknown(options, OPTIONS)
+        fields = Fields(options)
+        found = {
+            "temperature": fields.number("temperature", 0, 2), "top_p": fields.number("top_p", 0, 1),
+            "seed": fields.whole("seed", -(2**31), 2**31 - 1), "stop": _stops(options.get("stop")),
+        }  # fmt: skip
+    except InvalidRequest as wrong:
+        raise InvalidRequest(wrong.detail, f"options.{wrong.param}") from wrong
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -79,7 +82,7 @@ def _stops(value: Any) -> list[str] | None:
         return None
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(one, str) and _is_text(one) for one in stops):
-        raise InvalidRequest(f"`options.stop` must be a string or at most {MAX_STOPS} strings.", "options.stop")
+        raise InvalidRequest(f"`stop` must be a string or at most {MAX_STOPS} strings.", "stop")
     return stops
 
 

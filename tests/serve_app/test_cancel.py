@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from cluster.jobs import End, EndReason, Usage
+from cluster.jobs import Admitted, End, EndReason, Text, Usage
 from ledger.client import job_id
 from serve_app import canceling
 from serve_app.adoption import adopt_once
@@ -275,27 +275,40 @@ async def test_who_drives_nothing_asks_the_database_nothing(platform, monkeypatc
     await asyncio.gather(looking, return_exceptions=True)
 
 
-async def test_a_node_that_calls_a_job_canceled_by_itself_is_lost_to_it(platform_with, monkeypatch):
-    """S15: nobody pays the flat tariff for a job that its node broke off."""
-    platform = await platform_with(nodes=2)
-    real = platform.context.nodes.run
-    asked = []
+def breaking_off_once(real, words):
+    """A node that says `canceled` of its own accord, after so many words; the next attempt is a good one."""
+    tries = []
 
     async def run(url, attempt):
-        asked.append(attempt.node)
-        async for event in real(url, attempt):
-            if len(asked) == 1 and isinstance(event, End):
-                yield End(
-                    seq=event.seq, reason=EndReason.CANCELED, usage=Usage(prompt_tokens=1, completion_tokens=1, counted_by="provider")
-                )
-                return
-            if len(asked) > 1 or not getattr(event, "content", ""):
+        tries.append(attempt.node)
+        said = [Admitted(seq=0, node=attempt.node), *(Text(seq=1 + n, content=word, tokens=1) for n, word in enumerate(words))]
+        usage = Usage(prompt_tokens=1, completion_tokens=len(words), counted_by="provider")
+        if len(tries) == 1:
+            for event in (*said, End(seq=len(said), reason=EndReason.CANCELED, usage=usage)):
+                yield event
+        else:
+            async for event in real(url, attempt):
                 yield event
 
-    monkeypatch.setattr(platform.context.nodes, "run", run)
+    return run
+
+
+async def test_a_node_that_calls_a_job_canceled_by_itself_is_lost_to_it(platform_with, monkeypatch):
+    """S15, S21: another one serves it."""
+    platform = await platform_with(nodes=2)
+    monkeypatch.setattr(platform.context.nodes, "run", breaking_off_once(platform.context.nodes.run, []))
     consumer = Consumer(platform)
-    row = await consumer.ended(await consumer.submitted(model="fake:hang@0", max_tokens=3))
-    assert (row["status"], len(asked)) in {("COMPLETED", 2), ("FAILED", 2), ("FAILED", 3)}
+    row = await consumer.ended(await consumer.submitted())
+    assert (row["status"], row["attempts"], row["cost"]) == ("COMPLETED", 2, "1.00")
+
+
+async def test_nobody_pays_the_flat_price_for_a_job_that_its_node_broke_off(platform, monkeypatch):
+    """S15: after the first token it is incomplete, and only what was delivered is charged."""
+    monkeypatch.setattr(platform.context.nodes, "run", breaking_off_once(platform.context.nodes.run, ["half"]))
+    consumer = Consumer(platform)
+    row = await consumer.ended(await consumer.submitted())
+    assert (row["status"], row["incomplete"], row["cost"], row["result"]["output"]) == ("FAILED", True, "0.00", "half")
+    assert await platform.settled() == "10.00"
 
 
 # --- whose it is ----------------------------------------------------------------------------------------------------------------------------
