@@ -5,7 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from serve_app.app import create_app
 from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.canceling import stop_unwanted
 from serve_app.context import ServeContext
-from serve_app.db import Line
+from serve_app.db import DatabaseUnavailable, Line
 from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
@@ -76,6 +76,8 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        with suppress(DatabaseUnavailable):
+            await leases.release(writer.driver)  # jobs that run by themselves go on elsewhere at once
         await view.aclose()
         await writer.aclose()
         for one in (leases, sweeps, adoptions, store, nodes, ledger):

@@ -272,6 +272,10 @@ class JobStore:
             (float(LEASE_S), driver, list(live)),
         )
 
+    async def release(self, driver: str) -> None:
+        """A driver leaves: whoever looks next may take its jobs over."""
+        await self._line.query("UPDATE serve_app.job SET lease_until = clock_timestamp() WHERE driver = %b AND state < 2", (driver,))
+
     async def bury(self, job: NewJob, driver: str) -> None:
         """End a job whether it was recorded or not; it owes its hold."""
         await self._line.query(

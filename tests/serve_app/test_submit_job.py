@@ -440,5 +440,28 @@ async def test_a_job_whose_driver_is_lost_keeps_its_provider(market, database):
     await close_driver(heir)
 
 
+async def test_a_replica_that_leaves_gives_its_jobs_away_at_once(platform):
+    """Its lease would last for another 15 s, and nodes wait for a reader no longer than that."""
+    from serve_app.adoption import adopt_once
+    from tests.serve_app.drivers import close_driver, start_driver
+    from tests.serve_app.test_cancel import speaks, started_elsewhere
+
+    leaving, heir, consumer = (
+        await start_driver(platform, "driver-leaving"),
+        await start_driver(platform, "driver-heir"),
+        Consumer(platform),
+    )
+    name = await started_elsewhere(platform, leaving, "fake:drip=0.1", max_tokens=12)
+    await speaks(platform, name)
+    assert await adopt_once(heir.context, heir.context.store) == 0
+    await leaving.context.store.release("driver-leaving")
+    await leaving.die()
+    assert await adopt_once(heir.context, heir.context.store) == 1
+    row = await consumer.ended(name)
+    assert (row["status"], row["attempts"], row["cost"]) == ("COMPLETED", 1, "1.00")
+    assert row["result"]["output"] == "".join(words_of("hello there", 12))
+    await close_driver(heir)
+
+
 async def _nothing(finish):
     return False
