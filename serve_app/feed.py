@@ -86,7 +86,7 @@ class LedgerFeed:
                 said = {"name": "", "username": ""} | entry.detail
                 self.nodes[entry.subject] = NodeFact(*(str(said.get(name)) for name in ("owner", "kind", "state", "name", "username")))
             case "price":
-                self._prices[entry.subject] = Price(**entry.detail)
+                self._prices[entry.subject] = Price(**{name: value for name, value in entry.detail.items() if name in Price.model_fields})
             case "model":
                 self._take_model(entry.subject, entry.detail.get("digest"))
             case "key_revoked" | "session_revoked" | "person_blocked":
