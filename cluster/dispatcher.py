@@ -293,6 +293,16 @@ class Dispatcher:
         capacity = self._capacity(model)
         return self._queue.standing(job, capacity.slots, time.monotonic(), job_s=capacity.job_s)
 
+    async def outlook(self, model: str) -> Standing | None:
+        """Tell where a job of a model would stand that came now; None: no node takes such jobs."""
+        capacity = self._capacity(model)
+        if not capacity.slots:
+            return None
+        ahead = self._queue.waiting().get(model, 0)
+        if not ahead and self._room.has_room(model):
+            return Standing(0, 0.0)
+        return Standing(ahead, self._queue.estimated_wait_s(model, capacity.slots, time.monotonic(), job_s=capacity.job_s))
+
     def _capacity(self, model: str) -> Capacity:
         if model not in self._capacities:
             self._capacities[model] = Capacity.of(self._room.offers(model), self._seats)

@@ -62,6 +62,10 @@ class DispatcherActor:
         """See `Dispatcher.wait_of`."""
         return await (await self._started()).wait_of(job)
 
+    async def outlook(self, model: str) -> Standing | None:
+        """See `Dispatcher.outlook`."""
+        return await (await self._started()).outlook(model)
+
     async def status(self) -> dict[str, Any]:
         """See `Dispatcher.status`; with the process id."""
         return (await self._started()).status() | {"pid": os.getpid()}

@@ -59,6 +59,9 @@ class View(Protocol):
     async def wait_of(self, job: str) -> Standing | None:
         """Tell where a waiting job stands and how long it is likely to wait; None: it does not wait, or nobody can say."""
 
+    async def outlook(self, model: str) -> Standing | None:
+        """Tell where a job of a model would stand that came now; None: nobody offers it, or nobody can say."""
+
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
@@ -213,9 +216,16 @@ class ClusterView:
 
     async def wait_of(self, job: str) -> Standing | None:
         """Ask the Dispatcher where a job stands: any replica can, whoever drives the job, and nothing is sent while nobody asks."""
+        return await self._ask("wait_of", job)
+
+    async def outlook(self, model: str) -> Standing | None:
+        """Ask the Dispatcher where a job of a model would stand."""
+        return await self._ask("outlook", model)
+
+    async def _ask(self, method: str, subject: str) -> Standing | None:
         try:
             async with asyncio.timeout(ASK_LIMIT_S):
-                standing: Standing | None = await self._call("wait_of", job)
+                standing: Standing | None = await self._call(method, subject)
         except Exception as gone:  # noqa: BLE001 - see _listen
             self._lost(gone)
             return None

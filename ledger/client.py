@@ -36,7 +36,7 @@ from ledger.errors import (
 )
 from ledger.ids import new_uuid7, text_of, uuid_of
 from ledger.key_format import key_id
-from ledger.pricing import Outcome, PriceRow, cost
+from ledger.pricing import Outcome, PriceRow, cost, to_hold
 from ledger.wire import (
     ANSWERS,
     FEED,
@@ -102,6 +102,7 @@ __all__ = [
     "credits_text",
     "job_cost",
     "job_id",
+    "job_quote",
     "micros_of",
     "new_hold_id",
     "uuid_of_job",
@@ -145,6 +146,11 @@ def job_cost(price: Price, held: int, outcome: Outcome, prompt_tokens: int, comp
     """Tell what the ledger will charge for a job, in micro-credits: the same function, so that an answer can say it at once."""
     row = PriceRow(price.version, price.flat, price.prompt_per_million, price.completion_per_million)
     return cost(row, held, outcome, prompt_tokens, completion_tokens)
+
+
+def job_quote(price: Price, prompt_tokens: int, max_tokens: int) -> int:
+    """Tell the most that a job can cost, in micro-credits: what the ledger will hold for it."""
+    return to_hold(PriceRow(price.version, price.flat, price.prompt_per_million, price.completion_per_million), prompt_tokens, max_tokens)
 
 
 def check_api_key(text: str) -> None:

@@ -32,6 +32,11 @@ def quote(price: PriceRow, prompt_tokens: int, max_tokens: int) -> int:
     return price.flat + tokens_cost(price, prompt_tokens, max_tokens)
 
 
+def to_hold(price: PriceRow, prompt_tokens: int, max_tokens: int) -> int:
+    """Tell what is held for a job: the most it can cost; at least a micro-credit, since the books refuse an empty hold."""
+    return max(1, quote(price, prompt_tokens, max_tokens))
+
+
 def cost(price: PriceRow, held: int, outcome: Outcome, prompt_tokens: int, completion_tokens: int) -> int:
     """Tell what a job did cost. An `incomplete` one was ended by the platform or the provider: tokens only, no flat tariff."""
     flat = 0 if outcome == "incomplete" else price.flat

@@ -8,9 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api import answering, health, jobs, models, node_models, nodes, page
+from serve_app.api import answering, health, jobs, models, node_models, nodes, page, provider_stats, public, submitting
 from serve_app.context import ServeContext
-from serve_app.errors import UnknownJob
+from serve_app.errors import UnknownRoute, WrongMethod
 from serve_app.problems import as_problem_json
 
 Opens = Callable[[], AbstractAsyncContextManager[ServeContext]]
@@ -27,7 +27,8 @@ def create_app(opens: Opens) -> FastAPI:
 
     # FastAPI is what Serve's ingress takes; the routes are Starlette's own, because they read raw bodies on the hot path.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for route in (*answering.ROUTES, *models.ROUTES, *jobs.ROUTES, *node_models.ROUTES, *nodes.ROUTES, *health.ROUTES, *page.ROUTES):
+    computing = (*submitting.ROUTES, *jobs.ROUTES, *public.ROUTES, *provider_stats.ROUTES, *nodes.ROUTES)
+    for route in (*answering.ROUTES, *models.ROUTES, *computing, *node_models.ROUTES, *health.ROUTES, *page.ROUTES):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)
     return app
@@ -35,6 +36,8 @@ def create_app(opens: Opens) -> FastAPI:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if request.url.path.startswith("/api/") and error.status_code == 404:
-        return as_problem_json(UnknownJob())
+    if request.url.path.startswith("/api/") and error.status_code in {404, 405}:
+        answer = as_problem_json(UnknownRoute(request.url.path) if error.status_code == 404 else WrongMethod(request.method))
+        answer.headers.update(error.headers or {})  # which methods are allowed
+        return answer
     return Response(f"{error.status_code} {error.detail}\n", error.status_code, media_type="text/plain")

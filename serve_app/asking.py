@@ -9,6 +9,7 @@ from cluster.errors import InvalidRequest
 from cluster.prompt_size import IMAGE_TOKENS, most_tokens
 from cluster.runtime.dialect import full_name
 from serve_app.context import ServeContext
+from serve_app.errors import TooLarge
 from serve_app.job import JobRequest
 from serve_app.placing import require_model
 
@@ -16,17 +17,15 @@ MAX_PROMPT_BYTES = 1024 * 1024
 MAX_KEY_LENGTH = 255
 
 
-def job_request_of(
-    context: ServeContext, asked: Asked, *, idempotency_key: str | None = None, body: dict[str, Any] | None = None
-) -> JobRequest:
+def job_request_of(context: ServeContext, asked: Asked, *, idempotency_key: str | None = None, body: Any = None) -> JobRequest:
     """Make a job's request of what was asked; `body` is what a repeat under the same key must be equal to.
 
     Raises:
         ModelUnavailable: Nobody offers the model.
         InvalidRequest: It asks for more than the model can.
+        TooLarge: The prompt is.
     """
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(f"`Idempotency-Key` must have 1 to {MAX_KEY_LENGTH} characters.", "Idempotency-Key")
+    key = checked_key(idempotency_key)
     model = offered_name(context, asked.model or context.settings.default_model)
     longest = require_model(model, context.view.snapshot, context.feed.catalog)
     if asked.max_tokens is not None and asked.max_tokens > longest:
@@ -34,12 +33,23 @@ def job_request_of(
     _require_capabilities(context, model, asked.capabilities)
     prompt = most_tokens(asked.request)
     if prompt - IMAGE_TOKENS * _images(asked.request) > MAX_PROMPT_BYTES:
-        raise InvalidRequest(f"The prompt is longer than {MAX_PROMPT_BYTES} bytes.", "messages")
+        raise TooLarge(MAX_PROMPT_BYTES, "prompt")
     return JobRequest(
         kind=asked.kind, model=model, request=asked.request, max_tokens=asked.max_tokens or min(context.settings.max_tokens, longest),
-        prompt_bytes=prompt, capabilities=asked.capabilities, idempotency_key=idempotency_key,
-        digest=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() if idempotency_key else None,
+        prompt_bytes=prompt, capabilities=asked.capabilities, idempotency_key=key,
+        digest=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() if key else None,
     )  # fmt: skip
+
+
+def checked_key(key: str | None) -> str | None:
+    """Check an Idempotency-Key.
+
+    Raises:
+        InvalidRequest: It is too long, or empty.
+    """
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"`Idempotency-Key` must have 1 to {MAX_KEY_LENGTH} characters.", "Idempotency-Key")
+    return key
 
 
 def offered_name(context: ServeContext, name: str) -> str:

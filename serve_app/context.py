@@ -1,6 +1,7 @@
 """What the Serve application's handlers work with: made in the replica's lifespan, put together otherwise in tests."""
 
 import asyncio
+import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
@@ -15,9 +16,14 @@ from cluster.view import View
 from ledger.client import LedgerOperations
 from serve_app.auth import Callers
 from serve_app.feed import LedgerFeed
+from serve_app.job import OpenJob
+from serve_app.kept import KeptAnswers
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.cancels import Cancels
+from serve_app.store.counts import Counts
 from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.store.pages import JobPages
 
 T = TypeVar("T")
 
@@ -36,12 +42,17 @@ class ServeContext:
     store: JobStore
     settlement: Settlement
     feed: LedgerFeed
+    cancels: Cancels
+    pages: JobPages
+    counts: Counts
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
     breakers: Breakers = field(default_factory=Breakers)
     poison: PoisonList = field(default_factory=PoisonList)
     retries: RetryBudget = field(default_factory=RetryBudget)
     described: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # what models are: when it was asked, and the answer
+    driven: dict[uuid.UUID, OpenJob] = field(default_factory=dict)  # jobs that this replica drives now
+    kept: KeptAnswers = field(default_factory=KeptAnswers)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -7,7 +7,7 @@ where that is possible (docs/concepts/continuation.md); else the job ends `incom
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import assert_never
 
 import structlog
@@ -26,10 +26,11 @@ from cluster.errors import (
     RuntimeRefused,
     TooManyFailures,
 )
-from cluster.jobs import Admitted, Attempt, Beat, End, Fail, Text
+from cluster.jobs import Admitted, Attempt, Beat, End, EndReason, Fail, Text, Usage
 from cluster.nodes import Node
 from cluster.poison import CRASHES
 from cluster.queue import Wait
+from serve_app.canceling import JobCanceled, require_canceled, require_wanted, unless_canceled
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.decisions import decision_of
@@ -41,7 +42,9 @@ from serve_app.store.records import Progress
 
 log = structlog.get_logger()
 BUSY_LIMIT = 20
+BUSY_PAUSE_S = 1.0  # then, for a job that has time
 MOST_DECISIONS = 10  # that are kept of one job
+NOT_TAKEN = "No node took the job in time."
 LONGEST_PAUSE_S = 4.0  # before the only node is tried again
 
 Driven = AsyncGenerator[Text | Beat | Finished, None]
@@ -50,7 +53,8 @@ Driven = AsyncGenerator[Text | Beat | Finished, None]
 async def drive(context: ServeContext, job: OpenJob) -> Driven:
     """Run the job; yield its text, beats while it is silent, and at last `Finished`, only after the end is committed.
 
-    Closing the generator before its end cancels the job: what was delivered is charged.
+    Closing the generator before its end cancels the job: what was delivered is charged. A job that is canceled otherwise
+    (`serve_app/canceling.py`) ends with `Finished` too, and says so.
 
     Raises:
         NoCapacity: No node took it in time; the hold is given back.
@@ -60,9 +64,11 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         StoreUnavailable: The end could not be recorded yet.
     """
     has_ended = False
+    context.driven[job.id] = job
     try:
         while True:
             try:
+                require_wanted(job)
                 job.node = node = job.node or await _next_node(context, job)
                 async with aclosing(_attempt(context, job, node)) as events:
                     async for event in events:
@@ -75,9 +81,14 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
                         yield finished
                         return
             except NodeBusy as busy:
-                _after_busy(job, busy)
+                await _after_busy(context, job, busy)
             except (NodeLost, RuntimeFailed, JobTimedOut) as failed:
                 await _after_failure(context, job, failed)
+            except JobCanceled:
+                finished = await succeed(context, job, _end_of_canceled(job))
+                has_ended = True
+                yield finished
+                return
     except (asyncio.CancelledError, GeneratorExit):
         if not has_ended:
             context.spawn(end_unread(context, job, job.node))
@@ -89,6 +100,14 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
         if told is failed:
             raise
         raise told from failed
+    finally:
+        context.driven.pop(job.id, None)
+
+
+def _end_of_canceled(job: OpenJob) -> End:
+    """Write the end of a job that is canceled while no node runs it: what was delivered before counts."""
+    usage = Usage(prompt_tokens=0, completion_tokens=job.delivered_tokens, counted_by="provider")
+    return End(seq=len(job.events), reason=EndReason.CANCELED, usage=usage)
 
 
 async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> Exception:
@@ -98,7 +117,8 @@ async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> 
     if job.has_text:
         await break_off(context, job, str(failed))
         return DeliveryBroken(job.name, str(failed))
-    await fail(context, job, str(failed), retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
+    reason = NOT_TAKEN if isinstance(failed, NoCapacity) and not job.is_sync else str(failed)
+    await fail(context, job, reason, retryable=not isinstance(failed, RuntimeRefused | PoisonRequest))
     return StoreUnavailable() if isinstance(failed, DatabaseUnavailable) else failed
 
 
@@ -129,8 +149,11 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
                     yield event
                 case Admitted():
                     job.note(event)
+                    if job.cancel_wanted.is_set():  # the word to the node may have come before the attempt did
+                        context.spawn(context.nodes.cancel(node.url, job.name, job.number))
                     context.writer.running(Progress(id=job.id, attempt=job.number, node=node.id, is_running=True))
                 case End():
+                    await require_canceled(context, job, node, event.reason)
                     yield event
                     return
                 case Fail():
@@ -169,6 +192,7 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
         NoCapacity: None came free in time.
         NodeBusy: It may not be used any more.
         NodeLost: Another driver took the job over.
+        JobCanceled: It is not wanted any more.
         DatabaseUnavailable: The row could not be written.
     """
     wanted = placement_of(context, job.asked, job.placed.caller, frozenset(job.excluded), job.weights if job.has_text else None)
@@ -176,7 +200,7 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     if job.busy:
         context.view.put_back(wait)
     began = time.monotonic()
-    node = await context.view.wait_for_slot(wait, _patience_s(context, job))
+    node = await unless_canceled(job, asyncio.create_task(context.view.wait_for_slot(wait, _patience_s(context, job))))
     job.waited_s += time.monotonic() - began
     if node.id in context.feed.closed_to(job.placed.caller.user):  # banned or paused while the job waited
         raise NodeBusy(node.id, "closed to this consumer", 0)
@@ -191,22 +215,32 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
 def _patience_s(context: ServeContext, job: OpenJob) -> float:
     if job.lost_at is not None:
         return max(0.1, job.lost_at + context.limits.continue_s - time.monotonic())
-    return context.limits.async_wait_s if not job.is_sync else context.settings.node_wait_s
+    return context.settings.node_wait_s if job.is_sync else max(0.1, context.limits.async_wait_s - job.waited_s)
 
 
 # --- failures -------------------------------------------------------------------------------------------------------------------------
 
 
-def _after_busy(job: OpenJob, busy: NodeBusy) -> None:
-    """A busy node started nothing: another candidate, same number.
+async def _after_busy(context: ServeContext, job: OpenJob, busy: NodeBusy) -> None:
+    """A busy node started nothing: another candidate, same number. A job that runs by itself takes its time.
 
     Raises:
         NoCapacity: It happened too often.
     """
     job.busy += 1
     job.node = None
-    if job.busy > BUSY_LIMIT:
+    if job.busy <= BUSY_LIMIT:
+        return
+    if job.is_sync or time.monotonic() - job.started_at > context.limits.async_wait_s:
         raise NoCapacity(job.asked.model, (f"{busy.node} is {busy.reason}",), 5)
+    await _pause(job, BUSY_PAUSE_S)
+
+
+async def _pause(job: OpenJob, seconds: float) -> None:
+    """Wait, unless the job is not wanted any more."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await job.cancel_wanted.wait()
 
 
 async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterError) -> None:
@@ -217,6 +251,8 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     """
     if job.node is None:
         raise failed
+    if job.cancel_wanted.is_set():  # it broke while it was stopped
+        return
     job.failures += 1
     log.info("attempt_failed", job=job.name, attempt=job.number, node=job.node.id, reason=str(failed))
     _note_failure(context, job, job.node.id, failed)
@@ -228,7 +264,7 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
     if _others(context, job):
         job.excluded.add(job.node.id)
     else:  # the only node: give it a moment to come back
-        await asyncio.sleep(min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5)
+        await _pause(job, min(LONGEST_PAUSE_S, 0.5 * 2**job.failures) if job.lost_at is None else 0.5)
     job.number += 1
     job.node, job.busy = None, 0
 
@@ -258,13 +294,17 @@ def _is_plain(job: OpenJob) -> bool:
 
 
 def _others(context: ServeContext, job: OpenJob) -> bool:
-    """Whether a node that has not failed this job has the model."""
+    """Whether a node that may have the job, and has not failed it, has the model."""
     try:
         snapshot = context.view.snapshot
     except ClusterUnreachable:
         return False
-    tried = job.excluded | {job.node.id if job.node else ""}
-    return any(id_ not in tried and snapshot.nodes[id_].is_healthy for id_ in snapshot.index.offers(job.asked.model))
+    wanted = placement_of(context, job.asked, job.placed.caller)
+    closed = job.excluded | wanted.closed | {job.node.id if job.node else ""}
+    return any(
+        id_ not in closed and (wanted.provider is None or id_ in wanted.provider) and snapshot.nodes[id_].is_healthy
+        for id_ in snapshot.index.offers(job.asked.model)
+    )
 
 
 def _note_failure(context: ServeContext, job: OpenJob, node: str, failed: ClusterError) -> None:

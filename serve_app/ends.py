@@ -22,6 +22,7 @@ from serve_app.store.answers import marks_of
 from serve_app.store.records import Finish, JobState, NewJob, Owed
 
 log = structlog.get_logger()
+CANCELED = "Canceled by the consumer."
 USAGE_LIMIT_S = 5.0
 PATIENT_S = 15.0
 WRITE_AGAIN_S = 1.0
@@ -45,7 +46,7 @@ def _cost(job: OpenJob, outcome: Outcome, usage: Usage) -> int:
 
 
 async def succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
-    """End a job well.
+    """End a job well, or as its consumer canceled it.
 
     Raises:
         StoreUnavailable: It is not recorded yet; it will be.
@@ -56,17 +57,18 @@ async def succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
     usage = end.usage
     is_free = outcome == "canceled" and not job.has_text  # nothing delivered: nothing charged
     owed, cost = (VOID, 0) if is_free else (capture_of(outcome), _cost(job, outcome, usage))
-    finish = _finish_of(job, state, owed, cost, None, usage, is_incomplete=False)
-    finish = replace(finish, result=job.text)
+    finish = _finish_of(job, state, owed, cost, None if outcome == "succeeded" else CANCELED, usage, is_incomplete=False)
+    if outcome == "succeeded":
+        finish = replace(finish, result=job.text)  # also an empty one
     if not await _write_patiently(context, job, finish):
-        await _require_same_end(context, job)
+        await _require_same_end(context, job, state)
     return Finished(
         reason=end.reason, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, counted_by=usage.counted_by, cost=finish.cost
     )  # fmt: skip
 
 
-async def _require_same_end(context: ServeContext, job: OpenJob) -> None:
-    """See that whoever took the job over ended it with the same answer.
+async def _require_same_end(context: ServeContext, job: OpenJob, state: JobState) -> None:
+    """See that whoever took the job over ended it in the same way, with the same answer.
 
     Raises:
         DeliveryBroken: It was not.
@@ -76,7 +78,7 @@ async def _require_same_end(context: ServeContext, job: OpenJob) -> None:
         record = await context.store.find(job.id)
     except DatabaseUnavailable as silent:
         raise StoreUnavailable from silent
-    if record is None or record.state is not JobState.SUCCEEDED or record.result != job.text:
+    if record is None or record.state is not state or (record.result or "") != job.text:
         raise DeliveryBroken(job.name, "another part of the platform took the job over")
 
 
@@ -96,13 +98,12 @@ async def break_off(context: ServeContext, job: OpenJob, reason: str) -> None:
 async def end_unread(context: ServeContext, job: OpenJob, node: Node | None) -> None:
     """The consumer left: stop the node, then charge what was delivered (nothing delivered: nothing charged)."""
     counted = await _stop(context, job, node)
-    reason = "Canceled by the consumer."
     if not job.has_text:
-        await _write_in_time(context, job, _finish_of(job, JobState.CANCELED, VOID, 0, reason, is_incomplete=False))
+        await _write_in_time(context, job, _finish_of(job, JobState.CANCELED, VOID, 0, CANCELED, is_incomplete=False))
         return
     prompt, by = (counted.prompt_tokens, counted.counted_by) if counted else (0, "provider")
     usage = Usage(prompt_tokens=prompt, completion_tokens=job.delivered_tokens, counted_by=by)
-    finish = _finish_of(job, JobState.CANCELED, capture_of("canceled"), _cost(job, "canceled", usage), reason, usage, is_incomplete=False)
+    finish = _finish_of(job, JobState.CANCELED, capture_of("canceled"), _cost(job, "canceled", usage), CANCELED, usage, is_incomplete=False)
     await _write_in_time(context, job, finish)
 
 

@@ -4,7 +4,11 @@ ServeError
 ├── TooLarge            413: the body
 ├── UnknownJob          404
 ├── UnknownNode         404
+├── UnknownRoute        404: nothing answers there
+├── WrongMethod         405
 ├── NotYourJob          403 (the seed's route) or 404
+├── JobEnded            409: it cannot be canceled any more
+├── QueueFull           503: too many wait for the model
 ├── RequestReplayed     the Idempotency-Key was used before: answer the stored job
 ├── StillRunning        409: the stored job has no end yet
 ├── JobFailed           502: the stored job failed
@@ -20,15 +24,16 @@ class ServeError(Exception):
 
 
 class TooLarge(ServeError):
-    """The body is larger than allowed."""
+    """The body, or a part of it, is larger than allowed."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(limit_bytes)
+    def __init__(self, limit_bytes: int, what: str = "body") -> None:
+        super().__init__(limit_bytes, what)
         self.limit_bytes = limit_bytes
+        self.what = what
 
     def __str__(self) -> str:
         """Say the limit."""
-        return f"The body is larger than {self.limit_bytes} bytes."
+        return f"The {self.what} is larger than {self.limit_bytes} bytes."
 
 
 class UnknownJob(ServeError):
@@ -57,6 +62,52 @@ class NotYourJob(ServeError):
     def __str__(self) -> str:
         """In the seed's words."""
         return "Unauthorized"
+
+
+class UnknownRoute(ServeError):
+    """Nothing answers at this path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"Nothing is at {self.path[:200]}."
+
+
+class WrongMethod(ServeError):
+    """The path answers to other methods."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self.method = method
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"{self.method} is not allowed here."
+
+
+class JobEnded(ServeError):
+    """The job has ended: there is nothing left to cancel."""
+
+    def __str__(self) -> str:
+        """Say so."""
+        return "This job has ended; it cannot be canceled any more."
+
+
+class QueueFull(ServeError):
+    """So many jobs wait for the model that no more are taken."""
+
+    retry_after_s = 30
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return f"Too many jobs wait for `{self.model}`. Try again in {self.retry_after_s} s; nothing was charged."
 
 
 class RequestReplayed(ServeError):

@@ -1,4 +1,4 @@
-"""What the ledger tells of itself: revoked credentials, and whose nodes there are in which state, and the catalog. Polled, so that a cut takes seconds.
+"""What the ledger tells of itself: revoked credentials, whose nodes there are in which state, catalog and prices. Polled: a cut takes seconds.
 
 A ledger that is silent changes nothing that is known: credentials are asked for anyway, and nodes stay what they were.
 """
@@ -11,13 +11,14 @@ from typing import Protocol
 import structlog
 
 from cluster.runtime.dialect import full_name
-from ledger.client import FeedEntry, FeedPage, LedgerError
+from ledger.client import FeedEntry, FeedPage, LedgerError, LedgerUnavailable, Price
 from serve_app.catalog import Catalog, CatalogMode
 
 log = structlog.get_logger()
 POLL_S = 2.0
 PAGE = 500
 ACTIVE = "active"
+GONE = "deregistered"
 
 
 class FeedSource(Protocol):
@@ -29,11 +30,13 @@ class FeedSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What the ledger says of a node; what it offers it says itself, to the Dispatcher."""
+    """What the ledger says of a node; what it offers it says itself, to the Dispatcher. `username` is its owner's."""
 
     owner: str
     kind: str
     state: str
+    name: str = ""
+    username: str = ""
 
 
 class LedgerFeed:
@@ -46,6 +49,7 @@ class LedgerFeed:
         self.nodes: dict[str, NodeFact] = {}
         self._inactive: frozenset[str] = frozenset()
         self._own: dict[str, frozenset[str]] = {}  # owner -> edge nodes
+        self._prices: dict[str, Price] = {}  # by model; "" is everybody else's
         self.catalog = Catalog(mode)
 
     async def run(self) -> None:
@@ -67,6 +71,7 @@ class LedgerFeed:
         page = await self._ledger.feed(self._seq, PAGE)
         if page.reset:
             self.nodes = {}
+            self._prices = {}
             self.catalog.digests.clear()
         for entry in page.entries:
             self._take(entry)
@@ -78,8 +83,10 @@ class LedgerFeed:
     def _take(self, entry: FeedEntry) -> None:
         match entry.kind:
             case "node":
-                said = entry.detail
-                self.nodes[entry.subject] = NodeFact(str(said.get("owner")), str(said.get("kind")), str(said.get("state")))
+                said = {"name": "", "username": ""} | entry.detail
+                self.nodes[entry.subject] = NodeFact(*(str(said.get(name)) for name in ("owner", "kind", "state", "name", "username")))
+            case "price":
+                self._prices[entry.subject] = Price(**{name: value for name, value in entry.detail.items() if name in Price.model_fields})
             case "model":
                 self._take_model(entry.subject, entry.detail.get("digest"))
             case "key_revoked" | "session_revoked" | "person_blocked":
@@ -97,9 +104,28 @@ class LedgerFeed:
         own = self._own.get(consumer)
         return self._inactive | own if own else self._inactive
 
+    def is_open(self, node: str) -> bool:
+        """Tell whether a node takes jobs of anybody, as far as the ledger says."""
+        return node not in self._inactive
+
     def nodes_of(self, provider: str) -> frozenset[str]:
-        """Name the nodes that a provider's name means: the node of this id, or all of an owner."""
-        return frozenset(id_ for id_, node in self.nodes.items() if provider in {id_, node.owner})
+        """Name the nodes that a provider's name means: the node of this id, or all of an owner, by id or username; gone ones are nobody's."""
+        wanted = provider.casefold()
+        return frozenset(
+            id_ for id_, node in self.nodes.items()
+            if node.state != GONE and (provider in {id_, node.owner} or node.username.casefold() == wanted)
+        )  # fmt: skip
+
+    def price_of(self, model: str) -> Price:
+        """Tell what a job of a model costs now.
+
+        Raises:
+            LedgerUnavailable: The ledger has not told any price yet.
+        """
+        price = self._prices.get(model) or self._prices.get("")
+        if price is None:
+            raise LedgerUnavailable
+        return price
 
     def _sort(self) -> None:
         """Keep by consumer what every job asks for."""

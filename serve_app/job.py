@@ -1,5 +1,6 @@
 """A job as the replica that drives it knows it: what was asked, under which terms, and how far it has come."""
 
+import asyncio
 import hashlib
 import json
 import uuid
@@ -14,10 +15,15 @@ from serve_app.decisions import Decision
 from serve_app.store.answers import text_of
 from serve_app.store.records import Adopted
 
+PROMPT_HEAD = 80  # characters of a prompt that lists show
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
-    """What a consumer asks, in our words. `request` is in Ollama's form; `prompt_bytes` bounds the prompt's tokens."""
+    """What a consumer asks, in our words. `request` is in Ollama's form; `prompt_bytes` bounds the prompt's tokens.
+
+    `is_sync`: somebody reads along; else it runs on by itself, and waits for a node as long as it takes. `provider`: a username or node id.
+    """
 
     kind: JobKind
     model: str
@@ -27,6 +33,8 @@ class JobRequest:
     capabilities: frozenset[str] = frozenset()
     idempotency_key: str | None = None
     digest: str | None = None
+    is_sync: bool = True
+    provider: str | None = None
 
     @property
     def is_continuable(self) -> bool:
@@ -52,6 +60,7 @@ class OpenJob:
 
     `events` is what was delivered, numbered from 0 over all attempts. `attaches`: its attempt runs already, begun by a driver that was lost.
     `lost_at`: when the node was lost in the middle of the answer; `shares` are what such nodes served. Times are monotonic seconds.
+    `cancel_wanted`: its consumer wants it to end.
     """
 
     id: uuid.UUID
@@ -76,6 +85,7 @@ class OpenJob:
     busy: int = 0
     excluded: set[str] = field(default_factory=set)
     decisions: list[Decision] = field(default_factory=list)
+    cancel_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def name(self) -> str:
@@ -126,6 +136,21 @@ def digest_of(asked: JobRequest) -> str:
     return hashlib.sha256(json.dumps([asked.kind, asked.model, asked.request], sort_keys=True).encode(errors="surrogatepass")).hexdigest()
 
 
+def prompt_of(request: dict[str, Any]) -> str:
+    """Read what was asked, in words: the last message, the prompt, or the first text to be embedded."""
+    messages = request.get("messages")
+    said = messages[-1].get("content") if messages else request.get("prompt", request.get("input"))
+    if isinstance(said, list):
+        said = said[0] if said else ""
+    return said if isinstance(said, str) else ""
+
+
+def prompt_head(request: dict[str, Any]) -> str:
+    """Read its first characters, as PostgreSQL can keep them."""
+    head = prompt_of(request)[:PROMPT_HEAD]
+    return head.replace("\0", " ").encode(errors="replace").decode()
+
+
 # --- as it is kept, for a driver that takes it over ------------------------------------------------------------------------------------
 
 
@@ -142,6 +167,7 @@ def terms_text(asked: JobRequest, placed: HoldPlaced) -> str:
             "price": [price.version, price.flat, price.prompt_per_million, price.completion_per_million],
             "privacy": placed.caller.privacy,
             "capabilities": sorted(asked.capabilities),
+            "provider": asked.provider,
         },
         separators=(",", ":"),
     )
@@ -155,7 +181,7 @@ def adopted_job(row: Adopted, node: Node | None, now: float) -> OpenJob:
     version, flat, prompt, completion = terms.get("price", (0, 0, 0, 0))
     asked = JobRequest(
         kind=JobKind(row.kind), model=row.model, request=request, max_tokens=max_tokens, prompt_bytes=most_tokens(request),
-        capabilities=frozenset(terms.get("capabilities", ())),
+        capabilities=frozenset(terms.get("capabilities", ())), is_sync=row.is_sync, provider=terms.get("provider"),
     )  # fmt: skip
     caller = Caller(user=row.user, username=row.username, key=row.key, scopes=(), privacy=terms.get("privacy", "community"))
     price = Price(version=version, flat=flat, prompt_per_million=prompt, completion_per_million=completion)

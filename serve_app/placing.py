@@ -23,6 +23,7 @@ def placement_of(
         model=asked.model, tokens=asked.max_tokens, digest=weights or context.feed.catalog.digest_of(asked.model), capabilities=asked.capabilities,
         excluded=excluded, closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now),
         is_trusted_only=caller.privacy == "trusted", zone=context.settings.zone, failures=context.breakers.recent_failures(now),
+        provider=None if asked.provider is None else context.feed.nodes_of(asked.provider),
     )  # fmt: skip
 
 
@@ -40,6 +41,25 @@ def require_model(name: str, snapshot: Snapshot, catalog: Catalog) -> int:
     if not longest:
         raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(filter(catalog.allows, index.names())), NEAREST_NAMES, 0.3)))
     return longest
+
+
+async def require_awaited(context: ServeContext, name: str) -> int | None:
+    """Check that somebody offers a model or is likely to soon: a job that runs by itself waits for them. Answers its longest context.
+
+    None: nobody offers it now. It may come where the catalog lists it, where it is the default, or where jobs of it ended well of late.
+
+    Raises:
+        ModelUnavailable: There is no such model; with the nearest known names.
+        DatabaseUnavailable: Nobody can say whether it ran of late.
+    """
+    try:
+        return require_model(name, context.view.snapshot, context.feed.catalog)
+    except ModelUnavailable:
+        catalog = context.feed.catalog
+        is_listed = name in catalog.digests or name == context.settings.default_model
+        if not catalog.allows(name) or not (is_listed or await context.counts.has_run(name)):
+            raise
+        return None
 
 
 def place(context: ServeContext, wanted: PlacementRequest) -> Node | None:

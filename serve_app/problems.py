@@ -1,5 +1,6 @@
 """THE table: which error gets which status and code. Rendered as problem+json, or by a dialect, as the route wants it."""
 
+import json
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -34,14 +35,18 @@ from ledger.client import (
 from serve_app.db import DatabaseUnavailable
 from serve_app.errors import (
     DeliveryBroken,
+    JobEnded,
     JobFailed,
     NotYourJob,
+    QueueFull,
     ServeError,
     StillRunning,
     StoreUnavailable,
     TooLarge,
     UnknownJob,
     UnknownNode,
+    UnknownRoute,
+    WrongMethod,
 )
 
 Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
@@ -55,8 +60,11 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     NotYourJob: (403, "not_permitted", "invalid_request_error"),
     UnknownJob: (404, "not_found", "not_found_error"),
     UnknownNode: (404, "not_found", "not_found_error"),
+    UnknownRoute: (404, "not_found", "not_found_error"),
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
     OperationRefused: (409, "model_operation_refused", "invalid_request_error"),
+    WrongMethod: (405, "method_not_allowed", "invalid_request_error"),
+    JobEnded: (409, "job_ended", "invalid_request_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
     StillRunning: (409, "in_progress", "invalid_request_error"),
     JobFailed: (502, "job_failed", "api_error"),
@@ -74,6 +82,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     LedgerUnavailable: (503, None, "api_error"),
     TooManyFailures: (503, "too_many_failures", "api_error"),
     ClusterUnreachable: (503, "cluster_unreachable", "api_error"),
+    QueueFull: (503, "queue_full", "api_error"),
     StoreUnavailable: (503, "database_unavailable", "api_error"),
     DatabaseUnavailable: (503, "database_unavailable", "api_error"),
 }
@@ -97,6 +106,14 @@ def headers_of(refusal: Refusal) -> dict[str, str]:
             "RateLimit-Limit": str(refusal.more["per_minute"]), "RateLimit-Remaining": "0", "RateLimit-Reset": found.get("Retry-After", "60"),
         }  # fmt: skip
     return found
+
+
+class PlainJSON(JSONResponse):
+    """JSON in ASCII: what a client wrote may hold halves of characters, which UTF-8 cannot."""
+
+    def render(self, content: Any) -> bytes:
+        """Write it."""
+        return json.dumps(content, separators=(",", ":")).encode()
 
 
 def problem_of(error: Exception) -> Refusal:
@@ -131,4 +148,4 @@ def as_problem_json(error: Exception) -> Response:
     }  # fmt: skip
     if problem.param:
         body["errors"] = {problem.param: [problem.detail]}
-    return JSONResponse(body, problem.status, headers_of(problem), media_type="application/problem+json")
+    return PlainJSON(body, problem.status, headers_of(problem), media_type="application/problem+json")

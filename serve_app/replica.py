@@ -5,7 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,16 @@ from ledger.client import LedgerClient
 from serve_app.adoption import adopt_for_ever
 from serve_app.app import create_app
 from serve_app.auth import OWN_MACHINE, Callers
+from serve_app.canceling import stop_unwanted
 from serve_app.context import ServeContext
+from serve_app.db import DatabaseUnavailable, Line
 from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.cancels import Cancels
+from serve_app.store.counts import Counts
 from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.store.pages import JobPages
 from serve_app.sweeper import renew_leases, sweep
 
 SERVICE = "serve"
@@ -44,23 +49,24 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     nodes = NodeClient(lambda: tokens.mint("node"))
     view = ClusterView(find_dispatcher)
     writer, store = JobWriter(database_url, driver), JobStore(database_url)
+    pages, marks = Line(database_url, name="gfe_serve_pages"), Line(database_url, name="gfe_serve_marks")
     settlement = Settlement(ledger, writer, store)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
+        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
     writer.start()
     view.start()
-    # The loops have connections of their own: a slow sweep must not delay a lease.
+    # The loops have connections of their own: a slow sweep must not delay a lease, nor a long list the end of a job.
     leases, sweeps, adoptions = (JobStore(database_url) for _ in range(3))
     loops = [
         asyncio.create_task(_kept(one))
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
-            context.feed.run,
+            context.feed.run, partial(stop_unwanted, context),
         )
     ]  # fmt: skip
     try:
@@ -70,10 +76,14 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        with suppress(DatabaseUnavailable):
+            await leases.release(writer.driver)  # jobs that run by themselves go on elsewhere at once
         await view.aclose()
         await writer.aclose()
         for one in (leases, sweeps, adoptions, store, nodes, ledger):
             await one.aclose()
+        for line in (pages, marks):
+            await line.drop()
 
 
 async def _kept(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:

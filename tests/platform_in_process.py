@@ -20,11 +20,15 @@ from cluster.worker import Worker
 from serve_app.app import create_app
 from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.context import ServeContext
+from serve_app.db import Line
 from serve_app.feed import LedgerFeed
 from serve_app.local import secrets as made
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.cancels import Cancels
+from serve_app.store.counts import Counts
 from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.store.pages import JobPages
 from tests.scripted_runtime import Script, serve
 
 
@@ -46,6 +50,9 @@ class LocalView:
         pass
 
     async def wait_of(self, job):
+        return None
+
+    async def outlook(self, model):
         return None
 
     async def wait_for_slot(self, wait, limit_s):
@@ -116,12 +123,14 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     client = NodeClient(lambda: tokens.mint("node"))
     await client.start()
     writer, store = JobWriter(database.serve_url, "driver-test"), JobStore(database.serve_url)
+    pages = Line(database.serve_url, name="pages")
     writer.start()
     settlement = Settlement(ledger.client, writer, store)
     callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
         settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
+        cancels=Cancels(pages), pages=JobPages(pages), counts=Counts(pages),
     )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -160,6 +169,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
         await serving
         await writer.aclose()
         await store.aclose()
+        await pages.drop()
         await client.aclose()
         for worker in workers:
             await worker.aclose()

@@ -88,6 +88,7 @@ class Nodes:
                 await note(connection, origin, "node.rename", id_, name=after.name)
             if after.state != node.state:
                 await note(connection, origin, "node.pause" if after.state == "paused" else "node.resume", id_)
+            if after != node:
                 await tell_node(connection, id_)
             return after
 

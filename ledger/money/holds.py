@@ -183,7 +183,7 @@ def _addresses(request: HoldRequest) -> tuple[str, ...]:
 
 
 def _hold_of(request: HoldRequest, price: PriceRow, ids: Mapping[str, int], use: Use | None) -> Hold:
-    amount = max(1, pricing.quote(price, request.prompt_tokens, request.max_tokens))
+    amount = pricing.to_hold(price, request.prompt_tokens, request.max_tokens)
     meta: dict[str, Any] = {
         "user": str(request.person), "key": request.key, "service": request.service, "model": request.model,
         "price": [price.version, price.flat, price.prompt_per_million, price.completion_per_million],

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from cluster.dialects.answer import Ending, Head, Refusal, Writer
@@ -33,7 +33,7 @@ from serve_app.errors import JobFailed, RequestReplayed, ServeError, StillRunnin
 from serve_app.following import Followed, follow
 from serve_app.job import Finished, JobRequest, OpenJob
 from serve_app.placing import require_model
-from serve_app.problems import headers_of, problem_of
+from serve_app.problems import PlainJSON, headers_of, problem_of
 from serve_app.store.answers import told_of
 from serve_app.store.records import JobRecord, JobState
 from serve_app.submission import open_job
@@ -66,7 +66,7 @@ def in_words_of(error: Callable[[Refusal], dict[str, Any]]) -> Callable[[Endpoin
 def refused(raised: Exception, error: Callable[[Refusal], dict[str, Any]]) -> Response:
     """Write an error as an answer."""
     refusal = problem_of(raised)
-    return JSONResponse(error(refusal), refusal.status, headers_of(refusal))
+    return PlainJSON(error(refusal), refusal.status, headers_of(refusal))
 
 
 class Exchange:
@@ -117,10 +117,12 @@ def endpoint_of(dialect: Dialect) -> Endpoint:
         if dialect.moved and (moved := dialect.moved(body, _now())):
             await context.callers.require(credential, "jobs:write")
             require_model(offered_name(context, moved[0]), context.view.snapshot, context.feed.catalog)
-            return JSONResponse(moved[1])
+            return PlainJSON(moved[1])
         exchange = Exchange(request, dialect, body)
         key = request.headers.get("idempotency-key")
-        return await answer(exchange, credential, job_request_of(context, exchange.asked, idempotency_key=key, body=exchange.body))
+        return await answer(
+            exchange, credential, job_request_of(context, exchange.asked, idempotency_key=key, body=[request.url.path, exchange.body])
+        )
 
     return endpoint
 
@@ -151,7 +153,7 @@ async def _whole(exchange: Exchange, job: OpenJob) -> Response:
 
 
 def _told_whole(writer: Writer, texts: list[Text], ending: Ending, headers: dict[str, str]) -> Response:
-    return JSONResponse(writer.whole(texts, ending), headers=headers | {"X-GFE-Cost": str(ending.cost)})
+    return PlainJSON(writer.whole(texts, ending), headers=headers | {"X-GFE-Cost": str(ending.cost)})
 
 
 async def _read(exchange: Exchange, driven: Driven) -> tuple[list[Text], Finished]:

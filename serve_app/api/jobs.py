@@ -1,4 +1,4 @@
-"""`/api/computing/`: the jobs API of the seed; here a job's detail (S18), why it went where it went, and its stream (L12)."""
+"""`/api/computing/jobs/`: a person's jobs (S20), one of them (S18), why it went where it went, its stream and its end (L12)."""
 
 import json
 import time
@@ -7,38 +7,67 @@ from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from cluster.errors import ClusterError, InvalidRequest
 from cluster.jobs import Beat, Text
-from ledger.client import LedgerError, credits_text, job_id, uuid_of_job
+from ledger.client import LedgerError, job_id, uuid_of_job
+from serve_app.api.answering_json import NOT_KEPT, both, require_caller
+from serve_app.api.job_rows import short_row, whole_row
+from serve_app.api.queries import cursor_to, page_size, place_of
 from serve_app.api.sse import EventStream
 from serve_app.auth import credential_of
+from serve_app.canceling import cancel
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.errors import NotYourJob, ServeError, UnknownJob
 from serve_app.following import Followed, follow
-from serve_app.problems import as_problem_json, problem_of
-from serve_app.store.answers import told_of
+from serve_app.problems import PlainJSON, problem_of
 from serve_app.store.records import WIRE_STATES, JobRecord, JobState
 
 CREDENTIAL_S = 15.0  # so often a long stream's credential is checked again
 MAX_SEQ = 2**31 - 1
+MAX_MODEL = 300
 PING = b": ping\n\n"
+STATES = {word: state for state, word in WIRE_STATES.items()}
 
 
-async def get_job(request: Request) -> Response:
+async def list_jobs(request: Request, context: ServeContext) -> Any:
+    """`GET /api/computing/jobs/`: the caller's jobs, newest first, without their answers."""
+    caller = await require_caller(request, context, "jobs:read")
+    limit, after = page_size(request), place_of(request)
+    jobs = await context.pages.page(caller.user, limit + 1, after=after, state=_state(request), model=_model(request))
+    page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
+    following = cursor_to(last.created_at.isoformat(), last.id.hex) if last else None
+    return {"results": [short_row(job) for job in page], "next": following}
+
+
+def _state(request: Request) -> JobState | None:
+    word = request.query_params.get("status")
+    if word is None:
+        return None
+    if word not in STATES:
+        raise InvalidRequest(f"`status` must be one of {', '.join(STATES)}.", "status")
+    return STATES[word]
+
+
+def _model(request: Request) -> str | None:
+    name = request.query_params.get("model")
+    if name is not None and (len(name) > MAX_MODEL or "\0" in name):
+        raise InvalidRequest("`model` is not a name.", "model")
+    return name
+
+
+async def get_job(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/jobs/<id>/`: owner only."""
-    try:
-        return JSONResponse(await _detail(request), headers={"Cache-Control": "no-store"})
-    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
-        return as_problem_json(error)
+    record = await _own(request, context, "jobs:read")
+    return whole_row(context, record) | {"wait": await _wait(context, record)}
 
 
-async def _detail(request: Request) -> dict[str, Any]:
-    record = await _own(request)
-    return _row(record) | {"wait": await _wait(request.app.state.context, record)}
+async def cancel_job(request: Request, context: ServeContext) -> Any:
+    """`POST /api/computing/jobs/<id>/cancel/` and `DELETE /api/computing/jobs/<id>/`: it stops within a second; what it cost is in its row then."""
+    record = await _own(request, context, "jobs:write")
+    await cancel(context, record)
+    return PlainJSON(whole_row(context, record), 202, NOT_KEPT)
 
 
 async def _wait(context: ServeContext, record: JobRecord) -> dict[str, Any] | None:
@@ -47,13 +76,10 @@ async def _wait(context: ServeContext, record: JobRecord) -> dict[str, Any] | No
     return {"ahead": standing.ahead, "estimated_s": round(standing.estimated_s, 1)} if standing else None
 
 
-async def why(request: Request) -> Response:
+async def why(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/jobs/<id>/why/`: why the job went where it went, or why it still waits; one sentence per node."""
-    try:
-        context, record = request.app.state.context, await _own(request)
-        return JSONResponse(_why(context, record) | {"wait": await _wait(context, record)}, headers={"Cache-Control": "no-store"})
-    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
-        return as_problem_json(error)
+    record = await _own(request, context, "jobs:read")
+    return _why(context, record) | {"wait": await _wait(context, record)}
 
 
 def _why(context: ServeContext, record: JobRecord) -> dict[str, Any]:
@@ -68,10 +94,9 @@ def _why(context: ServeContext, record: JobRecord) -> dict[str, Any]:
     }
 
 
-async def _own(request: Request) -> JobRecord:
+async def _own(request: Request, context: ServeContext, scope: str) -> JobRecord:
     """Find the caller's job."""
-    context: ServeContext = request.app.state.context
-    caller = await context.callers.require(credential_of(request.headers.get("authorization")), "jobs:read")
+    caller = await require_caller(request, context, scope)
     try:
         id_ = uuid_of_job(request.path_params["id"])
     except ValueError as wrong:
@@ -84,14 +109,10 @@ async def _own(request: Request) -> JobRecord:
     return record
 
 
-async def stream(request: Request) -> Any:
+async def stream(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/jobs/<id>/stream/?from=seq`: a job's events from a position on, as server-sent events, to its end."""
-    context: ServeContext = request.app.state.context
-    try:
-        record = await _own(request)
-        position = _position(request)
-    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
-        return as_problem_json(error)
+    record = await _own(request, context, "jobs:read")
+    position = _position(request)
     credential = credential_of(request.headers.get("authorization"))
     told = _told(context, credential, follow(context, record, position), position)
     return EventStream(told, {"X-GFE-Job": job_id(record.id)})
@@ -126,7 +147,7 @@ async def _told(context: ServeContext, credential: str, events: AsyncGenerator[F
                 if said is None:
                     yield PING
                 elif isinstance(said, JobRecord):
-                    yield _event(seq, "end", _row(said) | {"counted_by": said.counted_by})
+                    yield _event(seq, "end", whole_row(context, said) | {"counted_by": said.counted_by})
                 else:
                     seq = said.seq + 1
                     yield _event(said.seq, "beat", {}) if isinstance(said, Beat) else _event(said.seq, "text", _text(said))
@@ -144,43 +165,11 @@ def _event(seq: int, name: str, said: dict[str, Any]) -> bytes:
     return f"id: {seq}\nevent: {name}\ndata: {json.dumps({'seq': seq, 'event': name, **said})}\n\n".encode()
 
 
-def _row(record: JobRecord) -> dict[str, Any]:
-    messages = record.request.get("messages") or [{"content": record.request.get("prompt", "")}]
-    has_usage = record.prompt_tokens is not None
-    return {
-        "id": job_id(record.id),
-        "status": WIRE_STATES[record.state],
-        "result": _result(record),
-        "prompt": messages[-1].get("content", ""),
-        "model": record.model,
-        "cost": None if record.cost is None else credits_text(record.cost),
-        "held": credits_text(record.held),
-        "created_at": record.created_at.isoformat(),
-        "started_at": record.started_at.isoformat() if record.started_at else None,
-        "completed_at": record.ended_at.isoformat() if record.ended_at else None,
-        "node": {"id": record.node, "name": record.node, "provider": None} if record.node else None,
-        "usage": {"prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens} if has_usage else None,
-        "attempts": record.attempt,
-        "incomplete": record.is_incomplete,
-    }
-
-
-def _result(record: JobRecord) -> dict[str, str] | None:
-    if record.state in {JobState.QUEUED, JobState.RUNNING}:
-        return None
-    result = {}
-    if record.result is not None:
-        result["output"] = "".join(text.content for text in told_of(record.result, record.marks))
-    if record.error:
-        result["error"] = record.error
-    return result or None
-
-
 ROUTES = [
-    Route("/api/computing/jobs/{id}/", get_job, methods=["GET"]),
-    Route("/api/computing/jobs/{id}", get_job, methods=["GET"]),
-    Route("/api/computing/jobs/{id}/stream/", stream, methods=["GET"]),
-    Route("/api/computing/jobs/{id}/stream", stream, methods=["GET"]),
-    Route("/api/computing/jobs/{id}/why/", why, methods=["GET"]),
-    Route("/api/computing/jobs/{id}/why", why, methods=["GET"]),
+    *both("/api/computing/jobs/", list_jobs),
+    *both("/api/computing/jobs/{id}/", get_job),
+    *both("/api/computing/jobs/{id}/", cancel_job, "DELETE"),
+    *both("/api/computing/jobs/{id}/cancel/", cancel_job, "POST"),
+    *both("/api/computing/jobs/{id}/stream/", stream),
+    *both("/api/computing/jobs/{id}/why/", why),
 ]

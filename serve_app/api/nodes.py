@@ -1,41 +1,37 @@
 """Nodes as people see them: `/api/computing/nodes/` for their owners, `/api/admin/nodes/` for operators."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from cluster.errors import ClusterError
-from cluster.nodes import Gpu, Node, OfferedModel
-from ledger.client import LedgerError
+from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
+from serve_app.api.answering_json import both, require_caller
+from serve_app.api.queries import cursor_of, cursor_to, page_size
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
-from serve_app.db import DatabaseUnavailable
-from serve_app.errors import ServeError, UnknownNode
-from serve_app.problems import as_problem_json
-
-Handler = Callable[[Request, ServeContext], Awaitable[Any]]
-
-
-def _answering(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        try:
-            said = await handler(request, request.app.state.context)
-        except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
-            return as_problem_json(error)
-        return JSONResponse(said, headers={"Cache-Control": "no-store"})
-
-    return answer
+from serve_app.errors import UnknownNode
+from serve_app.feed import GONE, NodeFact
 
 
 async def list_own(request: Request, context: ServeContext) -> Any:
-    """`GET /api/computing/nodes/`: the caller's own nodes that are here now."""
-    caller = await context.callers.require(credential_of(request.headers.get("authorization")), "nodes:read")
-    facts = context.feed.nodes
-    nodes = _by_name(context)
-    return {"results": [_row(context, node) for node in nodes if (fact := facts.get(node.id)) and fact.owner == caller.user]}
+    """`GET /api/computing/nodes/`: the caller's own nodes, and how each is now (S42)."""
+    caller = await require_caller(request, context, "nodes:read")
+    limit, after = page_size(request), cursor_of(request)
+    own = sorted((fact.name, id_) for id_, fact in context.feed.nodes.items() if fact.owner == caller.user and fact.state != GONE)
+    left = [one for one in own if after is None or one > after]
+    page, is_last = left[:limit], len(left) <= limit
+    here = context.view.snapshot.nodes
+    return {
+        "results": [_row(context, here.get(id_) or _absent(id_, context.feed.nodes[id_])) for _, id_ in page],
+        "next": None if is_last else cursor_to(*page[-1]),
+    }
+
+
+def _absent(id_: str, fact: NodeFact) -> Node:
+    """Describe a node that is not here now."""
+    return Node(
+        id=id_, name=fact.name, kind=NodeKind(fact.kind), url="", slots=0, running=0, models=(), is_healthy=False, reason="it is not connected"
+    )  # fmt: skip
 
 
 async def list_all(request: Request, context: ServeContext) -> Any:
@@ -97,8 +93,10 @@ def _row(context: ServeContext, node: Node) -> dict[str, Any]:
         "id": node.id,
         "name": node.name,
         "kind": node.kind.value,
+        "provider": fact.username or None if fact else None,
         "owner": fact.owner if fact else None,
         "state": fact.state if fact else None,
+        "online": bool(node.url),
         "healthy": node.is_healthy,
         "draining": node.is_draining,
         "reason": node.reason,
@@ -129,14 +127,10 @@ def _model(model: OfferedModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _both(path: str, handler: Handler, method: str = "GET") -> list[Route]:
-    return [Route(one, _answering(handler), methods=[method]) for one in (path, path.rstrip("/"))]
-
-
 ROUTES = [
-    *_both("/api/computing/nodes/", list_own),
-    *_both("/api/admin/nodes/", list_all),
-    *_both("/api/admin/nodes/{id}/", show),
-    *_both("/api/admin/nodes/{id}/drain/", drain, "POST"),
-    *_both("/api/admin/nodes/{id}/resume/", resume, "POST"),
+    *both("/api/computing/nodes/", list_own),
+    *both("/api/admin/nodes/", list_all),
+    *both("/api/admin/nodes/{id}/", show),
+    *both("/api/admin/nodes/{id}/drain/", drain, "POST"),
+    *both("/api/admin/nodes/{id}/resume/", resume, "POST"),
 ]

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from serve_app.api import reference_dialects
+from serve_app.api import jobs_reference, reference_dialects
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
-_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 def _errors(shape: dict[str, Any], *statuses: tuple[int, str]) -> dict[str, Any]:
@@ -46,34 +45,7 @@ OPENAPI: dict[str, Any] = {
                 "responses": {"200": {"description": "the model"}, **_errors(_ERROR, (401, "no valid key"), (404, "unknown model"))},
             }
         },
-        "/api/computing/jobs/{id}/": {
-            "get": {
-                "operationId": "get_job", "summary": "A job of yours: state, answer, cost.",
-                "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
-                "responses": {"200": {"description": "the job"}, **_errors(_PROBLEM, (401, "no valid key"), (403, "somebody else's"), (404, "unknown"))},
-            }
-        },
-        "/api/computing/jobs/{id}/stream/": {
-            "get": {
-                "operationId": "stream_job", "summary": "A job's events from a position to its end, as server-sent events: text, beat, end, error.",
-                "parameters": [
-                    {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
-                    {"name": "from", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
-                    {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}},
-                ],
-                "responses": {
-                    "200": {"description": "the events", "content": {"text/event-stream": {}}},
-                    **_errors(_PROBLEM, (400, "no position"), (401, "no valid key"), (403, "somebody else's"), (404, "unknown")),
-                },
-            }
-        },
-        "/api/computing/jobs/{id}/why/": {
-            "get": {
-                "operationId": "explain_job", "summary": "Why a job went where it went, in one sentence per node.",
-                "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
-                "responses": {"200": {"description": "the decisions"}, **_errors(_PROBLEM, (401, "no valid key"), (403, "somebody else's"), (404, "unknown"))},
-            }
-        },
+        **jobs_reference.PATHS,
         "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {
@@ -100,9 +72,14 @@ OPENAPI: dict[str, Any] = {
                 "properties": {"error": {"type": "object", "required": ["message", "type", "code"], "properties": {"message": {"type": "string"}}}},
             },
             "Problem": {
-                "type": "object", "required": ["status", "detail", "code"],
-                "properties": {"status": {"type": "integer"}, "detail": {"type": "string"}, "code": {"type": "string"}},
+                "type": "object", "required": ["type", "title", "status", "detail", "code", "error"],
+                "properties": {
+                    "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"},
+                    "code": {"type": "string"}, "error": {"type": "string"},
+                    "errors": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+                },
             },
+            **jobs_reference.SCHEMAS,
         },
     },
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,11 @@ class Installation:
     console_url: str
     key: str
 
-    def call(self, method: str, url: str, **options: Any) -> Any:
+    def call(self, method: str, url: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
         """Call an API and answer its JSON (None for an empty answer)."""
+        own = {"Authorization": f"Bearer {self.key}"}
         try:
-            answer = httpx2.request(
-                method, url, headers={"Authorization": f"Bearer {self.key}"}, timeout=TIMEOUT, trust_env=False, **options
-            )
+            answer = httpx2.request(method, url, headers=own | dict(headers or {}), timeout=TIMEOUT, trust_env=False, **options)
         except httpx2.HTTPError as failed:
             refuse(f"{url} does not answer ({type(failed).__name__})", "`gfe status` tells which part is down")
         if answer.is_error:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from serve_app.db import DatabaseUnavailable, Line
+from serve_app.store.counts import COUNT_ENDED, shard_of
 from serve_app.store.records import Adopted, Finish, JobRecord, JobState, NewJob, Owed, Progress
 
 log = structlog.get_logger()
@@ -25,9 +26,9 @@ MAX_WAITING = 2048
 
 CREATE = """
 WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::boolean[],
-             %b::text[], %b::text[], %b::text[]) AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why)),
-job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, lease_until)
-        SELECT id, user_id, username, key_id, kind, model, node, held, is_sync, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
+             %b::text[], %b::text[], %b::text[], %b::text[]) AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why, prompt)),
+job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, prompt, driver, lease_until)
+        SELECT id, user_id, username, key_id, kind, model, node, held, is_sync, prompt, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
         ON CONFLICT DO NOTHING RETURNING id),
 text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why) SELECT new.id, new.request, new.terms, new.why FROM new JOIN job USING (id))
 SELECT id FROM job"""
@@ -42,10 +43,11 @@ WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::i
            AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
 done AS (UPDATE serve_app.job j SET state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
-    FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id),
+    FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id, j.model, j.node, j.state, j.owed, j.completion_tokens),
 text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
-         WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL))
-SELECT id FROM done"""
+         WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL)),
+<counts>
+SELECT id FROM done""".replace("<counts>", COUNT_ENDED)
 SETTLED = """
 UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
@@ -74,6 +76,7 @@ class JobWriter:
         self.driver = driver
         self.live: set[uuid.UUID] = set()  # jobs that this process drives
         self._line = Line(url, name="gfe_serve_writer")
+        self._shard = shard_of(driver)
         self._creates: list[_Waiting] = []
         self._progress: dict[uuid.UUID, Progress] = {}
         self._raises: list[_Waiting] = []
@@ -193,6 +196,7 @@ class JobWriter:
                 [job.id for job in jobs], [job.user for job in jobs], [job.username for job in jobs], [job.key for job in jobs],
                 [job.kind for job in jobs], [job.model for job in jobs], [job.node for job in jobs], [job.held for job in jobs],
                 [job.is_sync for job in jobs], [job.request for job in jobs], [job.terms for job in jobs], [job.why for job in jobs],
+                [job.prompt for job in jobs],
                 self.driver, float(LEASE_S),
             ),
         )  # fmt: skip
@@ -212,7 +216,7 @@ class JobWriter:
             [one.error for one in ends], [one.result for one in ends], [one.marks for one in ends], [one.served for one in ends],
             [one.why for one in ends], [one.node for one in ends], [one.attempt for one in ends],
         )  # fmt: skip
-        return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver))}
+        return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver, self._shard, self._shard))}
 
     async def _write_settled(self, settled: dict[uuid.UUID, int | None]) -> None:
         try:
@@ -267,6 +271,10 @@ class JobStore:
             "UPDATE serve_app.job SET lease_until = clock_timestamp() + make_interval(secs => %b) WHERE driver = %b AND state < 2 AND id = ANY (%b)",
             (float(LEASE_S), driver, list(live)),
         )
+
+    async def release(self, driver: str) -> None:
+        """A driver leaves: whoever looks next may take its jobs over."""
+        await self._line.query("UPDATE serve_app.job SET lease_until = clock_timestamp() WHERE driver = %b AND state < 2", (driver,))
 
     async def bury(self, job: NewJob, driver: str) -> None:
         """End a job whether it was recorded or not; it owes its hold."""

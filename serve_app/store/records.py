@@ -41,6 +41,7 @@ class NewJob:
     request: str
     terms: str
     why: str
+    prompt: str = ""  # its first characters
     is_sync: bool = True
 
 
@@ -120,6 +121,19 @@ class JobRecord:
     def has_ended(self) -> bool:
         """Whether nothing about it changes any more but its settlement."""
         return self.state not in {JobState.QUEUED, JobState.RUNNING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHead:
+    """A job as lists show it: its row alone, without its texts."""
+
+    id: uuid.UUID
+    state: JobState
+    prompt: str
+    model: str
+    cost: int | None
+    created_at: datetime
+    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

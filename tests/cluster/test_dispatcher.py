@@ -11,6 +11,7 @@ from cluster.dispatcher import Dispatcher
 from cluster.errors import NodeLost
 from cluster.limits import Limits
 from cluster.nodes import Node
+from cluster.queue import Standing
 from tests.cluster.builders import model, node, wait
 from tests.cluster.waiting import until
 
@@ -331,6 +332,26 @@ async def test_lines_of_models_that_share_a_node_take_turns(world):
             granted += [grant.job for grant in await dispatcher.exchange("replica", [], [], [])]
             world.say(node(slots=1, running=1, admitted=number + 1, models=both))
         assert sorted(granted) == ["m_0", "n_0"]
+
+
+async def test_whoever_asks_before_submitting_hears_where_the_job_would_stand(world):
+    async with running(world) as dispatcher:
+        assert await dispatcher.outlook("m") is None
+        await ready(world, dispatcher, node(slots=1))
+        assert await dispatcher.outlook("m") == Standing(0, 0.0)
+        assert await dispatcher.outlook("nobody has it") is None
+        world.say(node(slots=1, running=1))
+        await until(lambda: nodes_of(dispatcher)["node_a"].running == 1)
+        alone = await dispatcher.outlook("m")
+        assert (alone.ahead, alone.estimated_s > 0) == (0, True)
+        waiting = asyncio.create_task(dispatcher.exchange("replica", [wait("job_1"), wait("job_2", "bob")], [], []))
+        await until(lambda: dispatcher.status()["waiting"] == {"m": 2})
+        behind = await dispatcher.outlook("m")
+        assert (behind.ahead, behind.estimated_s > alone.estimated_s) == (2, True)
+        world.say(node(slots=1, running=1, is_draining=True))
+        await until(lambda: nodes_of(dispatcher)["node_a"].is_draining)
+        assert await dispatcher.outlook("m") is None
+        waiting.cancel()
 
 
 async def test_a_job_that_waits_for_long_may_go_to_a_node_that_was_broken_when_it_came(world, monkeypatch):

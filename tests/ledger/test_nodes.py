@@ -24,8 +24,15 @@ async def test_a_node_is_renamed_paused_and_resumed(owner, database):
         answer = await owner.call("PATCH", f"nodes/{node}/", json=body)
         assert (answer.status_code, answer.json()["name"], answer.json()["state"]) == (200, name, state)
         assert answer.json() == (await owner.nodes())[0]
-    told = execute(database, "SELECT detail ->> 'state' FROM ledger.feed WHERE subject = %s ORDER BY seq", [node])
-    assert told == [("active",), ("paused",), ("active",)]  # a new name is nobody else's business
+    told = execute(
+        database,
+        "SELECT detail ->> 'name', detail ->> 'state', detail ->> 'username' FROM ledger.feed WHERE subject = %s ORDER BY seq",
+        [node],
+    )
+    assert told == [
+        ("attic", "active", "owner"),
+        *((name, state, "owner") for _, name, state in steps[:-1]),
+    ]  # what changes nothing is not told
     noted = execute(database, "SELECT action FROM ledger.audit_log WHERE target = %s ORDER BY seq", [node])
     assert [action for (action,) in noted] == ["agent.enroll", "node.rename", "node.pause", "node.rename", "node.resume"]
 

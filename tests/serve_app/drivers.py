@@ -49,7 +49,7 @@ async def start_driver(platform, name):
     writer.start()
     context = dataclasses.replace(
         platform.context, nodes=client, writer=writer, store=store, settlement=Settlement(platform.ledger.client, writer, store),
-        _background=set(),
+        _background=set(), driven={},
     )  # fmt: skip
     return Driver(context, client)
 

@@ -100,7 +100,7 @@ async def test_bad_input_is_told_in_openais_shape_and_costs_nothing(platform, ch
 
 @pytest.mark.parametrize(
     ("body", "words"),
-    [(b"{nonsense", "not valid JSON"), (b"[]", "JSON object"), (b"", "no body"), (b'{"a":' * 40 + b"1" + b"}" * 40, "nested")],
+    [(b"{nonsense", "not valid JSON"), (b"[]", "JSON object"), (b"", "missing request body"), (b'{"a":' * 40 + b"1" + b"}" * 40, "nested")],
 )
 async def test_broken_bodies_are_400(platform, body, words):
     answer = await platform.http.post("/v1/chat/completions", content=body, headers=platform.bearer)

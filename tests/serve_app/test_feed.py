@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.client import FeedEntry, FeedPage
+from ledger.client import FeedEntry, FeedPage, LedgerUnavailable
 from serve_app.feed import LedgerFeed
 
 
@@ -57,3 +57,32 @@ async def test_a_provider_is_named_by_a_node_or_by_its_owner(feed):
     assert feed.nodes_of("node_c") == {"node_c"}
     assert feed.nodes_of("ada") == {"node_a", "node_b"}
     assert feed.nodes_of("nobody") == frozenset()
+
+
+async def test_a_username_is_as_good_as_an_id_and_a_node_that_is_gone_is_nobodys():
+    """S14."""
+    detail = {"kind": "edge", "name": "attic", "username": "Ada"}
+    entries = [
+        FeedEntry(1, "node", "node_a", detail | {"owner": "user_a", "state": "active"}),
+        FeedEntry(1, "node", "node_b", detail | {"owner": "user_a", "state": "deregistered"}),
+    ]
+    feed = LedgerFeed(Pages(page(*entries)), lambda *_: None)
+    await feed.poll()
+    for name in ("Ada", "ada", "user_a", "node_a"):
+        assert feed.nodes_of(name) == {"node_a"}
+    assert feed.nodes_of("node_b") == feed.nodes_of("attic") == frozenset()
+
+
+async def test_a_model_costs_what_its_own_price_says_or_else_the_usual_one():
+    def price(model, flat):
+        detail = {"version": 1, "flat": flat, "prompt_per_million": 2, "completion_per_million": 3, "since": "a newer ledger says more"}
+        return FeedEntry(1, "price", model, detail)
+
+    feed = LedgerFeed(Pages(page(price("", 10), price("m", 20)), page(price("m", 30)), page(price("", 40), reset=True)), lambda *_: None)
+    with pytest.raises(LedgerUnavailable):
+        feed.price_of("m")
+    seen = []
+    for _ in range(3):
+        await feed.poll()
+        seen.append((feed.price_of("m").flat, feed.price_of("n").flat))
+    assert seen == [(20, 10), (30, 10), (40, 40)]
