@@ -18,6 +18,7 @@ from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.webhooks.desk import WebhookDesk
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class ServeContext:
     store: JobStore
     settlement: Settlement
     feed: LedgerFeed
+    webhooks: WebhookDesk
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
     breakers: Breakers = field(default_factory=Breakers)

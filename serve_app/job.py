@@ -16,7 +16,10 @@ from serve_app.store.records import Adopted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
-    """What a consumer asks, in our words. `request` is in Ollama's form; `prompt_bytes` bounds the prompt's tokens."""
+    """What a consumer asks, in our words. `request` is in Ollama's form; `prompt_bytes` bounds the prompt's tokens.
+
+    `webhook`: the URL that is told of the job's end, as `WebhookDesk.check_url` answered it.
+    """
 
     kind: JobKind
     model: str
@@ -26,6 +29,7 @@ class JobRequest:
     capabilities: frozenset[str] = frozenset()
     idempotency_key: str | None = None
     digest: str | None = None
+    webhook: str | None = None
 
     @property
     def is_continuable(self) -> bool:

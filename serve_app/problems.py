@@ -31,7 +31,20 @@ from ledger.client import (
     credits_text,
 )
 from serve_app.db import DatabaseUnavailable
-from serve_app.errors import DeliveryBroken, InvalidRequest, NotYourJob, ServeError, StoreUnavailable, TooLarge, UnknownJob, UnknownNode
+from serve_app.errors import (
+    DeliveryBroken,
+    InvalidRequest,
+    NotYourJob,
+    ServeError,
+    StoreUnavailable,
+    TooLarge,
+    TooManyWebhooks,
+    UnknownJob,
+    UnknownNode,
+    UnknownWebhook,
+    WebhookDisabled,
+    WebhookExists,
+)
 
 Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
 
@@ -44,8 +57,12 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     NotYourJob: (403, "not_permitted", "invalid_request_error"),
     UnknownJob: (404, "not_found", "not_found_error"),
     UnknownNode: (404, "not_found", "not_found_error"),
+    UnknownWebhook: (404, "not_found", "not_found_error"),
     ModelUnavailable: (404, "model_not_found", "not_found_error"),
     OperationRefused: (409, "model_operation_refused", "invalid_request_error"),
+    WebhookExists: (409, "webhook_exists", "invalid_request_error"),
+    TooManyWebhooks: (409, "too_many_webhooks", "invalid_request_error"),
+    WebhookDisabled: (409, "webhook_disabled", "invalid_request_error"),
     HoldNotOpen: (409, None, "invalid_request_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),
     IdempotencyConflict: (422, None, "invalid_request_error"),

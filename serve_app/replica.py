@@ -26,6 +26,10 @@ from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.sweeper import renew_leases, sweep
+from serve_app.webhooks.delivering import Deliverer
+from serve_app.webhooks.desk import WebhookDesk
+from serve_app.webhooks.outbox import Outbox
+from serve_app.webhooks.sending import Sender
 
 SERVICE = "serve"
 DRAIN_LIMIT_S = 10.0
@@ -48,19 +52,21 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
+        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), webhooks=WebhookDesk.of(settings, database_url),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
     writer.start()
     view.start()
     # The loops have connections of their own: a slow sweep must not delay a lease.
-    leases, sweeps, adoptions = (JobStore(database_url) for _ in range(3))
+    leases, sweeps, adoptions, told = (JobStore(database_url) for _ in range(4))
+    outbox = Outbox(database_url)
+    deliverer = Deliverer(outbox, told, Sender(context.webhooks.guard), context.webhooks.secrets, context.rng)
     loops = [
         asyncio.create_task(_kept(one))
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
-            context.feed.run,
+            context.feed.run, deliverer.run, deliverer.tidy_for_ever,
         )
     ]  # fmt: skip
     try:
@@ -70,9 +76,10 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        await deliverer.aclose()
         await view.aclose()
         await writer.aclose()
-        for one in (leases, sweeps, adoptions, store, nodes, ledger):
+        for one in (leases, sweeps, adoptions, told, outbox, context.webhooks, store, nodes, ledger):
             await one.aclose()
 
 

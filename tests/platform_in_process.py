@@ -25,6 +25,7 @@ from serve_app.local import secrets as made
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.jobs import JobStore, JobWriter
+from serve_app.webhooks.desk import WebhookDesk
 from tests.scripted_runtime import Script, serve
 
 
@@ -121,7 +122,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, writer=writer, store=store,
-        settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
+        settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), webhooks=WebhookDesk.of(settings, database.serve_url), limits=limits or Limits(first_token_s=5, idle_s=5),
     )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -160,6 +161,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
         await serving
         await writer.aclose()
         await store.aclose()
+        await context.webhooks.aclose()
         await client.aclose()
         for worker in workers:
             await worker.aclose()

@@ -38,7 +38,7 @@ async def get_job(request: Request) -> Response:
 
 async def _detail(request: Request) -> dict[str, Any]:
     record = await _own(request)
-    return _row(record) | {"wait": await _wait(request.app.state.context, record)}
+    return job_row(record) | {"wait": await _wait(request.app.state.context, record)}
 
 
 async def _wait(context: ServeContext, record: JobRecord) -> dict[str, Any] | None:
@@ -126,7 +126,7 @@ async def _told(context: ServeContext, credential: str, events: AsyncGenerator[F
                 if said is None:
                     yield PING
                 elif isinstance(said, JobRecord):
-                    yield _event(seq, "end", _row(said) | {"counted_by": said.counted_by})
+                    yield _event(seq, "end", job_row(said) | {"counted_by": said.counted_by})
                 else:
                     seq = said.seq + 1
                     yield _event(said.seq, "beat", {}) if isinstance(said, Beat) else _event(said.seq, "text", _text(said))
@@ -144,7 +144,8 @@ def _event(seq: int, name: str, said: dict[str, Any]) -> bytes:
     return f"id: {seq}\nevent: {name}\ndata: {json.dumps({'seq': seq, 'event': name, **said})}\n\n".encode()
 
 
-def _row(record: JobRecord) -> dict[str, Any]:
+def job_row(record: JobRecord) -> dict[str, Any]:
+    """Write a job as the API tells it."""
     messages = record.request.get("messages") or [{"content": record.request.get("prompt", "")}]
     has_usage = record.prompt_tokens is not None
     return {

@@ -42,6 +42,7 @@ class NewJob:
     terms: str
     why: str
     is_sync: bool = True
+    webhook: str | None = None  # the URL that is told of its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

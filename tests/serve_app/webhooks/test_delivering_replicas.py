@@ -1,0 +1,74 @@
+"""Replicas that deliver side by side, and die in between: at least once, and in the good case once."""
+
+import asyncio
+
+from serve_app.webhooks.outbox import Outbox
+from tests.cluster.waiting import until
+from tests.serve_app.webhooks.desk import add, chat, deliver, deliveries, replica, shift
+
+
+async def test_a_replica_that_dies_between_claim_and_delivery_is_replaced_when_its_lease_runs_out(platform, database, receiver):
+    await add(platform, receiver.url)
+    await chat(platform)
+    dying = Outbox(database.serve_url)
+    (lost,) = await dying.claim(64, {}, {})
+    async with replica(platform, database, runs=False) as deliverer:
+        assert await deliver(deliverer) == 0
+        shift(database, 31)
+        await deliver(deliverer)
+    assert len(receiver.got) == 1
+    from serve_app.webhooks.records import Answer
+
+    await dying.failed(lost, Answer(None, "It died."), 10.0)
+    (line,) = await deliveries(platform)
+    assert (line["status"], line["attempts"], line["error"]) == ("delivered", 2, None)
+    await dying.aclose()
+
+
+async def test_two_replicas_side_by_side_send_nothing_twice(platform, database, receiver, other):
+    await add(platform, receiver.url)
+    await add(platform, other.url)
+    async with replica(platform, database), replica(platform, database), replica(platform, database):
+        await asyncio.gather(*(chat(platform) for _ in range(30)))
+        await receiver.heard(30)
+        await other.heard(30)
+        await until(lambda: len(receiver.got) == len(other.got) == 30)
+        async with asyncio.timeout(10):
+            while (await deliveries(platform))[-1]["status"] != "delivered":
+                await asyncio.sleep(0.02)
+    assert len(set(receiver.ids)) == len(receiver.got) == 30
+    assert len(set(other.ids)) == len(other.got) == 30
+    assert {one["attempts"] for one in await deliveries(platform)} == {1}
+
+
+async def test_a_database_that_is_away_when_the_outcome_is_written_means_the_same_id_again(platform, database, receiver):
+    from serve_app.db import DatabaseUnavailable
+
+    await add(platform, receiver.url)
+    await chat(platform)
+    async with replica(platform, database, runs=False) as deliverer:
+        works, deliverer._outbox.delivered = deliverer._outbox.delivered, None
+
+        async def away(*_):
+            raise DatabaseUnavailable(3)
+
+        deliverer._outbox.delivered = away
+        await deliver(deliverer)
+        deliverer._outbox.delivered = works
+        shift(database, 31)
+        await deliver(deliverer)
+    assert len(receiver.ids) == 2
+    assert len(set(receiver.ids)) == 1
+    assert (await deliveries(platform))[0]["status"] == "delivered"
+
+
+async def test_old_deliveries_are_forgotten_and_what_could_not_even_be_tried_is_given_up(platform, database, receiver):
+    await add(platform, receiver.url)
+    for _ in range(3):
+        await chat(platform)
+    outbox = platform.context.webhooks.outbox
+    seqs = "SELECT seq FROM serve_app.webhook_event ORDER BY seq"
+    shift(database, 31 * 86_400, f"seq = ({seqs} LIMIT 1)")
+    shift(database, 25 * 3600, f"seq = ({seqs} OFFSET 1 LIMIT 1)")
+    await outbox.tidy()
+    assert [one["status"] for one in await deliveries(platform)] == ["pending", "failed"]
