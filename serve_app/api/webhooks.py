@@ -106,7 +106,7 @@ async def rotate_secret(request: Request, context: ServeContext, user: str) -> A
 # --- deliveries -----------------------------------------------------------------------------------------------------------------------
 
 
-async def test(request: Request, context: ServeContext, user: str) -> Any:
+async def send_test(request: Request, context: ServeContext, user: str) -> Any:
     """`POST /api/computing/webhooks/<id>/test/`: queue a `webhook.test`; one that waits already is answered again."""
     endpoint = await context.webhooks.endpoints.find(_id(request, "wh"), user)
     if endpoint.disabled_at is not None:
@@ -152,7 +152,7 @@ async def _fields(request: Request, known: set[str]) -> Fields:
     body = await read_json(request)
     for name in body:
         if name not in known:
-            raise InvalidRequest("Unknown field.", name[:60])
+            raise InvalidRequest("Unknown field.", name[:60].encode(errors="replace").decode())
     return Fields(body)
 
 
@@ -256,6 +256,6 @@ ROUTES = [
     *_both("/api/computing/webhooks/{id}/", change, CHANGE, "PATCH"),
     *_both("/api/computing/webhooks/{id}/", remove, CHANGE, "DELETE"),
     *_both("/api/computing/webhooks/{id}/rotate/", rotate, CHANGE, "POST"),
-    *_both("/api/computing/webhooks/{id}/test/", test, CHANGE, "POST", 202),
+    *_both("/api/computing/webhooks/{id}/test/", send_test, CHANGE, "POST", 202),
     *_both("/api/computing/webhooks/{id}/deliveries/", list_deliveries, LOOK),
 ]

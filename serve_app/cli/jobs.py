@@ -1,11 +1,11 @@
-"""`gfe jobs`: one of your jobs, and why it went where it went."""
+"""`gfe jobs`: one of your jobs, why it went where it went, and who is told of its end."""
 
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from serve_app.cli import output
+from serve_app.cli import output, webhooks
 from serve_app.cli.http import installation
 
 JSON = typer.Option(False, "--json", help="Print JSON.")
@@ -23,6 +23,7 @@ class ShowByDefault(TyperGroup):
 app = typer.Typer(
     cls=ShowByDefault, help="Show your jobs, and why each went where it went.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(webhooks.app, name="webhook")
 
 
 @app.command()

@@ -2,9 +2,12 @@
 
 import asyncio
 
+from serve_app.db import DatabaseUnavailable
 from serve_app.webhooks.outbox import Outbox
-from tests.cluster.waiting import until
-from tests.serve_app.webhooks.desk import add, chat, deliver, deliveries, replica, shift
+from serve_app.webhooks.records import Answer
+from tests.faults.platform import LEDGER, faulty_platform
+from tests.serve_app.webhooks.desk import add, chat, deliver, deliveries, logged, replica, shift
+from tests.serve_app.webhooks.receiver import verified
 
 
 async def test_a_replica_that_dies_between_claim_and_delivery_is_replaced_when_its_lease_runs_out(platform, database, receiver):
@@ -17,8 +20,6 @@ async def test_a_replica_that_dies_between_claim_and_delivery_is_replaced_when_i
         shift(database, 31)
         await deliver(deliverer)
     assert len(receiver.got) == 1
-    from serve_app.webhooks.records import Answer
-
     await dying.failed(lost, Answer(None, "It died."), 10.0)
     (line,) = await deliveries(platform)
     assert (line["status"], line["attempts"], line["error"]) == ("delivered", 2, None)
@@ -32,18 +33,12 @@ async def test_two_replicas_side_by_side_send_nothing_twice(platform, database, 
         await asyncio.gather(*(chat(platform) for _ in range(30)))
         await receiver.heard(30)
         await other.heard(30)
-        await until(lambda: len(receiver.got) == len(other.got) == 30)
-        async with asyncio.timeout(10):
-            while (await deliveries(platform))[-1]["status"] != "delivered":
-                await asyncio.sleep(0.02)
+        await logged(platform, 60, status="delivered", attempts=1)
     assert len(set(receiver.ids)) == len(receiver.got) == 30
     assert len(set(other.ids)) == len(other.got) == 30
-    assert {one["attempts"] for one in await deliveries(platform)} == {1}
 
 
 async def test_a_database_that_is_away_when_the_outcome_is_written_means_the_same_id_again(platform, database, receiver):
-    from serve_app.db import DatabaseUnavailable
-
     await add(platform, receiver.url)
     await chat(platform)
     async with replica(platform, database, runs=False) as deliverer:
@@ -72,3 +67,14 @@ async def test_old_deliveries_are_forgotten_and_what_could_not_even_be_tried_is_
     shift(database, 25 * 3600, f"seq = ({seqs} OFFSET 1 LIMIT 1)")
     await outbox.tidy()
     assert [one["status"] for one in await deliveries(platform)] == ["pending", "failed"]
+
+
+async def test_replicas_as_they_run_deliver_without_being_asked(database, ledger_with, receiver):
+    ledger = await ledger_with(**LEDGER)
+    async with faulty_platform(database, ledger, nodes=1, replicas=2) as platform:
+        hook = await add(platform, receiver.url)
+        for url in platform.urls * 2:
+            answer = await platform.http.post(f"{url}/v1/chat/completions", json=platform.body(), headers=platform.bearer)
+            assert answer.status_code == 200
+        await logged(platform, 4, status="delivered")
+    assert len({verified(hook["secret"], one)["data"]["id"] for one in receiver.got}) == len(receiver.got) == 4

@@ -1,8 +1,12 @@
 """A webhook never goes into our own network: not when it is saved, not when its name changes afterwards."""
 
+import dataclasses
+
 import pytest
 
 from serve_app.errors import InvalidRequest
+from serve_app.webhooks.guard import Policy
+from serve_app.webhooks.lookup import Guard
 from tests.serve_app.webhooks.desk import add, call, chat, deliver, deliveries, replica
 
 
@@ -21,9 +25,6 @@ async def test_a_private_address_is_refused_when_it_is_saved(platform):
 
 
 async def test_a_name_that_leads_to_a_private_address_later_is_refused_at_the_delivery(platform, database):
-    from serve_app.webhooks.guard import Policy
-    from serve_app.webhooks.lookup import Guard
-
     told = ["93.184.216.34"]
 
     async def resolve(host, port):
@@ -31,7 +32,7 @@ async def test_a_name_that_leads_to_a_private_address_later_is_refused_at_the_de
 
     guard = Guard(Policy(), resolve)
     url = await guard.check_url("https://consumer.example/hook")
-    object.__setattr__(platform.context.webhooks, "guard", guard)
+    platform.context.webhooks = dataclasses.replace(platform.context.webhooks, guard=guard)
     await add(platform, url)
     await chat(platform)
     told[:] = ["93.184.216.34", "10.0.0.7"]
