@@ -59,7 +59,7 @@ async def add(request: Request, context: ServeContext, user: str) -> Any:
     if not url:
         raise InvalidRequest("`url` is required.", "url")
     endpoint = await context.webhooks.endpoints.add(
-        new_uuid7(), user, key=_key(fields), url=await context.webhooks.check_url(url), events=_events(fields) or JOB_EVENTS,
+        new_uuid7(), user, key=_key(fields), url=await context.webhooks.check_url(url, "url"), events=_events(fields) or JOB_EVENTS,
         has_result=fields.flag("include_result"), description=_description(fields) or "", limit=context.settings.webhook_endpoints,
     )  # fmt: skip
     return _row(endpoint) | _secret(context, endpoint.signer)
@@ -76,7 +76,7 @@ async def change(request: Request, context: ServeContext, user: str) -> Any:
     fields = await _fields(request, {"url", "events", "include_result", "description", "enabled"})
     url = fields.text("url")
     endpoint = await context.webhooks.endpoints.change(
-        id_, user, url=None if url is None else await context.webhooks.check_url(url), events=_events(fields), has_result=_choice(fields, "include_result"),
+        id_, user, url=None if url is None else await context.webhooks.check_url(url, "url"), events=_events(fields), has_result=_choice(fields, "include_result"),
         description=_description(fields), is_enabled=_choice(fields, "enabled"),
     )  # fmt: skip
     return _row(endpoint)

@@ -87,7 +87,7 @@ class Deliverer:
         self._sending.pop(task, None)
         self._has_room.set()
         if not task.cancelled() and (failed := task.exception()) is not None:
-            log.error("webhook_not_worked", reason=type(failed).__name__)
+            log.error("webhook_not_worked", exc_info=failed)
 
     async def _deliver(self, one: Claimed) -> None:
         """Send one and write what became of it; what cannot be written is sent again when its lease has run out."""

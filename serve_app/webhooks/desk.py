@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from serve_app.errors import InvalidRequest
 from serve_app.settings import ServeSettings
 from serve_app.webhooks.endpoints import Endpoints
 from serve_app.webhooks.guard import Policy
@@ -27,13 +28,16 @@ class WebhookDesk:
         guard = Guard(Policy.of(settings), resolver)
         return cls(Endpoints(database_url), Outbox(database_url), Secrets(settings.secret(ROOT_FILE)), guard, resolver)
 
-    async def check_url(self, text: str) -> str:
-        """Check the URL that is to be told of a job's end; answer it as it is to be kept with the job.
+    async def check_url(self, text: str, field: str = "webhook") -> str:
+        """Check a URL that is to be told of jobs' ends; answer it as it is to be kept. `field`: what the caller named it.
 
         Raises:
             InvalidRequest: It may not be a webhook's; says why.
         """
-        return await self.guard.check_url(text)
+        try:
+            return await self.guard.check_url(text)
+        except InvalidRequest as refused:
+            raise InvalidRequest(refused.detail, field) from refused
 
     async def aclose(self) -> None:
         """Close the connections."""

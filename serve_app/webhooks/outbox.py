@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve_app.db import Line
-from serve_app.webhooks.records import Answer, Claimed, Delivery, DeliveryState
+from serve_app.store.records import JobState
+from serve_app.webhooks.records import JOB_EVENTS, Answer, Claimed, Delivery, DeliveryState
 from serve_app.webhooks.schedule import DISABLE_S, GIVE_UP_S
 from serve_app.webhooks.signing import Signer
 
@@ -20,16 +21,17 @@ AT_ONCE = 64
 AT_ONCE_PER_HOST = 4
 AT_ONCE_PER_ACCOUNT = 16
 
+JOB_EVENTS_BY_STATE = f"ARRAY[{', '.join(repr(name) for name in JOB_EVENTS)}]"
 # Part of the statements that end jobs: `done` are the rows that ended. Without a listener it looks into one index, and writes nothing.
-TELL = """
+TELL = f"""
 INSERT INTO serve_app.webhook_event (user_id, webhook_id, job_id, type, url)
 SELECT d.user_id, l.id, d.id, e.type, l.url
   FROM done d
- CROSS JOIN LATERAL (SELECT (ARRAY['job.succeeded', 'job.failed', 'job.canceled'])[d.state - 1] AS type) e
+ CROSS JOIN LATERAL (SELECT ({JOB_EVENTS_BY_STATE})[d.state - {int(JobState.SUCCEEDED) - 1}] AS type) e
  CROSS JOIN LATERAL (
    SELECT w.id, w.url FROM serve_app.webhook w
     WHERE w.user_id = d.user_id AND w.disabled_at IS NULL AND e.type = ANY (w.events) AND (w.key_id IS NULL OR w.key_id = d.key_id)
-   UNION ALL SELECT NULL, d.webhook WHERE d.webhook IS NOT NULL) l"""
+   UNION ALL SELECT NULL, d.webhook WHERE d.webhook IS NOT NULL) l"""  # noqa: S608
 # Host by host, so that however much waits for one of them hides nothing of another; then the oldest of all, but not too much of one account.
 CLAIM = """
 WITH RECURSIVE lane AS (

@@ -38,18 +38,17 @@ async def test_two_replicas_side_by_side_send_nothing_twice(platform, database, 
     assert len(set(other.ids)) == len(other.got) == 30
 
 
-async def test_a_database_that_is_away_when_the_outcome_is_written_means_the_same_id_again(platform, database, receiver):
+async def not_written(*_):
+    raise DatabaseUnavailable(3)
+
+
+async def test_a_database_that_is_away_when_the_outcome_is_written_means_the_same_id_again(platform, database, receiver, monkeypatch):
     await add(platform, receiver.url)
     await chat(platform)
     async with replica(platform, database, runs=False) as deliverer:
-        works, deliverer._outbox.delivered = deliverer._outbox.delivered, None
-
-        async def away(*_):
-            raise DatabaseUnavailable(3)
-
-        deliverer._outbox.delivered = away
-        await deliver(deliverer)
-        deliverer._outbox.delivered = works
+        with monkeypatch.context() as away:
+            away.setattr(deliverer._outbox, "delivered", not_written)
+            await deliver(deliverer)
         shift(database, 31)
         await deliver(deliverer)
     assert len(receiver.ids) == 2

@@ -4,8 +4,12 @@ import psycopg
 import pytest
 
 from cluster.jobs import JobKind
+from serve_app.adoption import drain
+from serve_app.driving import drive
 from serve_app.job import JobRequest
 from serve_app.submission import open_job
+from serve_app.webhooks import bodies
+from tests.contract.test_job_store_contract import new_job
 from tests.ledger.people import bearer, somebody
 from tests.serve_app.webhooks.desk import add, call, chat, deliveries, logged
 from tests.serve_app.webhooks.receiver import said_in, verified
@@ -47,17 +51,13 @@ async def test_failed_and_canceled_jobs_are_told_too_and_only_what_an_endpoint_a
         async for _ in answer.aiter_bytes():
             break
     (only,) = await other.heard(1)
-    hook = {hook["url"]: hook for hook in (await call(platform, "GET")).json()["results"]}[receiver.url]
-    secret = (await call(platform, "POST", f"{hook['id']}/rotate/")).json()["secret"]
-    await receiver.heard(2)
-    said = [said_in(one) for one in receiver.got]
+    said = [said_in(one) for one in await receiver.heard(2)]
     assert [(one["type"], one["data"]["id"], one["data"]["status"]) for one in said] == [
         ("job.failed", failed, "FAILED"),
         ("job.canceled", canceled, "CANCELED"),
     ]
     assert "scripted failure" in said[0]["data"]["result"]["error"]
     assert said_in(only)["data"]["id"] == canceled
-    assert secret.startswith("whsec_")
 
 
 @pytest.mark.usefixtures("delivering_replica")
@@ -71,8 +71,6 @@ async def test_a_job_that_broke_in_the_middle_is_told_as_failed_and_incomplete(p
 
 @pytest.mark.usefixtures("delivering_replica")
 async def test_the_answer_is_told_only_where_it_is_asked_for(platform, receiver, other, monkeypatch):
-    from serve_app.webhooks import bodies
-
     monkeypatch.setattr(bodies, "OUTPUT_CHARS", 4)
     await add(platform, receiver.url, include_result=True)
     await add(platform, other.url)
@@ -87,8 +85,8 @@ async def test_the_answer_is_told_only_where_it_is_asked_for(platform, receiver,
 async def test_an_endpoint_of_one_key_hears_of_that_keys_jobs_alone(platform, receiver, other):
     ada = await somebody(platform.ledger)
     key = await ada.key()
-    public = key.split("_")[2]
-    mine = (await call(platform, "POST", headers=bearer(key), json={"url": receiver.url, "key": public})).json()
+    (row,) = (await ada.get("/api/core/keys/")).json()["results"]
+    mine = (await call(platform, "POST", headers=bearer(key), json={"url": receiver.url, "key": row["id"]})).json()
     await call(platform, "POST", headers=bearer(key), json={"url": other.url, "key": "00000000"})
     body = platform.body()
     await platform.http.post("/v1/chat/completions", json=body, headers=ada.headers)
@@ -110,9 +108,6 @@ async def test_the_url_of_a_single_job_is_told_of_it_signed_with_the_accounts_se
         webhook=url,
     )
     job = await open_job(platform.context, platform.key, asked)
-    from serve_app.adoption import drain
-    from serve_app.driving import drive
-
     await drain(drive(platform.context, job))
     (got,) = await receiver.heard(1)
     secret = (await call(platform, "GET", "secret/")).json()["secret"]
@@ -125,8 +120,6 @@ async def test_the_url_of_a_single_job_is_told_of_it_signed_with_the_accounts_se
 
 
 async def test_a_job_that_was_buried_is_told_if_it_had_been_recorded(platform, database, receiver):
-    from tests.contract.test_job_store_contract import new_job
-
     await add(platform, receiver.url)
     user = (await platform.context.callers.require(platform.key, "jobs:read")).user
     recorded, never = new_job(user=user), new_job(user=user)

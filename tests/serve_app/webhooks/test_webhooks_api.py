@@ -5,8 +5,9 @@ import logging
 
 import psycopg
 import pytest
+from standardwebhooks.webhooks import WebhookVerificationError
 
-from serve_app.webhooks import delivering
+from serve_app.webhooks import delivering, outbox, sending
 from tests.ledger.people import bearer, somebody
 from tests.serve_app.webhooks.desk import PATH, add, call, chat, deliver, deliveries, replica, shift
 from tests.serve_app.webhooks.receiver import verified
@@ -103,8 +104,6 @@ async def test_a_rotated_secret_and_the_one_before_it_both_verify_for_24_hours(p
     first, second = receiver.got
     assert verified(hook["secret"], first) == verified(rotated["secret"], first)
     assert verified(rotated["secret"], second)
-    from standardwebhooks.webhooks import WebhookVerificationError
-
     with pytest.raises(WebhookVerificationError):
         verified(hook["secret"], second)
 
@@ -168,7 +167,5 @@ async def test_secrets_stand_in_no_log_line_no_row_and_no_argument(platform, dat
 
 
 def test_the_loops_limits_fit_together():
-    from serve_app.webhooks import outbox, sending
-
     assert outbox.LEASE_S > sending.ATTEMPT_LIMIT_S + 10
     assert delivering.CLOSE_LIMIT_S > sending.ATTEMPT_LIMIT_S

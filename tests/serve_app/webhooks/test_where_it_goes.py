@@ -47,3 +47,9 @@ async def test_a_name_that_leads_to_a_private_address_later_is_refused_at_the_de
     )
     with pytest.raises(InvalidRequest, match="not public"):
         await guard.check_url(url)
+
+
+async def test_the_url_of_a_single_job_is_refused_under_the_name_of_its_field(platform):
+    with pytest.raises(InvalidRequest, match="not public") as refused:
+        await platform.context.webhooks.check_url("https://10.0.0.1/")
+    assert refused.value.param == "webhook"
