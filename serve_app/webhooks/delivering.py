@@ -51,9 +51,9 @@ class Deliverer:
             await asyncio.sleep(BREATH_S)
 
     async def tidy_for_ever(self) -> None:
-        """Give up and forget what is old, for ever."""
+        """Give up and forget what is old, for ever; replicas that do so at once pass each other by."""
         while True:
-            await asyncio.sleep(self._rng.uniform(0, 2 * TIDY_S))
+            await asyncio.sleep(TIDY_S)
             with suppress(DatabaseUnavailable):
                 await self._outbox.tidy()
 

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from serve_app.store import jobs
+from serve_app.webhooks import outbox
 from tests.simulation.network import ask
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -174,6 +175,10 @@ class JobTable:
             self.change(row, lease_until=None, **end)
         return []
 
+    def no_events(self, *_):
+        """Nobody has a webhook here."""
+        return []
+
     def note_seen(self, id_):
         row = self.rows.get(id_)
         if row and row.state < ENDED:
@@ -223,6 +228,9 @@ STATEMENTS = {
     "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": "is_seen",
     "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": "owed",
     "SELECT 1": "ping",
+    outbox.CLAIM: "no_events",
+    outbox.EXPIRE: "no_events",
+    outbox.PRUNE: "no_events",
 }
 
 
