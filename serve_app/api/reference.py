@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.api.webhook_schemas import WEBHOOKS
+from serve_app.api.webhooks_reference import WEBHOOK_PATHS, WEBHOOK_SCHEMAS
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -11,22 +11,6 @@ _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/compo
 def _errors(shape: dict[str, Any], *statuses: tuple[int, str]) -> dict[str, Any]:
     return {str(status): {"description": text, **shape} for status, text in statuses}
 
-
-def _json(text: str, schema: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}
-
-
-def _body(schema: str) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}
-
-
-_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-_PAGE = (
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
-    {"name": "cursor", "in": "query", "schema": {"type": "string"}},
-)  # fmt: skip
-_DENIED = ((401, "no valid key"), (403, "the key lacks the scope"), (503, "ledger or database does not answer"))
-_UNKNOWN = (404, "unknown, or somebody else's")
 
 OPENAPI: dict[str, Any] = {
     "openapi": "3.1.0",
@@ -89,74 +73,7 @@ OPENAPI: dict[str, Any] = {
                 "responses": {"200": {"description": "the decisions"}, **_errors(_PROBLEM, (401, "no valid key"), (403, "somebody else's"), (404, "unknown"))},
             }
         },
-        "/api/computing/webhooks/": {
-            "get": {
-                "operationId": "list_webhooks", "summary": "Your webhooks: where your programs are told of your jobs' ends.",
-                "responses": {"200": _json("the webhooks", "WebhookList"), **_errors(_PROBLEM, *_DENIED)},
-            },
-            "post": {
-                "operationId": "add_webhook", "summary": "Add a webhook; its secret is in this answer only.",
-                "requestBody": _body("NewWebhook"),
-                "responses": {"201": _json("the webhook and its secret", "WebhookSecret"), **_errors(_PROBLEM, (400, "a field is wrong, or the URL is not allowed"), *_DENIED, (409, "as many as allowed, or the same again"), (413, "body too large"))},
-            },
-        },
-        "/api/computing/webhooks/{id}/": {
-            "get": {
-                "operationId": "get_webhook", "summary": "One of your webhooks.", "parameters": [_ID],
-                "responses": {"200": _json("the webhook", "Webhook"), **_errors(_PROBLEM, *_DENIED, _UNKNOWN)},
-            },
-            "patch": {
-                "operationId": "change_webhook", "summary": "Change, disable or enable a webhook.", "parameters": [_ID], "requestBody": _body("WebhookChange"),
-                "responses": {"200": _json("the webhook", "Webhook"), **_errors(_PROBLEM, (400, "a field is wrong, or the URL is not allowed"), *_DENIED, _UNKNOWN, (409, "another one has this URL"), (413, "body too large"))},
-            },
-            "delete": {
-                "operationId": "remove_webhook", "summary": "Remove a webhook; what waits for it is not sent.", "parameters": [_ID],
-                "responses": {"204": {"description": "removed"}, **_errors(_PROBLEM, *_DENIED, _UNKNOWN)},
-            },
-        },
-        "/api/computing/webhooks/{id}/rotate/": {
-            "post": {
-                "operationId": "rotate_webhook_secret", "summary": "Make a new secret; the old one signs too for 24 hours.", "parameters": [_ID],
-                "responses": {"200": _json("the webhook and its new secret", "WebhookSecret"), **_errors(_PROBLEM, *_DENIED, _UNKNOWN)},
-            }
-        },
-        "/api/computing/webhooks/{id}/test/": {
-            "post": {
-                "operationId": "test_webhook", "summary": "Send a `webhook.test`.", "parameters": [_ID],
-                "responses": {"202": _json("the delivery, queued", "Delivery"), **_errors(_PROBLEM, *_DENIED, _UNKNOWN, (409, "it is disabled"))},
-            }
-        },
-        "/api/computing/webhooks/{id}/deliveries/": {
-            "get": {
-                "operationId": "list_webhook_deliveries", "summary": "What was delivered to a webhook, newest first.", "parameters": [_ID, *_PAGE],
-                "responses": {"200": _json("a page of the log", "DeliveryList"), **_errors(_PROBLEM, (400, "limit or cursor is wrong"), *_DENIED, _UNKNOWN)},
-            }
-        },
-        "/api/computing/webhooks/deliveries/": {
-            "get": {
-                "operationId": "list_deliveries", "summary": "What was delivered to all your webhooks and to the URLs of single jobs, newest first.",
-                "parameters": [*_PAGE],
-                "responses": {"200": _json("a page of the log", "DeliveryList"), **_errors(_PROBLEM, (400, "limit or cursor is wrong"), *_DENIED)},
-            }
-        },
-        "/api/computing/webhooks/deliveries/{id}/resend/": {
-            "post": {
-                "operationId": "resend_delivery", "summary": "Send an event once more, with the same id.", "parameters": [_ID],
-                "responses": {"202": _json("the delivery, queued", "Delivery"), **_errors(_PROBLEM, *_DENIED, _UNKNOWN, (409, "its webhook is disabled"))},
-            }
-        },
-        "/api/computing/webhooks/secret/": {
-            "get": {
-                "operationId": "get_webhook_secret", "summary": "The secret that signs what goes to the URLs of single jobs.",
-                "responses": {"200": _json("the secret", "Secret"), **_errors(_PROBLEM, *_DENIED)},
-            }
-        },
-        "/api/computing/webhooks/secret/rotate/": {
-            "post": {
-                "operationId": "rotate_account_webhook_secret", "summary": "Make that secret a new one; the old one signs too for 24 hours.",
-                "responses": {"200": _json("the new secret", "Secret"), **_errors(_PROBLEM, *_DENIED)},
-            }
-        },
+        **WEBHOOK_PATHS,
         "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {
@@ -178,7 +95,7 @@ OPENAPI: dict[str, Any] = {
                     "stream_options": {"type": "object"}, "response_format": {"type": "object"}, "tools": {"type": "array", "items": {"type": "object"}},
                 },
             },
-            **WEBHOOKS,
+            **WEBHOOK_SCHEMAS,
             "OpenAIError": {
                 "type": "object", "required": ["error"],
                 "properties": {"error": {"type": "object", "required": ["message", "type", "code"], "properties": {"message": {"type": "string"}}}},
