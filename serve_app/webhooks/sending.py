@@ -26,18 +26,27 @@ class _Pinned(AbstractResolver):
     def __init__(self, addresses: list[Address]) -> None:
         self._addresses = addresses
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
         """Answer without asking anybody."""
         return [
             ResolveResult(
-                hostname=host, host=str(address), port=port, family=socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET,
-                proto=socket.IPPROTO_TCP, flags=socket.AI_NUMERICHOST,
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=_family_of(address),
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
             )
             for address in self._addresses
-        ]  # fmt: skip
+            if family in {socket.AF_UNSPEC, _family_of(address)}
+        ]
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _family_of(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
 
 
 class Sender:
