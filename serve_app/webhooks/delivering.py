@@ -47,7 +47,8 @@ class Deliverer:
             with suppress(DatabaseUnavailable):
                 await self.deliver_due()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._has_room.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):  # not `wait_for`: before Python 3.12 it can lose the cancellation that ends this loop
+                    await self._has_room.wait()
             await asyncio.sleep(BREATH_S)
 
     async def tidy_for_ever(self) -> None:

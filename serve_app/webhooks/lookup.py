@@ -37,7 +37,8 @@ class Resolver:
             asked = asyncio.get_running_loop().run_in_executor(self._threads, _resolve, host, port)
             self._asked[host, port] = asked
             asked.add_done_callback(lambda done: self._forget(host, port, done))
-        return await asyncio.wait_for(asyncio.shield(asked), LOOKUP_LIMIT_S)
+        async with asyncio.timeout(LOOKUP_LIMIT_S):
+            return await asyncio.shield(asked)
 
     def _forget(self, host: str, port: int, done: "asyncio.Future[list[str]]") -> None:
         self._asked.pop((host, port), None)

@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from serve_app.db import DatabaseUnavailable
 from serve_app.webhooks.outbox import Outbox
 from serve_app.webhooks.records import Answer
+from tests.cluster.waiting import until
 from tests.faults.platform import LEDGER, faulty_platform
 from tests.serve_app.webhooks.desk import add, chat, deliver, deliveries, logged, replica, shift
 from tests.serve_app.webhooks.receiver import verified
@@ -77,3 +80,15 @@ async def test_replicas_as_they_run_deliver_without_being_asked(database, ledger
             assert answer.status_code == 200
         await logged(platform, 4, status="delivered")
     assert len({verified(hook["secret"], one)["data"]["id"] for one in receiver.got}) == len(receiver.got) == 4
+
+
+async def test_a_loop_that_is_ended_while_a_delivery_ends_ends(platform, database):
+    """A replica that is replaced waits for its loops."""
+    async with replica(platform, database, runs=False) as deliverer:
+        for _ in range(20):
+            loop = asyncio.create_task(deliverer.run())
+            await until(lambda: deliverer._has_room._waiters)
+            deliverer._has_room.set()
+            loop.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(loop, 5)
