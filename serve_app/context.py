@@ -24,6 +24,7 @@ from serve_app.store.cancels import Cancels
 from serve_app.store.counts import Counts
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
+from serve_app.webhooks.desk import WebhookDesk
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class ServeContext:
     cancels: Cancels
     pages: JobPages
     counts: Counts
+    webhooks: WebhookDesk
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
     breakers: Breakers = field(default_factory=Breakers)

@@ -6,6 +6,10 @@ ServeError
 ├── UnknownNode         404
 ├── UnknownRoute        404: nothing answers there
 ├── WrongMethod         405
+├── UnknownWebhook      404: endpoint or delivery
+├── WebhookExists       409: an endpoint with this URL
+├── TooManyWebhooks     409: the account has as many as it may
+├── WebhookDisabled     409
 ├── NotYourJob          403 (the seed's route) or 404
 ├── JobEnded            409: it cannot be canceled any more
 ├── QueueFull           503: too many wait for the model
@@ -54,6 +58,42 @@ class UnknownNode(ServeError):
     def __str__(self) -> str:
         """Say which."""
         return f"No node {self.node[:60]!r} is here now."
+
+
+class UnknownWebhook(ServeError):
+    """There is no such webhook, or delivery of one."""
+
+    def __str__(self) -> str:
+        """Say it of either."""
+        return "No webhook or delivery of yours has this id."
+
+
+class WebhookExists(ServeError):
+    """The account has a webhook with this URL for the same jobs."""
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "There is a webhook with this URL for the same jobs already. Change that one, or rotate its secret if you lost it."
+
+
+class TooManyWebhooks(ServeError):
+    """The account has as many webhooks as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        """Say the limit and what to do."""
+        return f"An account may have {self.limit} webhooks. Remove one that you do not need."
+
+
+class WebhookDisabled(ServeError):
+    """The delivery's endpoint gets nothing now."""
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This webhook is disabled. Enable it first."
 
 
 class NotYourJob(ServeError):

@@ -23,6 +23,7 @@ class JobRequest:
     """What a consumer asks, in our words. `request` is in Ollama's form; `prompt_bytes` bounds the prompt's tokens.
 
     `is_sync`: somebody reads along; else it runs on by itself, and waits for a node as long as it takes. `provider`: a username or node id.
+    `webhook`: the URL that is told of the job's end, as `WebhookDesk.check_url` answered it.
     """
 
     kind: JobKind
@@ -35,6 +36,7 @@ class JobRequest:
     digest: str | None = None
     is_sync: bool = True
     provider: str | None = None
+    webhook: str | None = None
 
     @property
     def is_continuable(self) -> bool:

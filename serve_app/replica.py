@@ -31,6 +31,10 @@ from serve_app.store.counts import Counts
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
 from serve_app.sweeper import renew_leases, sweep
+from serve_app.webhooks.delivering import Deliverer
+from serve_app.webhooks.desk import WebhookDesk
+from serve_app.webhooks.outbox import Outbox
+from serve_app.webhooks.sending import Sender
 
 SERVICE = "serve"
 DRAIN_LIMIT_S = 10.0
@@ -55,18 +59,21 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
         feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
+        webhooks=WebhookDesk.of(settings, database_url),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
     writer.start()
     view.start()
     # The loops have connections of their own: a slow sweep must not delay a lease, nor a long list the end of a job.
-    leases, sweeps, adoptions = (JobStore(database_url) for _ in range(3))
+    leases, sweeps, adoptions, told = (JobStore(database_url) for _ in range(4))
+    outbox = Outbox(database_url)
+    deliverer = Deliverer(outbox, told, Sender(context.webhooks.guard), context.webhooks.secrets, context.rng)
     loops = [
         asyncio.create_task(_kept(one))
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
-            context.feed.run, partial(stop_unwanted, context),
+            context.feed.run, partial(stop_unwanted, context), deliverer.run, deliverer.tidy_for_ever,
         )
     ]  # fmt: skip
     try:
@@ -76,11 +83,12 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        await deliverer.aclose()
         with suppress(DatabaseUnavailable):
             await leases.release(writer.driver)  # jobs that run by themselves go on elsewhere at once
         await view.aclose()
         await writer.aclose()
-        for one in (leases, sweeps, adoptions, store, nodes, ledger):
+        for one in (leases, sweeps, adoptions, told, outbox, context.webhooks, store, nodes, ledger):
             await one.aclose()
         for line in (pages, marks):
             await line.drop()

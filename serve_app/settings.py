@@ -44,6 +44,12 @@ class ServeSettings(BaseSettings):
         True, validation_alias=AliasChoices("GFE_CONTINUE", "continues"),
         description="Whether another node goes on in the middle of a plain answer whose node was lost.",
     )  # fmt: skip
+    webhook_endpoints: int = Field(20, ge=1, le=1000, description="How many webhooks an account may have.")
+    webhook_url_length: int = Field(2000, ge=20, le=8000, description="Longest URL of a webhook, in characters.")
+    webhook_allow_private: bool = Field(
+        False,
+        description="Whether webhooks may go to loopback and private networks, over plain http too. Every consumer can then reach them.",
+    )
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
     @property

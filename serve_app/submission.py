@@ -102,5 +102,5 @@ def _row_of(job: OpenJob) -> NewJob:
     return NewJob(
         id=job.id, user=caller.user, username=caller.username, key=caller.key, kind=asked.kind, model=asked.model,
         node=job.node.id if job.node else None, held=job.placed.held, request=request_text(asked), terms=terms_text(asked, job.placed),
-        why=decisions.text_of(job.decisions), prompt=prompt_head(asked.request), is_sync=job.is_sync,
+        why=decisions.text_of(job.decisions), prompt=prompt_head(asked.request), is_sync=job.is_sync, webhook=asked.webhook,
     )  # fmt: skip

@@ -29,6 +29,7 @@ from serve_app.store.cancels import Cancels
 from serve_app.store.counts import Counts
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
+from serve_app.webhooks.desk import WebhookDesk
 from tests.scripted_runtime import Script, serve
 
 
@@ -130,7 +131,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     context = ServeContext(
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
         settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
-        cancels=Cancels(pages), pages=JobPages(pages), counts=Counts(pages),
+        cancels=Cancels(pages), pages=JobPages(pages), counts=Counts(pages), webhooks=WebhookDesk.of(settings, database.serve_url),
     )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -170,6 +171,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
         await writer.aclose()
         await store.aclose()
         await pages.drop()
+        await context.webhooks.aclose()
         await client.aclose()
         for worker in workers:
             await worker.aclose()

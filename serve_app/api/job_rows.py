@@ -25,6 +25,11 @@ def short_row(job: JobHead) -> dict[str, Any]:
 
 def whole_row(context: ServeContext, record: JobRecord) -> dict[str, Any]:
     """Write a job with all that its owner may know."""
+    return job_row(record, _node(context, record.node) if record.node else None)
+
+
+def job_row(record: JobRecord, node: dict[str, Any] | None) -> dict[str, Any]:
+    """Write a job as its row tells it, and the node as somebody else knows it."""
     has_usage = record.prompt_tokens is not None
     return {
         "id": job_id(record.id),
@@ -37,7 +42,7 @@ def whole_row(context: ServeContext, record: JobRecord) -> dict[str, Any]:
         "created_at": record.created_at.isoformat(),
         "started_at": record.started_at.isoformat() if record.started_at else None,
         "completed_at": record.ended_at.isoformat() if record.ended_at else None,
-        "node": _node(context, record.node) if record.node else None,
+        "node": node,
         "usage": {"prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens} if has_usage else None,
         "attempts": record.attempt,
         "incomplete": record.is_incomplete,

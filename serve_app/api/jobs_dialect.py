@@ -12,7 +12,7 @@ from serve_app.asking import MAX_PROMPT_BYTES
 from serve_app.errors import TooLarge
 from serve_app.job import JobRequest
 
-FIELDS = frozenset({"prompt", "model", "provider", "max_tokens", "options"})
+FIELDS = frozenset({"prompt", "model", "provider", "max_tokens", "options", "webhook"})
 OPTIONS = frozenset({"temperature", "top_p", "seed", "stop"})
 MAX_STOPS = 16
 MAX_NAME = 300
@@ -31,6 +31,7 @@ def job_request(body: dict[str, Any], *, default_model: str, default_max_tokens:
     request = {"messages": [{"role": "user", "content": _prompt(body.get("prompt"))}], "options": _options(fields.mapping("options") or {})}
     return JobRequest(
         kind=JobKind.CHAT, model=_name(fields, "model") or default_model, is_sync=False, provider=_name(fields, "provider"),
+        webhook=fields.text("webhook"),
         request=request, max_tokens=fields.whole("max_tokens", 1, MAX_TOKENS) or default_max_tokens, prompt_bytes=most_tokens(request),
         capabilities=frozenset({"completion"}), idempotency_key=idempotency_key, digest=_digest(body) if idempotency_key else None,
     )  # fmt: skip

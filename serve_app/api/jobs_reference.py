@@ -70,6 +70,7 @@ SCHEMAS: Schema = {
             "prompt": _text("What to ask; not blank.", minLength=1, examples=["Why is the sky blue?"]),
             "model": _text("Left out: the platform's default.", maxLength=MAX_NAME),
             "provider": _text("A username or a node's id: it runs there or nowhere.", maxLength=MAX_NAME),
+            "webhook": _text("An address that is told of the job's end; see the webhooks."),
             "max_tokens": {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS},
             "options": {
                 "type": "object", "additionalProperties": False,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from serve_app.api import jobs_reference, reference_dialects
+from serve_app.api.webhooks_reference import WEBHOOK_PATHS, WEBHOOK_SCHEMAS
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
 
@@ -46,6 +47,7 @@ OPENAPI: dict[str, Any] = {
             }
         },
         **jobs_reference.PATHS,
+        **WEBHOOK_PATHS,
         "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {
@@ -67,6 +69,7 @@ OPENAPI: dict[str, Any] = {
                     "stream_options": {"type": "object"}, "response_format": {"type": "object"}, "tools": {"type": "array", "items": {"type": "object"}},
                 },
             },
+            **WEBHOOK_SCHEMAS,
             "OpenAIError": {
                 "type": "object", "required": ["error"],
                 "properties": {"error": {"type": "object", "required": ["message", "type", "code"], "properties": {"message": {"type": "string"}}}},

@@ -1,5 +1,6 @@
 """`POST /api/computing/submit-job/` (S14, S15) and `POST /api/computing/quote/`: the same body; one begins a job, the other tells what it can cost."""
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -84,7 +85,7 @@ async def _asked(request: Request, context: ServeContext, idempotency_key: str |
         raise InvalidRequest(f'Provider "{asked.provider}" is not known.', "provider")
     if longest is not None and asked.max_tokens > longest:
         raise InvalidRequest(f"`max_tokens` is {asked.max_tokens}, the model's context has {longest} tokens.", "max_tokens")
-    return asked
+    return replace(asked, webhook=await context.webhooks.check_url(asked.webhook)) if asked.webhook else asked
 
 
 def _submitted(job: str, held: int, headers: dict[str, str]) -> PlainJSON:

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("serve_app.local.commands:logs", "Show the logs of the parts."),
     "chat": ("serve_app.cli.chat:chat", "Talk to a model; tells what it cost."),
     "models": ("serve_app.cli.read:models", "List the models that are offered now."),
-    "jobs": ("serve_app.cli.jobs:app", "Submit, list, show, explain and cancel your jobs."),
+    "jobs": ("serve_app.cli.jobs:app", "Submit, list, show, explain and cancel your jobs; webhooks."),
     "wallet": ("serve_app.cli.read:wallet", "Show your balance and the last entries."),
     "nodes": ("serve_app.cli.nodes:app", "List the machines that are here; drain and resume them."),
     "keys": ("serve_app.cli.keys:app", "Make, list and revoke API keys."),

@@ -15,6 +15,7 @@ import structlog
 from serve_app.db import DatabaseUnavailable, Line
 from serve_app.store.counts import COUNT_ENDED, shard_of
 from serve_app.store.records import Adopted, Finish, JobRecord, JobState, NewJob, Owed, Progress
+from serve_app.webhooks.outbox import TELL
 
 log = structlog.get_logger()
 LEASE_S = 15
@@ -26,9 +27,10 @@ MAX_WAITING = 2048
 
 CREATE = """
 WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::boolean[],
-             %b::text[], %b::text[], %b::text[], %b::text[]) AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why, prompt)),
-job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, prompt, driver, lease_until)
-        SELECT id, user_id, username, key_id, kind, model, node, held, is_sync, prompt, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
+             %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+             AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why, prompt, webhook)),
+job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, prompt, webhook, driver, lease_until)
+        SELECT id, user_id, username, key_id, kind, model, node, held, is_sync, prompt, webhook, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
         ON CONFLICT DO NOTHING RETURNING id),
 text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why) SELECT new.id, new.request, new.terms, new.why FROM new JOIN job USING (id))
 SELECT id FROM job"""
@@ -43,11 +45,13 @@ WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::i
            AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
 done AS (UPDATE serve_app.job j SET state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
-    FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id, j.model, j.node, j.state, j.owed, j.completion_tokens),
+    FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2
+    RETURNING j.id, j.model, j.node, j.state, j.owed, j.completion_tokens, j.user_id, j.key_id, j.webhook),
 text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
          WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL)),
-<counts>
-SELECT id FROM done""".replace("<counts>", COUNT_ENDED)
+<counts>,
+told AS (<tell>)
+SELECT id FROM done""".replace("<counts>", COUNT_ENDED).replace("<tell>", TELL)
 SETTLED = """
 UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
@@ -60,11 +64,17 @@ SELECT m.id, m.user_id, m.username, m.key_id, m.kind, m.model, m.state, m.attemp
        coalesce(m.seen_at > clock_timestamp() - make_interval(secs => %b), false), t.request, t.terms, t.why, m.served
   FROM mine m JOIN serve_app.job_text t ON t.job_id = m.id"""
 # A stone on the grave of a job of which nobody knows whether it was recorded: a record that comes later meets it, and does nothing.
-BURY = """
-INSERT INTO serve_app.job AS j (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, state, cost, owed, error, ended_at)
+# One that was never recorded has no texts, and nobody is told of it.
+BURY = (
+    """
+WITH buried AS (INSERT INTO serve_app.job AS j (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, state, cost, owed, error, ended_at)
 VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, 3, 0, 'void_retryable', 'It could not be recorded.', clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
-  ended_at = EXCLUDED.ended_at, lease_until = NULL WHERE j.driver = EXCLUDED.driver AND j.state < 2"""
+  ended_at = EXCLUDED.ended_at, lease_until = NULL WHERE j.driver = EXCLUDED.driver AND j.state < 2
+  RETURNING j.id, j.user_id, j.key_id, j.state, j.webhook),
+done AS (SELECT b.* FROM buried b JOIN serve_app.job_text t ON t.job_id = b.id)"""  # noqa: S608
+    + TELL
+)
 
 _Waiting = tuple[Any, "asyncio.Future[bool] | None"]
 
@@ -196,7 +206,7 @@ class JobWriter:
                 [job.id for job in jobs], [job.user for job in jobs], [job.username for job in jobs], [job.key for job in jobs],
                 [job.kind for job in jobs], [job.model for job in jobs], [job.node for job in jobs], [job.held for job in jobs],
                 [job.is_sync for job in jobs], [job.request for job in jobs], [job.terms for job in jobs], [job.why for job in jobs],
-                [job.prompt for job in jobs],
+                [job.prompt for job in jobs], [job.webhook for job in jobs],
                 self.driver, float(LEASE_S),
             ),
         )  # fmt: skip

@@ -43,6 +43,7 @@ class NewJob:
     why: str
     prompt: str = ""  # its first characters
     is_sync: bool = True
+    webhook: str | None = None  # the URL that is told of its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

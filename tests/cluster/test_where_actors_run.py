@@ -53,6 +53,7 @@ def deployed(folder, head):
 
     port = next(port for port in range(29_500, 29_900) if ports.is_free(port))
     (folder / "serve_database_url").write_text("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    (folder / "webhook_root").write_text("none")
     settings = ServeSettings(secrets_dir=folder, ledger_socket=folder / "none", api_port=port, ray_address=head.address, replicas=REPLICAS)
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     serve.run(build(settings.as_arguments()), name="gfe", route_prefix="/")

@@ -22,7 +22,7 @@ from serve_app.replica import opened
 from serve_app.settings import ServeSettings
 from tests.books import unquiet
 from tests.cluster.waiting import until
-from tests.conftest import Database, login
+from tests.databases import Database, login
 from tests.faults import bad_runtime
 from tests.faults.node_process import Child
 from tests.running_ledger import start_ledger

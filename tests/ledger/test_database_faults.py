@@ -16,7 +16,7 @@ import pytest
 from cluster import processes
 from ledger.client import Capture, LedgerError, LedgerUnavailable
 from ledger.money.audit import audit_at
-from tests.conftest import Database
+from tests.databases import Database
 from tests.ledger.proof.server import PASSWORD, ThrowAwayServer, throw_away_server
 from tests.running_ledger import start_ledger
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 
-from serve_app.store import jobs
+from serve_app.store import cancels, jobs
+from serve_app.webhooks import outbox
 from tests.simulation.network import ask
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -45,6 +46,7 @@ class Row:
     counted_by: str | None = None
     owed: str | None = None
     settled_at: float | None = None
+    cancel_at: float | None = None
     error: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -81,7 +83,9 @@ class JobTable:
     def create(self, *columns_and_lease):
         *columns, driver, lease_s = columns_and_lease
         now, made = self.clock(), []
-        for id_, user, username, key, kind, model, node, held, is_sync, request, terms, why in zip(*columns, strict=True):
+        for id_, user, username, key, kind, model, node, held, is_sync, request, terms, why, _prompt, _webhook in zip(
+            *columns, strict=True
+        ):
             if id_ not in self.rows:
                 lease = (driver, now + lease_s, now)
                 self.rows[id_] = Row(id_, user, username, key, kind, model, node, held, *lease, request, terms, why, is_sync)
@@ -102,7 +106,7 @@ class JobTable:
         return written
 
     def finish(self, *columns_and_driver):
-        *columns, driver = columns_and_driver
+        *columns, driver, _shard, _shard_again = columns_and_driver
         written = []
         for one in zip(*columns, strict=True):
             id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt = one
@@ -174,6 +178,30 @@ class JobTable:
             self.change(row, lease_until=None, **end)
         return []
 
+    def want_canceled(self, id_):
+        row = self.rows.get(id_)
+        if row is None or row.state >= ENDED:
+            return []
+        self.change(row, cancel_at=self.clock() if row.cancel_at is None else row.cancel_at)
+        return [(row.attempt, row.node)]
+
+    def wanted_canceled(self, driver):
+        return [(row.id,) for row in self.rows.values() if row.driver == driver and row.cancel_at is not None and row.state < ENDED]
+
+    def is_wanted_canceled(self, id_):
+        row = self.rows.get(id_)
+        return [(1,)] if row and row.cancel_at is not None else []
+
+    def release(self, driver):
+        for row in self.rows.values():
+            if row.driver == driver and row.state < ENDED:
+                self.change(row, lease_until=self.clock())
+        return []
+
+    def no_events(self, *_):
+        """Nobody has a webhook here."""
+        return []
+
     def note_seen(self, id_):
         row = self.rows.get(id_)
         if row and row.state < ENDED:
@@ -222,7 +250,14 @@ STATEMENTS = {
     "UPDATE serve_app.job SET seen_at = clock_timestamp() WHERE id = %b AND state < 2": "note_seen",
     "SELECT coalesce(seen_at > clock_timestamp() - make_interval(secs => %b), false) FROM serve_app.job WHERE id": "is_seen",
     "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <=": "owed",
+    cancels.WANT: "want_canceled",
+    cancels.WANTED: "wanted_canceled",
+    cancels.IS_WANTED: "is_wanted_canceled",
+    "SET lease_until = clock_timestamp() WHERE driver": "release",
     "SELECT 1": "ping",
+    outbox.CLAIM: "no_events",
+    outbox.EXPIRE: "no_events",
+    outbox.PRUNE: "no_events",
 }
 
 
