@@ -1,5 +1,6 @@
 """What all tests share: one PostgreSQL server per run, and a migrated database of its own for every test."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -120,9 +121,9 @@ def template(server_url: str) -> str:
     return name
 
 
-@pytest.fixture
-def database(server_url: str, template: str) -> Iterator[Database]:
-    """A fresh migrated database; the books are audited when the test is done."""
+@contextlib.contextmanager
+def migrated_database(server_url: str, template: str) -> Iterator[Database]:
+    """Make a fresh migrated database; the books are audited when whoever asked for it is done."""
     name = f"t_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
@@ -136,6 +137,13 @@ def database(server_url: str, template: str) -> Iterator[Database]:
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
     assert not violated, f"the books do not hold: {violated}"
+
+
+@pytest.fixture
+def database(server_url: str, template: str) -> Iterator[Database]:
+    """A fresh migrated database for one test."""
+    with migrated_database(server_url, template) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
