@@ -29,12 +29,14 @@ ABSENT = "not in this client"
 
 @dataclass(frozen=True)
 class Client:
-    """Whose client it is, and how it is pointed at us. `absent`: features that it does not have, each with a reason."""
+    """Whose client it is, and how it is pointed at us. Features that it does not have are `absent`, each with a reason; `noted` says
+    what one has to know to use others."""
 
     name: str
     version: str
     pointed: str
     absent: Mapping[str, str] = field(default_factory=dict)
+    noted: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,14 @@ def _cell(client: Client, feature: str, shown: Iterable[Shown]) -> str:
     for one in found:
         if one.outcome != PASSED:
             return f"{one.outcome}: {one.why}"
-    return PASSED if found else NOT_SHOWN
+    if not found:
+        return NOT_SHOWN
+    return f"{PASSED}: {client.noted[feature]}" if feature in client.noted else PASSED
+
+
+def is_passed(cell: str) -> bool:
+    """Whether a cell says that it works."""
+    return cell.startswith(PASSED)
 
 
 def page(clients: Iterable[Client], cells: Mapping[str, Mapping[str, str]]) -> str:
@@ -83,7 +92,7 @@ def page(clients: Iterable[Client], cells: Mapping[str, Mapping[str, str]]) -> s
             return cell
         if cell not in notes:
             notes.append(cell)
-        return f"no ({notes.index(cell) + 1})"
+        return f"{PASSED if is_passed(cell) else 'no'} ({notes.index(cell) + 1})"
 
     rows = [[f"**{feature}**: {text}", *(told(cells[client.name][feature]) for client in clients)] for feature, text in FEATURES.items()]
     pointing = [[client.name, client.version, client.pointed] for client in clients]
@@ -95,7 +104,7 @@ def page(clients: Iterable[Client], cells: Mapping[str, Mapping[str, str]]) -> s
         "",
         *_table(["", *(client.name for client in clients)], rows),
         "",
-        *(f"({n}) {note}  " for n, note in enumerate(notes, 1)),
+        *(f"{n}. {note.removeprefix(f'{PASSED}: ')}" for n, note in enumerate(notes, 1)),
         "",
         "## Pointing a client here",
         "",

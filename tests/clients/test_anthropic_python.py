@@ -125,7 +125,7 @@ async def test_repeat(client, idempotency_key, spent):
         named = {"Idempotency-Key": idempotency_key}
         asking = client.messages.with_raw_response.create(model="fake:words=3", max_tokens=100, messages=HELLO, extra_headers=named)
         answer = await asking
-        return answer.parse().content[0].text, answer.headers["x-gfe-job"]
+        return (await answer.parse()).content[0].text, answer.headers["x-gfe-job"]
 
     assert await once() == await once()
     assert await spent() == (1.0, 1)

@@ -6,12 +6,13 @@ import pytest
 
 from tests.clients.apart import pinned_in_javascript
 from tests.clients.compatibility import Client
-from tests.clients.conftest import PIXEL, said
+from tests.clients.conftest import HEADERS_ARE_THE_CLIENTS, PIXEL, said
 from tests.cluster.waiting import until
 
 CLIENT = Client(
-    "ollama (JavaScript)", pinned_in_javascript("ollama"), '`new Ollama({ host: URL, headers: { Authorization: "Bearer " + KEY } })`'
-)
+    "ollama (JavaScript)", pinned_in_javascript("ollama"), '`new Ollama({ host: URL, headers: { Authorization: "Bearer " + KEY } })`',
+    noted={"repeat": HEADERS_ARE_THE_CLIENTS},
+)  # fmt: skip
 
 
 @pytest.fixture

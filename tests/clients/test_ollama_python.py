@@ -7,10 +7,13 @@ import ollama
 import pytest
 
 from tests.clients.compatibility import Client
-from tests.clients.conftest import HELLO, PIXEL, SCHEMA, TOOL, said
+from tests.clients.conftest import HEADERS_ARE_THE_CLIENTS, HELLO, PIXEL, SCHEMA, TOOL, said
 from tests.cluster.waiting import until
 
-CLIENT = Client("ollama (Python)", version("ollama"), '`Client(host=URL, headers={"Authorization": "Bearer " + KEY})`')
+CLIENT = Client(
+    "ollama (Python)", version("ollama"), '`Client(host=URL, headers={"Authorization": "Bearer " + KEY})`',
+    noted={"repeat": HEADERS_ARE_THE_CLIENTS},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -127,7 +130,6 @@ async def test_cancel_by_leaving_a_stream(client, platform):
 
 
 async def test_repeat_by_a_client_made_for_it(platform, idempotency_key, spent):
-    """Headers are the client's, not a request's."""
     named = ollama.AsyncClient(host=platform.url, headers=platform.bearer | {"Idempotency-Key": idempotency_key}, trust_env=False)
 
     async def once():

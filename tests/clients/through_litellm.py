@@ -70,8 +70,17 @@ async def tools(at, given):
 
 @feature
 async def schema(at, given):
+    if at.provider == "anthropic":
+        wished = {"output_config": {"format": {"type": "json_schema", "schema": given["schema"]}}}
+    else:
+        wished = {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": given["schema"]}}}
+    return await at.ask("fake:words=3", given["hello"], **wished)
+
+
+@feature
+async def forced(at, given):
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": given["schema"]}}
-    return await at.ask("fake:words=3", given["hello"], response_format=form)
+    return await refused(at.ask("fake:words=3", given["hello"], response_format=form))
 
 
 @feature
@@ -88,13 +97,18 @@ async def images(at, given):
 
 @feature
 async def thinking(at, given):
-    return await at.ask("fake:thinks", given["hello"], reasoning_effort="low", max_tokens=2000)
+    wished = {"reasoning_effort": "low", "allowed_openai_params": ["reasoning_effort"]}
+    return await at.ask("fake:thinks", given["hello"], max_tokens=2000, **wished)
 
 
 @feature
 async def embeddings(at, given):
-    named = at.named("fake:embeds", {"ollama_chat": "ollama"}.get(at.provider))
-    return await litellm.aembedding(input=["one", "two"], **named)
+    return await litellm.aembedding(input=["one", "two"], **at.named("fake:embeds"))
+
+
+@feature
+async def keyless(at, given):
+    return await refused(litellm.aembedding(input=["one", "two"], **at.named("fake:embeds", "ollama")))
 
 
 @feature
