@@ -103,13 +103,14 @@ def _tools(fields: Fields) -> list[Json]:
 
 
 def _format(fields: Fields) -> Json | None:
-    """Read `output_config.format`: None or a JSON schema."""
-    form = Fields(fields.mapping("output_config") or {}, "output_config").mapping("format")
+    """Read `output_config.format`, or its older name: None or a JSON schema."""
+    form = Fields(fields.mapping("output_config") or {}, "output_config").mapping("format") or fields.mapping("output_format")
     if form is None:
         return None
-    if form.get("type") != "json_schema" or not isinstance(form.get("schema"), dict):
+    schema = Fields(form, "output_config.format").mapping("schema")
+    if form.get("type") != "json_schema" or schema is None:
         raise InvalidRequest('`output_config.format` must be of type "json_schema" with a `schema`.', "output_config.format")
-    return form["schema"]
+    return schema
 
 
 def _joined(value: Any, where: str) -> str:

@@ -17,13 +17,14 @@ FEATURES = {
     "images": "images beside the text",
     "thinking": "what was thought, apart from what was said",
     "embeddings": "vectors",
-    "models": "the list of models, and one of them",
+    "models": "the list of models",
     "errors": "errors arrive as the client's own kinds",
     "cancel": "leaving a stream stops the node",
     "repeat": "a repeat under its `Idempotency-Key`: one job, one charge",
 }
 PASSED = "passed"
-NOT_SHOWN = "not shown"
+NOT_SHOWN = "no test shows it"
+CONTRADICTED = "a test shows what the client is said not to have"
 ABSENT = "not in this client"
 
 
@@ -68,7 +69,7 @@ def cells_of(clients: Iterable[Client], shown: Iterable[Shown]) -> dict[str, dic
 def _cell(client: Client, feature: str, shown: Iterable[Shown]) -> str:
     found = [one for one in shown if one.client.name == client.name and one.feature == feature]
     if feature in client.absent:
-        return "not shown: declared absent, yet tested" if found else f"{ABSENT}: {client.absent[feature]}"
+        return CONTRADICTED if found else f"{ABSENT}: {client.absent[feature]}"
     for one in found:
         if one.outcome != PASSED:
             return f"{one.outcome}: {one.why}"
@@ -117,3 +118,18 @@ def page(clients: Iterable[Client], cells: Mapping[str, Mapping[str, str]]) -> s
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
+
+
+def differing(text: str, clients: Iterable[Client], cells: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Name, by client, the features of which a page says something else than that they work or do not."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith(("|  |", "| **"))]
+    head, written = rows[0], {row[0].split("**")[1]: row for row in rows[1:]}
+    found = {
+        client.name: [
+            feature
+            for feature, cell in cells[client.name].items()
+            if client.name not in head or is_passed(written[feature][head.index(client.name)]) != is_passed(cell)
+        ]
+        for client in clients
+    }
+    return {name: features for name, features in found.items() if features}

@@ -110,10 +110,6 @@ def pytest_addoption(parser):
     parser.addoption("--compatibility", metavar="PAGE", help="write which client was shown to do what")
 
 
-def pytest_configure(config):
-    config.stash.setdefault(SHOWN, [])
-
-
 def pytest_deselected(items):
     for item in items:
         if item.path.parent == HERE:
@@ -136,8 +132,8 @@ def client_of(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    feature = feature_of(item.name)
-    if item.path.parent == HERE and feature and (report.when == "call" or not report.passed):
+    client, feature = client_of(item), feature_of(item.name)
+    if client and feature and (report.when == "call" or not report.passed):
         why = report.longrepr[2] if report.skipped else str(call.excinfo.value).splitlines()[0][:200] if call.excinfo else ""
-        item.config.stash.setdefault(SHOWN, []).append(Shown(client_of(item), feature, report.outcome, why))
+        item.config.stash.setdefault(SHOWN, []).append(Shown(client, feature, report.outcome, why))
     return report

@@ -27,7 +27,7 @@ CLIENTS = {
         absent={"logprobs": "Anthropic's API has none", "embeddings": "Anthropic's API has none"},
         noted={
             "thinking": ALLOWED,
-            "schema": "as `output_config={\"format\": {…}}`: for `response_format` LiteLLM forces a tool, which the API refuses",
+            "schema": 'as `output_config={"format": {…}}`: for `response_format` LiteLLM forces a tool, which the API refuses',
         },
     ),
 }  # fmt: skip
@@ -99,7 +99,7 @@ async def test_embeddings(ask):
 
 @pytest.mark.parametrize("provider", ["ollama_chat"])
 async def test_no_key_comes_with_ollamas_embeddings(ask):
-    assert "401" in (await ask("keyless"))["message"]
+    assert (await ask("keyless"))["kind"] == "AuthenticationError"
 
 
 @pytest.mark.parametrize("provider", ["anthropic"])

@@ -135,9 +135,9 @@ async def errors(at, given):
 @feature
 async def cancel(at, given):
     pieces = await at.ask("fake:drip=0.1", given["hello"], stream=True)
-    async for piece in pieces:
-        await pieces.aclose()
-        return piece
+    piece = await anext(aiter(pieces))
+    await pieces.aclose()
+    return piece
 
 
 @feature
