@@ -67,6 +67,9 @@ async def test_schema(client):
     form = {"format": {"type": "json_schema", "schema": SCHEMA}}
     answer = await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, output_config=form)
     assert set(json.loads(answer.content[0].text)) == {"city", "count"}
+    older = {"output_format": form["format"]}
+    answer = await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, extra_body=older)
+    assert set(json.loads(answer.content[0].text)) == {"city", "count"}
     form["format"]["type"] = "grammar"
     with pytest.raises(anthropic.BadRequestError, match="json_schema"):
         await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, output_config=form)
