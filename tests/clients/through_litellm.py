@@ -8,7 +8,20 @@ import json
 import sys
 import traceback
 
-import litellm
+HERE = {"127.0.0.1", "localhost", "::1", None}
+
+
+def stay_here(event, arguments):
+    """Refuse what leaves this machine: prices, models and telemetry are nobody's business here."""
+    if event == "socket.getaddrinfo" and arguments[0] not in HERE:
+        raise ConnectionRefusedError(f"looks for {arguments[0]}")
+    if event == "socket.connect" and isinstance(arguments[1], tuple) and arguments[1][0] not in HERE:
+        raise ConnectionRefusedError(f"connects to {arguments[1]}")
+
+
+sys.addaudithook(stay_here)
+
+import litellm  # noqa: E402 - it might fetch something as soon as it is imported
 
 litellm.suppress_debug_info = True
 FEATURES = {}
