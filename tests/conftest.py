@@ -67,9 +67,9 @@ def template(server_url: str) -> str:
 
 @pytest.fixture
 def database(server_url: str, template: str) -> Iterator[Database]:
-    """A fresh migrated database; the books are audited when the test is done."""
-    with fresh_database(server_url, template) as database:
-        yield database
+    """A fresh migrated database for one test."""
+    with fresh_database(server_url, template) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_no_file_names_a_registry_or_a_development_machine():
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt", "clients.txt"])
 def test_every_pin_has_a_version_and_hashes(name):
     text = (ROOT / "requirements" / name).read_text()
     pins = re.split(r"\n(?=[a-zA-Z])", text.strip())

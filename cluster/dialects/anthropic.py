@@ -42,6 +42,8 @@ def read_messages(body: Json) -> Asked:
         "stop": fields.texts("stop_sequences", MAX_STOPS),
     }
     request["options"] = {name: value for name, value in options.items() if value is not None}
+    if (form := _format(fields)) is not None:
+        request["format"] = form
     wants_stream = fields.flag("stream")
     return Asked(
         kind=JobKind.CHAT, model=fields.text("model"), request=request, max_tokens=fields.whole("max_tokens", 1, MAX_TOKENS),
@@ -98,6 +100,17 @@ def _tools(fields: Fields) -> list[Json]:
         function = {"name": name, "description": read.text("description") or "", "parameters": read.mapping("input_schema") or {}}
         tools.append({"type": "function", "function": function})
     return [] if choice == "none" else tools
+
+
+def _format(fields: Fields) -> Json | None:
+    """Read `output_config.format`, or its older name: None or a JSON schema."""
+    form = Fields(fields.mapping("output_config") or {}, "output_config").mapping("format") or fields.mapping("output_format")
+    if form is None:
+        return None
+    schema = Fields(form, "output_config.format").mapping("schema")
+    if form.get("type") != "json_schema" or schema is None:
+        raise InvalidRequest('`output_config.format` must be of type "json_schema" with a `schema`.', "output_config.format")
+    return schema
 
 
 def _joined(value: Any, where: str) -> str:

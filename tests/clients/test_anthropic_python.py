@@ -1,11 +1,19 @@
 """The `anthropic` package for Python."""
 
+import json
+from importlib.metadata import version
+
 import anthropic
 import pytest
 
-from tests.clients.conftest import HELLO, PIXEL, TOOL, said
+from tests.clients.compatibility import Client
+from tests.clients.conftest import HELLO, PIXEL, SCHEMA, TOOL, said
 from tests.cluster.waiting import until
 
+CLIENT = Client(
+    "anthropic (Python)", version("anthropic"), "`Anthropic(base_url=URL, api_key=KEY)`",
+    {"logprobs": "Anthropic's API has none", "embeddings": "Anthropic's API has none"},
+)  # fmt: skip
 FUNCTION = {"name": "weather", "description": "", "input_schema": TOOL["function"]["parameters"]}
 
 
@@ -15,19 +23,19 @@ async def client(platform):
         yield client
 
 
-async def test_message(client):
+async def test_chat(client):
     answer = await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, system="be short")
     assert (answer.content[0].text, answer.stop_reason, answer.usage.output_tokens, answer.usage.cost) == (said(3), "end_turn", 3, "1.00")
 
 
-async def test_message_as_a_stream(client):
+async def test_stream(client):
     async with client.messages.stream(model="fake:words=16", max_tokens=100, messages=HELLO) as stream:
         assert "".join([text async for text in stream.text_stream]) == said(16)
         final = await stream.get_final_message()
     assert (final.stop_reason, final.usage.output_tokens) == ("end_turn", 16)
 
 
-async def test_the_limit(client):
+async def test_limit(client):
     answer = await client.messages.create(model="fake:words=16", max_tokens=2, messages=HELLO)
     assert (answer.content[0].text, answer.stop_reason) == (said(2), "max_tokens")
     with pytest.raises(anthropic.BadRequestError, match="max_tokens is required"):
@@ -53,6 +61,18 @@ async def test_tools_as_a_stream(client):
     async with client.messages.stream(model="fake:tools", max_tokens=100, messages=HELLO, tools=[FUNCTION]) as stream:
         final = await stream.get_final_message()
     assert (final.content[0].input, final.stop_reason) == ({"city": "x"}, "tool_use")
+
+
+async def test_schema(client):
+    form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    answer = await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, output_config=form)
+    assert set(json.loads(answer.content[0].text)) == {"city", "count"}
+    older = {"output_format": form["format"]}
+    answer = await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, extra_body=older)
+    assert set(json.loads(answer.content[0].text)) == {"city", "count"}
+    form["format"]["type"] = "grammar"
+    with pytest.raises(anthropic.BadRequestError, match="json_schema"):
+        await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, output_config=form)
 
 
 async def test_thinking_is_told_where_it_was_asked_for(client):
@@ -96,8 +116,19 @@ async def test_errors_keep_their_kind(client):
         )
 
 
-async def test_leaving_a_stream_stops_the_node(client, platform):
+async def test_cancel_by_leaving_a_stream(client, platform):
     async with client.messages.stream(model="fake:drip=0.1", max_tokens=100, messages=HELLO) as stream:
         async for _ in stream.text_stream:
             break
     await until(lambda: not platform.workers[0].node.running)
+
+
+async def test_repeat(client, idempotency_key, spent):
+    async def once():
+        named = {"Idempotency-Key": idempotency_key}
+        asking = client.messages.with_raw_response.create(model="fake:words=3", max_tokens=100, messages=HELLO, extra_headers=named)
+        answer = await asking
+        return (await answer.parse()).content[0].text, answer.headers["x-gfe-job"]
+
+    assert await once() == await once()
+    assert await spent() == (1.0, 1)

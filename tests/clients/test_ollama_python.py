@@ -1,12 +1,19 @@
 """The `ollama` package for Python."""
 
 import json
+from importlib.metadata import version
 
 import ollama
 import pytest
 
-from tests.clients.conftest import HELLO, PIXEL, SCHEMA, TOOL, said
+from tests.clients.compatibility import Client
+from tests.clients.conftest import HEADERS_ARE_THE_CLIENTS, HELLO, PIXEL, SCHEMA, TOOL, said
 from tests.cluster.waiting import until
+
+CLIENT = Client(
+    "ollama (Python)", version("ollama"), '`Client(host=URL, headers={"Authorization": "Bearer " + KEY})`',
+    noted={"repeat": HEADERS_ARE_THE_CLIENTS},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ async def test_chat(client):
     assert answer.total_duration > 0
 
 
-async def test_chat_as_a_stream(client):
+async def test_stream(client):
     parts = [part async for part in await client.chat("fake:words=16", HELLO, stream=True)]
     assert "".join(part.message.content for part in parts) == said(16)
     assert (parts[-1].done, parts[-1].eval_count) == (True, 16)
@@ -32,7 +39,7 @@ async def test_the_last_line_tells_job_and_cost(platform):
     assert last["gfe"] == {"job": answer.headers["x-gfe-job"], "cost": "1.00", "counted_by": "provider"}
 
 
-async def test_options(client, platform):
+async def test_limit_and_other_options(client, platform):
     answer = await client.chat("fake:words=16", HELLO, options={"num_predict": 2, "temperature": 0, "num_ctx": 1024, "seed": 3.0})
     assert (answer.message.content, answer.done_reason) == (said(2), "length")
     options = platform.scripts[0].requests[-1]["options"]
@@ -54,7 +61,7 @@ async def test_tools(client):
         await client.chat("fake:words=3", HELLO, tools=[TOOL])
 
 
-async def test_a_json_schema(client):
+async def test_schema(client):
     answer = await client.chat("fake:words=3", HELLO, format=SCHEMA)
     assert set(json.loads(answer.message.content)) == {"city", "count"}
 
@@ -83,7 +90,7 @@ async def test_embeddings(client):
     assert len((await client.embeddings("fake:embeds", "one")).embedding) == 576
 
 
-async def test_what_is_there(client):
+async def test_models(client):
     assert "fake:words=3" in [model.model for model in (await client.list()).models]
     shown = await client.show("fake:words=3")
     assert shown.modelinfo["general.architecture"] == "fake"
@@ -91,7 +98,7 @@ async def test_what_is_there(client):
     assert [model.context_length for model in (await client.ps()).models if model.model == "fake:words=3"] == [8192]
 
 
-async def test_consumers_move_no_models(client, platform):
+async def test_consumers_move_no_models(client, platform, spent):
     loads = list(platform.scripts[0].loads)
     assert (await client.generate("fake:words=3", keep_alive=0)).done_reason == "unload"
     assert (await client.generate("fake:words=3")).done_reason == "load"
@@ -102,7 +109,7 @@ async def test_consumers_move_no_models(client, platform):
         with pytest.raises(ollama.ResponseError, match="not available here"):
             await moves
     assert platform.scripts[0].loads == loads
-    assert (await platform.wallet())["balance"] == "10.00"
+    assert await spent() == (0.0, 0)
 
 
 async def test_errors_keep_their_kind(client, platform):
@@ -116,7 +123,18 @@ async def test_errors_keep_their_kind(client, platform):
         [_ async for _ in await client.chat("fake:cut@2", HELLO, stream=True)]
 
 
-async def test_leaving_a_stream_stops_the_node(client, platform):
+async def test_cancel_by_leaving_a_stream(client, platform):
     async for _ in await client.chat("fake:drip=0.1", HELLO, stream=True):
         break
     await until(lambda: not platform.workers[0].node.running)
+
+
+async def test_repeat_by_a_client_made_for_it(platform, idempotency_key, spent):
+    named = ollama.AsyncClient(host=platform.url, headers=platform.bearer | {"Idempotency-Key": idempotency_key}, trust_env=False)
+
+    async def once():
+        return [part async for part in await named.chat("fake:words=3", HELLO, stream=True)]
+
+    first, second = await once(), await once()
+    assert ["".join(part.message.content for part in parts) for parts in (first, second)] == [said(3)] * 2
+    assert await spent() == (1.0, 1)

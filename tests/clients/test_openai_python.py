@@ -1,12 +1,16 @@
 """The `openai` package for Python."""
 
 import json
+from importlib.metadata import version
 
 import openai
 import pytest
 
+from tests.clients.compatibility import Client
 from tests.clients.conftest import HELLO, PIXEL, SCHEMA, TOOL, said
 from tests.cluster.waiting import until
+
+CLIENT = Client("openai (Python)", version("openai"), '`OpenAI(base_url=URL + "/v1", api_key=KEY)`')
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ async def test_chat(client):
     assert (answer.choices[0].finish_reason, answer.usage.completion_tokens, answer.usage.cost) == ("stop", 3, "1.00")
 
 
-async def test_chat_as_a_stream(client):
+async def test_stream(client):
     stream = await client.chat.completions.create(model="fake:words=3", messages=HELLO, stream=True, stream_options={"include_usage": True})
     chunks = [chunk async for chunk in stream]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == said(3)
@@ -30,7 +34,7 @@ async def test_chat_as_a_stream(client):
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 2}, {"max_completion_tokens": 2}])
-async def test_the_limit_under_both_names(client, limit):
+async def test_limit_under_both_names(client, limit):
     answer = await client.chat.completions.create(model="fake:words=16", messages=HELLO, **limit)
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (said(2), "length")
 
@@ -57,7 +61,7 @@ async def test_tools_as_a_stream(client):
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
-async def test_a_json_schema(client):
+async def test_schema(client):
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     answer = await client.chat.completions.create(model="fake:words=3", messages=HELLO, response_format=form)
     assert set(json.loads(answer.choices[0].message.content)) == {"city", "count"}
@@ -83,7 +87,7 @@ async def test_images(client, platform):
         await client.chat.completions.create(model="fake:sees", messages=[{"role": "user", "content": parts}])
 
 
-async def test_reasoning(client):
+async def test_thinking(client):
     answer = await client.chat.completions.create(model="fake:thinks", messages=HELLO, reasoning_effort="low")
     assert answer.choices[0].message.reasoning == said(3, "hello there?")
     assert answer.choices[0].message.content == said(8)
@@ -158,9 +162,19 @@ async def test_errors_keep_their_kind(client, platform):
         await client.chat.completions.create(model="fake:500", messages=HELLO)
 
 
-async def test_leaving_a_stream_stops_the_node(client, platform):
+async def test_cancel_by_leaving_a_stream(client, platform):
     stream = await client.chat.completions.create(model="fake:drip=0.1", messages=HELLO, stream=True)
     async for _ in stream:
         break
     await stream.close()
     await until(lambda: not platform.workers[0].node.running)
+
+
+async def test_repeat(client, idempotency_key, spent):
+    async def once():
+        named = {"Idempotency-Key": idempotency_key}
+        answer = await client.chat.completions.with_raw_response.create(model="fake:words=3", messages=HELLO, extra_headers=named)
+        return answer.parse().choices[0].message.content, answer.headers["x-gfe-job"]
+
+    assert await once() == await once()
+    assert await spent() == (1.0, 1)
