@@ -8,9 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api import health, jobs, node_models, nodes, openai, page
+from serve_app.api import health, jobs, live, node_models, nodes, openai, page
 from serve_app.context import ServeContext
 from serve_app.errors import UnknownJob
+from serve_app.live.hub import opened as live_hub
 from serve_app.problems import as_problem_json
 
 Opens = Callable[[], AbstractAsyncContextManager[ServeContext]]
@@ -21,13 +22,13 @@ def create_app(opens: Opens) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opens() as context:
+        async with opens() as context, live_hub(context) as app.state.live:
             app.state.context = context
             yield
 
     # FastAPI is what Serve's ingress takes; the routes are Starlette's own, because they read raw bodies on the hot path.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for route in (*openai.ROUTES, *jobs.ROUTES, *node_models.ROUTES, *nodes.ROUTES, *health.ROUTES, *page.ROUTES):
+    for route in (*openai.ROUTES, *live.ROUTES, *jobs.ROUTES, *node_models.ROUTES, *nodes.ROUTES, *health.ROUTES, *page.ROUTES):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)
     return app

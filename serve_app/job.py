@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from ledger.client import Caller, HoldPlaced, Price, job_id
 from serve_app.decisions import Decision
 from serve_app.store.answers import text_of
 from serve_app.store.records import Adopted
+
+PREVIEW_LETTERS = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,21 @@ def digest_of(asked: JobRequest) -> str:
 def request_text(asked: JobRequest) -> str:
     """Write what was asked."""
     return json.dumps(asked.request | {"max_tokens": asked.max_tokens})
+
+
+def preview_of(request: dict[str, Any]) -> str:
+    """Tell how a prompt begins, in one line: what a list of jobs shows. What cannot be printed is a blank."""
+    said = request["messages"][-1].get("content") if request.get("messages") else request.get("prompt", request.get("input"))
+    text = said if isinstance(said, str) else " ".join(_texts(said))
+    return "".join(letter if letter.isprintable() else " " for letter in text[:PREVIEW_LETTERS])
+
+
+def _texts(said: Any) -> Iterator[str]:
+    """Read the texts of a prompt in parts."""
+    for part in said if isinstance(said, list) else ():
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            yield text
 
 
 def terms_text(asked: JobRequest, placed: HoldPlaced) -> str:

@@ -11,7 +11,7 @@ from serve_app.db import DatabaseUnavailable
 from serve_app.decisions import decision_of
 from serve_app.ends import end_unread, forget
 from serve_app.errors import RequestReplayed, StoreUnavailable
-from serve_app.job import JobRequest, OpenJob, digest_of, request_text, terms_text
+from serve_app.job import JobRequest, OpenJob, digest_of, preview_of, request_text, terms_text
 from serve_app.placing import place, placement_of, require_model
 from serve_app.store.records import NewJob
 
@@ -69,5 +69,5 @@ def _row_of(job: OpenJob) -> NewJob:
     return NewJob(
         id=job.id, user=caller.user, username=caller.username, key=caller.key, kind=asked.kind, model=asked.model,
         node=job.node.id if job.node else None, held=job.placed.held, request=request_text(asked), terms=terms_text(asked, job.placed),
-        why=decisions.text_of(job.decisions), is_sync=job.is_sync,
+        why=decisions.text_of(job.decisions), preview=preview_of(asked.request), is_sync=job.is_sync,
     )  # fmt: skip

@@ -25,14 +25,15 @@ MAX_WAITING = 2048
 
 CREATE = """
 WITH new AS (SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::boolean[],
-             %b::text[], %b::text[], %b::text[]) AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why)),
+             %b::text[], %b::text[], %b::text[], %b::text[]) AS u(id, user_id, username, key_id, kind, model, node, held, is_sync, request, terms, why, preview)),
 job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, lease_until)
         SELECT id, user_id, username, key_id, kind, model, node, held, is_sync, %b::text, clock_timestamp() + make_interval(secs => %b) FROM new
         ON CONFLICT DO NOTHING RETURNING id),
-text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why) SELECT new.id, new.request, new.terms, new.why FROM new JOIN job USING (id))
+text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why, preview)
+         SELECT new.id, new.request, new.terms, new.why, new.preview FROM new JOIN job USING (id))
 SELECT id FROM job"""
 PROGRESS = """
-UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, served = coalesce(u.served, j.served), state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
+UPDATE serve_app.job j SET change = DEFAULT, attempt = u.attempt, node = u.node, served = coalesce(u.served, j.served), state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
        started_at = CASE WHEN u.running THEN coalesce(j.started_at, clock_timestamp()) ELSE j.started_at END
   FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[], %b::text[]) AS u(id, attempt, node, running, served)
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
@@ -40,14 +41,14 @@ FINISH = """
 WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
            %b::text[], %b::text[], %b::text[], %b::text[], %b::smallint[])
            AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
-done AS (UPDATE serve_app.job j SET state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
+done AS (UPDATE serve_app.job j SET change = DEFAULT, state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 RETURNING j.id),
 text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
          WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL))
 SELECT id FROM done"""
 SETTLED = """
-UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
+UPDATE serve_app.job j SET change = DEFAULT, owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
 ADOPT = """
 WITH lost AS (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() AND id <> ALL (%b::uuid[]) ORDER BY lease_until LIMIT %b
@@ -61,7 +62,7 @@ SELECT m.id, m.user_id, m.username, m.key_id, m.kind, m.model, m.state, m.attemp
 BURY = """
 INSERT INTO serve_app.job AS j (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, state, cost, owed, error, ended_at)
 VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, 3, 0, 'void_retryable', 'It could not be recorded.', clock_timestamp())
-ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
+ON CONFLICT (id) DO UPDATE SET change = DEFAULT, state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
   ended_at = EXCLUDED.ended_at, lease_until = NULL WHERE j.driver = EXCLUDED.driver AND j.state < 2"""
 
 _Waiting = tuple[Any, "asyncio.Future[bool] | None"]
@@ -193,6 +194,7 @@ class JobWriter:
                 [job.id for job in jobs], [job.user for job in jobs], [job.username for job in jobs], [job.key for job in jobs],
                 [job.kind for job in jobs], [job.model for job in jobs], [job.node for job in jobs], [job.held for job in jobs],
                 [job.is_sync for job in jobs], [job.request for job in jobs], [job.terms for job in jobs], [job.why for job in jobs],
+                [job.preview for job in jobs],
                 self.driver, float(LEASE_S),
             ),
         )  # fmt: skip

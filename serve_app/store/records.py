@@ -28,7 +28,7 @@ WIRE_STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job as it begins; `node` is None while it waits for one."""
+    """A job as it begins; `node` is None while it waits for one. `preview`: how its prompt begins."""
 
     id: uuid.UUID
     user: str
@@ -41,6 +41,7 @@ class NewJob:
     request: str
     terms: str
     why: str
+    preview: str = ""
     is_sync: bool = True
 
 

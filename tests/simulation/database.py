@@ -81,7 +81,7 @@ class JobTable:
     def create(self, *columns_and_lease):
         *columns, driver, lease_s = columns_and_lease
         now, made = self.clock(), []
-        for id_, user, username, key, kind, model, node, held, is_sync, request, terms, why in zip(*columns, strict=True):
+        for id_, user, username, key, kind, model, node, held, is_sync, request, terms, why, _ in zip(*columns, strict=True):
             if id_ not in self.rows:
                 lease = (driver, now + lease_s, now)
                 self.rows[id_] = Row(id_, user, username, key, kind, model, node, held, *lease, request, terms, why, is_sync)
