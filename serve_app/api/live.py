@@ -21,7 +21,7 @@ from serve_app.live.frames import MAX_SEQ
 from serve_app.live.hub import Hub
 from serve_app.live.listener import Listener, ListenerClosed, TooSlow
 from serve_app.live.messages import beat, error_message, event_of
-from serve_app.live.session import BEAT_S, CREDENTIAL_S, LIFETIME_S, SCOPE, Session
+from serve_app.live.session import CREDENTIAL_S, LIFETIME_S, SCOPE, Session
 from serve_app.problems import as_problem_json, problem_of
 
 log = structlog.get_logger()
@@ -87,11 +87,11 @@ async def _told(callers: Callers, credential: str, listener: Listener) -> AsyncG
     """Write what the listener is told; a credential that ends meanwhile ends the stream, and so does its age."""
     began = checked = time.monotonic()
     try:
-        while time.monotonic() - began < LIFETIME_S:
-            yield event_of(await listener.take(BEAT_S) or [beat(listener.heard)])
-            if time.monotonic() - checked > CREDENTIAL_S:
-                checked = time.monotonic()
+        while (now := time.monotonic()) - began < LIFETIME_S:
+            if now - checked >= CREDENTIAL_S:
+                checked = now
                 await callers.require(credential, SCOPE)
+            yield event_of(await listener.take(checked + CREDENTIAL_S - now) or [beat(listener.heard)])
     except TooSlow:
         yield event_of([error_message("too_slow", "Too much waited to be read. Come back: your client's Last-Event-ID says where it was.")])
     except ListenerClosed as closed:

@@ -71,6 +71,23 @@ OPENAPI: dict[str, Any] = {
                 "responses": {"200": {"description": "the decisions"}, **_errors(_PROBLEM, (401, "no valid key"), (403, "somebody else's"), (404, "unknown"))},
             }
         },
+        "/api/computing/updates/": {
+            "get": {
+                "operationId": "stream_updates",
+                "summary": "What changes of your jobs, as server-sent events: the first page or what was missed, then each change; the twin of /ws/dashboard/.",
+                "parameters": [
+                    {"name": "since", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+                    {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}},
+                ],
+                "responses": {
+                    "200": {"description": "the events", "content": {"text/event-stream": {}}},
+                    **_errors(
+                        _PROBLEM, (400, "no number"), (401, "no valid key"), (403, "no scope jobs:read"), (429, "too many are open"),
+                        (503, "ledger or database does not answer"),
+                    ),
+                },
+            }
+        },
         "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {

@@ -91,10 +91,10 @@ async def test_who_comes_back_goes_on_where_it_was(platform, way):
         assert {data["job"]["id"] for _, event, data in again.events if event == "job_update"} == {missed}
 
 
-@pytest.mark.parametrize("since", ["-1", "x", "1.5", "9" * 30, "٣"])
-async def test_a_number_that_is_none_is_refused(platform, since):
-    answer = await platform.http.get(PATH, params={"since": since}, headers=platform.bearer)
-    assert (answer.status_code, "since" in answer.json()["errors"]) == (400, True)
+async def test_a_number_that_is_none_is_refused(platform):
+    for since in ("-1", "x", "1.5", "9" * 30, "٣"):
+        answer = await platform.http.get(PATH, params={"since": since}, headers=platform.bearer)
+        assert (since, answer.status_code, "since" in answer.json()["errors"]) == (since, 400, True)
 
 
 async def test_only_the_header_says_who_calls(platform):
@@ -111,7 +111,6 @@ async def test_only_the_header_says_who_calls(platform):
 
 async def test_a_revoked_key_ends_its_stream(platform, monkeypatch):
     monkeypatch.setattr(routes, "CREDENTIAL_S", 0.1)
-    monkeypatch.setattr(routes, "BEAT_S", 0.1)
     monkeypatch.setattr(auth, "CACHE_S", 0.05)
     ada = await somebody(platform.ledger)
     key = await ada.key(scopes=["jobs:read"])
@@ -120,7 +119,7 @@ async def test_a_revoked_key_ends_its_stream(platform, monkeypatch):
         (row,) = (await ada.get("/api/core/keys/")).json()["results"]
         await ada.call("DELETE", f"/api/core/keys/{row['id']}/")
         _, event, data = await told.to_the_end()
-        assert (event, data["code"]) == ("error", "credential_revoked")
+        assert (event, data["code"]) == ("error", "key_revoked")
 
 
 async def test_seats_are_shared_with_the_sockets_and_given_back(platform):
@@ -137,7 +136,7 @@ async def test_seats_are_shared_with_the_sockets_and_given_back(platform):
 
 async def test_a_stream_does_not_live_for_ever(platform, monkeypatch):
     monkeypatch.setattr(routes, "LIFETIME_S", 0.2)
-    monkeypatch.setattr(routes, "BEAT_S", 0.1)
+    monkeypatch.setattr(routes, "CREDENTIAL_S", 0.1)
     async with stream(platform) as told:
         await told.to_the_end()
     assert [event for _, event, _ in told.events][-1] in {"beat", "models_update"}
