@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -184,11 +184,20 @@ class Hub:
         now = time.monotonic()
         if now - self._surveyed_at >= SURVEY_S:
             self._surveyed_at = now
-            with suppress(ClusterError):
-                snapshot, catalog = self._context.view.snapshot, self._context.feed.catalog
-                self._surveyed = {Kind.STATS: stats_update(snapshot, catalog), Kind.MODELS: models_update(snapshot, catalog)}
+            self._surveyed = self._surveyed_now() or self._surveyed
         if news := listener.survey(self._surveyed):
             listener.put(news)
+
+    def _surveyed_now(self) -> dict[Kind, Message]:
+        """Write how the cluster is. What nodes say of themselves may be anything: it must not end the reader."""
+        try:
+            snapshot, catalog = self._context.view.snapshot, self._context.feed.catalog
+            return {Kind.STATS: stats_update(snapshot, catalog), Kind.MODELS: models_update(snapshot, catalog)}
+        except ClusterError:
+            return {}
+        except Exception:
+            log.exception("live_survey_failed")
+            return {}
 
 
 @asynccontextmanager

@@ -12,6 +12,9 @@ from serve_app.catalog import Catalog
 from serve_app.live.changes import Change
 from serve_app.store.records import WIRE_STATES
 
+MODELS_TOLD = 500
+NAME_LETTERS = 200
+
 
 class Kind(StrEnum):
     """What can be listened to."""
@@ -35,7 +38,18 @@ class Message:
 def message(type_: str, seq: int | None = None, **fields: Any) -> Message:
     """Write a message."""
     said = {"type": type_} | ({} if seq is None else {"seq": seq}) | fields
-    return Message(type_, json.dumps(said, ensure_ascii=False, separators=(",", ":")), seq)
+    text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    if not _is_text(text):  # half a surrogate pair in the name of a node's model would end every socket that it is sent on
+        text = json.dumps(said, separators=(",", ":"))
+    return Message(type_, text, seq)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 BALANCE_HINT = message("balance_update")
@@ -114,8 +128,7 @@ def stats_update(snapshot: Snapshot, catalog: Catalog) -> Message:
 
 
 def models_update(snapshot: Snapshot, catalog: Catalog) -> Message:
-    """Write which models are offered now, and by how many nodes."""
+    """Write which models are offered now, and by how many nodes; so many of them that a node with a million names hurts nobody."""
     offered = snapshot.models()
-    return message(
-        "models_update", models=[{"name": name, "nodes": len(offered[name])} for name in sorted(offered) if catalog.allows(name)]
-    )
+    names = [name for name in sorted(offered) if catalog.allows(name) and len(name) <= NAME_LETTERS][:MODELS_TOLD]
+    return message("models_update", models=[{"name": name, "nodes": len(offered[name])} for name in names])

@@ -65,6 +65,9 @@ class Session:
             code, reason = ended.code, ended.reason
         except WebSocketDisconnect:
             return
+        except asyncio.CancelledError:
+            code, reason = COME_BACK, "the replica ends: come back with `since`"
+            raise
         except Exception:
             log.exception("live_socket_failed")
         finally:
@@ -88,7 +91,7 @@ class Session:
     async def _close(self, code: int, reason: str) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:
             with suppress(Exception):  # a client that reads nothing hears nothing, not even this
-                await asyncio.wait_for(self._socket.close(code, reason), CLOSE_LIMIT_S)
+                await asyncio.wait_for(self._socket.close(code, _short(reason)), CLOSE_LIMIT_S)
 
     # --- who calls --------------------------------------------------------------------------------------------------------------------
 
@@ -117,9 +120,9 @@ class Session:
             credential = credential_of(None, token)
             caller = await self._callers.require(credential, SCOPE)
         except NotAuthenticated as refused:
-            raise Ended(UNAUTHENTICATED, _short(str(refused))) from refused
+            raise Ended(UNAUTHENTICATED, str(refused)) from refused
         except NotPermitted as refused:
-            raise Ended(FORBIDDEN, _short(str(refused))) from refused
+            raise Ended(FORBIDDEN, str(refused)) from refused
         self._credential = credential
         return caller
 

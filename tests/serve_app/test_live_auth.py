@@ -1,6 +1,5 @@
 """Who may listen: a credential in the first frame, checked again and again; pages of listed origins; frames of four shapes; so many sockets."""
 
-import asyncio
 import contextlib
 import json
 import uuid
@@ -8,6 +7,7 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -125,14 +125,18 @@ def test_a_cut_takes_less_than_twenty_seconds():
     assert session.CREDENTIAL_S + auth.CACHE_S < 20
 
 
-async def test_a_token_is_renewed_before_it_ends(platform, checks_often):
+async def test_a_token_is_renewed_before_it_ends(platform, checks_often, monkeypatch):
     ada = await somebody(platform.ledger)
     first, second = await ada.key(scopes=["jobs:read"]), await ada.key(scopes=["jobs:read"])
     async with dashboard(platform, first) as board:
         await board.say("auth", token=second)
         await board.until(lambda one: len(board.of("authenticated")) == 2)
         await revoke(ada, first)
-        await asyncio.sleep(0.5)
+        checks = []
+        require = platform.context.callers.require
+        monkeypatch.setattr(platform.context.callers, "require", lambda *asked: checks.append(asked[0]) or require(*asked))
+        await until(lambda: len(checks) > 3)
+        assert set(checks) == {second}
         await board.say("ping")
         await board.until(lambda one: one["type"] == "pong")
         await revoke(ada, second)
@@ -232,8 +236,10 @@ async def test_a_defect_in_a_message_ends_its_socket_with_a_code_and_no_other(pl
             raise RuntimeError("a defect")
 
         monkeypatch.setattr(platform.app.state.live, "resume", broken)
-        await board.say("subscribe", kinds=["jobs"])
-        assert (await board.until_closed())[0] == 1011
+        with capture_logs() as logs:
+            await board.say("subscribe", kinds=["jobs"])
+            assert (await board.until_closed())[0] == 1011
+        assert [one["event"] for one in logs if one["log_level"] == "error"] == ["live_socket_failed"]
         await other.say("ping")
         await other.until(lambda one: one["type"] == "pong")
 

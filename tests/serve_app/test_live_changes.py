@@ -154,6 +154,17 @@ async def test_a_lower_number_that_commits_later_is_not_passed_over(reader, tran
     assert len(reader.told) == 2
 
 
+async def test_a_number_that_is_alone_on_its_way_is_not_passed_over(reader, transaction):
+    """Its transaction is the newest of all: a snapshot's own upper end does not count it among those in flight."""
+    slow = transaction()
+    late, _ = insert(slow)
+    for _ in range(3):
+        assert not await reader.once()
+    slow.commit()
+    assert await reader.once()
+    assert [one.id for one in reader.told] == [late]
+
+
 async def test_a_number_of_a_transaction_that_was_rolled_back_is_waited_for_and_no_longer(reader, transaction):
     slow, fast = transaction(), transaction()
     insert(slow)

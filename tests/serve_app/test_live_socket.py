@@ -2,14 +2,21 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
-import logging
+import socket as sockets
+from itertools import groupby
 
 import pytest
+from structlog.testing import capture_logs
 
+from serve_app.db import DatabaseUnavailable
+from serve_app.feed import NodeFact
+from serve_app.live import changes as reading
 from serve_app.live import hub as hubs
 from serve_app.live import listener as listeners
-from serve_app.live.messages import message
+from serve_app.live import session
+from serve_app.live.messages import Kind, message, stats_update
 from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.dashboards import dashboard, opened
@@ -32,8 +39,8 @@ async def test_every_state_of_a_job_arrives_in_order_and_once(platform):
         await board.until(lambda one: one["type"] == "balance_update")
         told = board.told_of(name)
         order = ["PENDING", "RUNNING", "COMPLETED"]
-        states = [one["job"]["status"] for one in told]
-        assert [states[n] for n in range(len(states)) if states[n : n + 1] != states[n - 1 : n] or n == 0] in (order, order[1:])
+        states = [state for state, _ in groupby(one["job"]["status"] for one in told)]
+        assert states in (order, order[1:])  # the first one may be over before it could be seen
         numbers = [one["seq"] for one in told]
         assert numbers == sorted(set(numbers))
         assert set(told[0]["job"]) == FULL_ROW
@@ -121,6 +128,14 @@ async def until_written(platform):
             await asyncio.sleep(0.02)
 
 
+async def until_told(platform):
+    """Until the reader has passed everything that was written so far."""
+    await until_written(platform)
+    live = platform.app.state.live
+    ((last,),) = await platform.context.store._line.query("SELECT last_value FROM serve_app.change")
+    await until(lambda: live._position >= last)
+
+
 async def test_a_socket_cut_in_the_middle_of_a_job_learns_its_end(platform):
     async with dashboard(platform) as board:
         asking = asyncio.create_task(platform.chat("fake:drip=0.1", max_tokens=8))
@@ -133,9 +148,7 @@ async def test_a_socket_cut_in_the_middle_of_a_job_learns_its_end(platform):
 
 @pytest.mark.parametrize("since", [2**62, 0])
 async def test_a_number_that_is_too_old_or_not_ours_gets_a_fresh_page(platform, monkeypatch, since):
-    from serve_app.live import changes
-
-    monkeypatch.setattr(changes, "REPLAY_NUMBERS", 2)
+    monkeypatch.setattr(reading, "REPLAY_NUMBERS", 2)
     name = (await platform.chat()).headers["x-gfe-job"]
     await platform.settled()
     async with dashboard(platform, since=since) as board:
@@ -143,9 +156,7 @@ async def test_a_number_that_is_too_old_or_not_ours_gets_a_fresh_page(platform, 
 
 
 async def test_who_missed_more_than_a_replay_holds_gets_a_fresh_page(platform, monkeypatch):
-    from serve_app.live import changes
-
-    monkeypatch.setattr(changes, "REPLAY_JOBS", 2)
+    monkeypatch.setattr(reading, "REPLAY_JOBS", 2)
     for _ in range(3):
         await platform.chat()
     async with dashboard(platform, since=1) as board:
@@ -170,23 +181,16 @@ async def test_other_peoples_jobs_never_arrive(platform):
 
 async def test_a_provider_is_told_that_a_job_on_his_node_ended_and_nothing_else_of_it(platform):
     ada = await somebody(platform.ledger)
-    await platform.context.feed.poll()
-    async with dashboard(platform) as owner:  # the installation's first account owns the node
+    user = (await platform.context.callers.require(platform.key, "jobs:read")).user
+    platform.context.feed.nodes["node_local"] = NodeFact(user, "trusted", "active")
+    async with dashboard(platform) as owner, dashboard(platform, ada.tokens["access"]) as consumer:
         await platform.http.post("/v1/chat/completions", json=platform.body(text="secret"), headers=ada.headers)
-        owner_user = (await platform.context.callers.require(platform.key, "jobs:read")).user
-        if platform.context.feed.nodes["node_local"].owner != owner_user:
-            platform.context.feed.nodes["node_local"] = hubs_fact(owner_user)
-            await platform.http.post("/v1/chat/completions", json=platform.body(text="secret"), headers=ada.headers)
         await owner.until(lambda one: one["type"] == "provider_stats_update")
         assert owner.of("provider_stats_update")[0] == {"type": "provider_stats_update"}
-        assert owner.of("job_update") == []
+        assert owner.of("job_update") == owner.of("balance_update") == []
         assert "secret" not in json.dumps(owner.heard)
-
-
-def hubs_fact(owner):
-    from serve_app.feed import NodeFact
-
-    return NodeFact(owner, "trusted", "active")
+        await consumer.until(lambda one: one["type"] == "balance_update")
+        assert consumer.of("provider_stats_update") == []
 
 
 async def test_thirty_dashboards_hear_all_of_it_in_one_statement(platform, monkeypatch):
@@ -235,19 +239,19 @@ async def test_nobody_is_read_for_when_nobody_listens(platform):
 
 
 async def test_the_cluster_is_told_at_first_and_when_it_changes(platform, monkeypatch):
-    monkeypatch.setattr(hubs, "SURVEY_S", 0.1)
+    surveys = []
+    monkeypatch.setattr(hubs, "SURVEY_S", 0.05)
+    monkeypatch.setattr(hubs, "stats_update", lambda *cluster: surveys.append(stats_update(*cluster)) or surveys[-1])
     async with dashboard(platform) as board:
         stats = await board.until(lambda one: one["type"] == "stats_update")
         models = await board.until(lambda one: one["type"] == "models_update")
-        assert stats["active_nodes"] == 1
-        assert {"name": "fake:words=3", "nodes": 1} in models["models"] or models["models"]
-        await asyncio.sleep(0.6)
-        await board.say("ping")
-        await board.until(lambda one: one["type"] == "pong")
-        assert len(board.of("stats_update")) == len(board.of("models_update")) == 1
+        assert stats == {"type": "stats_update", "active_nodes": 1, "available_models": len(models["models"]), "waiting_jobs": 0}
+        assert {"name": "fake:words=3", "nodes": 1} in models["models"]
+        await until(lambda: len(surveys) > 4)
         platform.context.view.workers.clear()
-        await board.until(lambda one: one["type"] == "stats_update" and one["active_nodes"] == 0)
-        await board.until(lambda one: one["type"] == "models_update" and one["models"] == [])
+        gone = await board.until(lambda one: one["type"] == "models_update" and one["models"] == [])
+        assert board.of("models_update") == [models, gone]
+        assert [one["active_nodes"] for one in board.of("stats_update")] == [1, 0]
 
 
 async def test_a_dashboard_hears_only_what_it_wants_and_begins_anew_when_it_wants_it_again(platform):
@@ -257,7 +261,7 @@ async def test_a_dashboard_hears_only_what_it_wants_and_begins_anew_when_it_want
         await board.until(lambda one: one["type"] == "pong")
         name = (await platform.chat(text="unheard")).headers["x-gfe-job"]
         await platform.settled()
-        await asyncio.sleep(2 * hubs.READ_S)
+        await until_told(platform)
         await board.say("subscribe", kinds=["jobs", "balance"])
         page = await board.until(lambda one: one["type"] == "jobs_update" and one["jobs"])
         assert [(one["id"], one["status"]) for one in page["jobs"]] == [(name, "COMPLETED")]
@@ -267,8 +271,6 @@ async def test_a_dashboard_hears_only_what_it_wants_and_begins_anew_when_it_want
 
 
 async def test_a_quiet_socket_is_told_where_it_stands(platform, monkeypatch):
-    from serve_app.live import session
-
     monkeypatch.setattr(session, "BEAT_S", 0.1)
     async with dashboard(platform) as board:
         await board.until(lambda one: one["type"] == "beat")
@@ -279,8 +281,6 @@ async def test_a_quiet_socket_is_told_where_it_stands(platform, monkeypatch):
 
 
 async def test_a_slow_reader_is_let_go_and_hurts_nobody_else(platform, monkeypatch):
-    import socket as sockets
-
     monkeypatch.setattr(listeners, "MAX_BATCHES", 8)
     monkeypatch.setattr(listeners, "MAX_LETTERS", 2**21)
     narrow = sockets.socket()
@@ -309,30 +309,43 @@ async def test_a_slow_reader_is_let_go_and_hurts_nobody_else(platform, monkeypat
 
 async def the_listener_of(board, among):
     """Find it by what it does: it alone stops to listen to the balance."""
-    from serve_app.live.messages import Kind
-
     await board.say("unsubscribe", kinds=["balance"])
     return await until(lambda: next((one for one in among if Kind.BALANCE not in one.kinds), None))
 
 
-async def test_a_reader_that_dies_ends_every_socket_and_says_so_in_the_log(platform, monkeypatch, caplog):
-    async with dashboard(platform) as board:
+async def test_a_reader_that_dies_ends_every_socket_and_says_so_in_the_log(platform, monkeypatch):
+    async with dashboard(platform) as board, dashboard(platform) as other:
 
         async def broken(self, position, users, nodes):
             raise RuntimeError("a defect")
 
-        with caplog.at_level(logging.ERROR):
+        with capture_logs() as logs:
             monkeypatch.setattr(hubs.Changes, "read", broken)
-            code, reason = await board.until_closed()
-        assert (code, "since" in reason) == (1012, True)
+            for one in (board, other):
+                code, reason = await one.until_closed()
+                assert (code, "since" in reason) == (1012, True)
+        assert [one["event"] for one in logs if one["log_level"] == "error"] == ["live_reader_failed"]
     monkeypatch.undo()
     async with dashboard(platform) as board:
         await ended(board, (await platform.chat()).headers["x-gfe-job"])
 
 
-async def test_a_database_that_is_away_for_a_moment_loses_nothing(platform, monkeypatch):
-    from serve_app.db import DatabaseUnavailable
+async def test_whatever_a_node_says_of_itself_no_socket_ends(platform, monkeypatch):
+    monkeypatch.setattr(hubs, "SURVEY_S", 0.05)
+    worker = platform.workers[0]
+    model = worker.node.models[0]
+    async with dashboard(platform) as board:
+        names = ["\ud800", "x" * 100_000, "\x00", *(f"fake:model={n}" for n in range(2000))]
+        worker._set_node(models=(*(dataclasses.replace(model, name=name) for name in names), *worker.node.models))
+        told = await board.until(lambda one: one["type"] == "models_update" and len(one["models"]) > 100)
+        assert len(told["models"]) <= 500
+        broken = []
+        monkeypatch.setattr(hubs, "models_update", lambda *_: broken.append(1) or 1 / 0)
+        await until(lambda: len(broken) > 2)
+        await ended(board, (await platform.chat()).headers["x-gfe-job"])
 
+
+async def test_a_database_that_is_away_for_a_moment_loses_nothing(platform, monkeypatch):
     monkeypatch.setattr(hubs, "SILENT_S", 0.05)
     async with dashboard(platform) as board:
         read, failures = hubs.Changes.read, []
@@ -372,8 +385,6 @@ async def test_the_page_and_the_changes_that_overtake_it_never_go_back(platform_
 
 
 async def test_a_socket_that_says_nothing_is_none_of_ours(platform, monkeypatch):
-    from serve_app.live import session
-
     monkeypatch.setattr(session, "FIRST_FRAME_S", 0.2)
     async with opened(platform) as board:
         assert (await board.until_closed())[0] == 4401
