@@ -33,6 +33,7 @@ class Hub:
         self._listeners: set[Listener] = set()
         self._position: int | None = None
         self._has_begun = asyncio.Event()
+        self._between_readings = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._surveyed: dict[Kind, Message] = {}
         self._surveyed_at = -SURVEY_S
@@ -58,7 +59,8 @@ class Hub:
         self._listeners.add(listener)  # before the reader could see that nobody listens
         try:
             await self._begun()
-            listener.heard = self._position or 0
+            async with self._between_readings:  # one that is on its way does not ask for this user's jobs
+                listener.heard = self._position or 0
             await self._tell_jobs(listener, since)
         except BaseException:
             self.leave(listener)
@@ -134,7 +136,8 @@ class Hub:
         """Read once, tell what is new; answer how long to pause."""
         began = time.monotonic()
         try:
-            is_whole = await self._read()
+            async with self._between_readings:
+                is_whole = await self._read()
         except DatabaseUnavailable as silent:
             log.info("live_reader_waits", reason=str(silent))
             return SILENT_S

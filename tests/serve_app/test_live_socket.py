@@ -384,6 +384,31 @@ async def test_the_page_and_the_changes_that_overtake_it_never_go_back(platform_
                 assert [rank[shown[name]], *states] == sorted([rank[shown[name]], *states]) if name in shown else states == sorted(states)
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_who_joins_while_a_reading_is_on_its_way_misses_nothing_of_it(platform, monkeypatch, comes_back):
+    ada = await somebody(platform.ledger)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    read = hubs.Changes.read
+
+    async def slowly(self, position, users, nodes):
+        begun.set()
+        await go_on.wait()
+        return await read(self, position, users, nodes)
+
+    async with dashboard(platform, ada.tokens["access"]):
+        since = platform.app.state.live._position if comes_back else None
+        monkeypatch.setattr(hubs.Changes, "read", slowly)
+        await begun.wait()  # it asks for ada's jobs alone
+        async with opened(platform) as board:
+            await board.say("auth", token=platform.key, **({"since": since} if comes_back else {}))
+            await board.until(lambda one: one["type"] == "authenticated")
+            name = (await platform.chat()).headers["x-gfe-job"]
+            await platform.settled()
+            await until_written(platform)
+            go_on.set()
+            await board.until(lambda one: name in json.dumps(one) and "COMPLETED" in json.dumps(one))
+
+
 async def test_a_socket_that_says_nothing_is_none_of_ours(platform, monkeypatch):
     monkeypatch.setattr(session, "FIRST_FRAME_S", 0.2)
     async with opened(platform) as board:
