@@ -7,7 +7,7 @@ default asks for the transaction's id *before* it draws, which is what lets a re
 The index is a plain one on the number alone. It does not cost HOT updates, for those updates are not HOT anyway: each of them changes a
 column of `job_open` or `job_owed` (state, lease, what is owed); only the rare raise of an attempt was. Numbers grow, so every entry goes to
 the same right-most page; an index that begins with the user would touch a page per user. A reader takes the few newest numbers of everybody
-and sieves them by user. BRIN would not help: numbers lie where the rows lie, which is anywhere. Measured: docs/decisions/0013.
+and sieves them by user. BRIN would not help: numbers lie where the rows lie, which is anywhere. Measured: docs/decisions/0013-changes-are-read-in-order.md.
 """
 
 from alembic import op
