@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from serve_app.live.changes import Change
 from serve_app.live.messages import BALANCE_HINT, PROVIDER_HINT, Kind, Message, News
@@ -48,12 +48,11 @@ class Listener:
         """Let what changes wait until a page, which is being read, was told: it may be ahead of the reader, and must not be told again."""
         self._held = []
 
-    def follow_on(self, jobs: Iterable[Change]) -> None:
+    def follow_on(self, jobs: Sequence[Change]) -> None:
         """Go on after a page or a replay of these jobs."""
         for one in jobs:
             self._know(one)
-            if one.number > self.heard:
-                self._ahead[one.id] = one.number
+        self._ahead = {one.id: one.number for one in jobs if one.number > self.heard}
         held, self._held = self._held or [], None
         for position, own, has_served in held:
             self.tell(position, own, has_served=has_served)
@@ -66,7 +65,7 @@ class Listener:
         news = [one for one in own if one.change.number > self.heard]
         said: list[Message] = []
         if Kind.JOBS in self.kinds:
-            said = [self._told(one) for one in news if one.change.number > self._ahead.pop(one.change.id, 0)]
+            said = [self._told(one) for one in news if one.change.number > self._ahead.get(one.change.id, 0)]
         if Kind.BALANCE in self.kinds and any(one.change.is_settled for one in news):
             said.append(BALANCE_HINT)
         if Kind.PROVIDER_STATS in self.kinds and has_served:
