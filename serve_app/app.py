@@ -8,9 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api import answering, health, jobs, models, node_models, nodes, page, provider_stats, public, submitting, webhooks
+from serve_app.api import answering, health, jobs, live, models, node_models, nodes, page, provider_stats, public, submitting, webhooks
 from serve_app.context import ServeContext
 from serve_app.errors import UnknownRoute, WrongMethod
+from serve_app.live.hub import opened as live_hub
 from serve_app.problems import as_problem_json
 
 Opens = Callable[[], AbstractAsyncContextManager[ServeContext]]
@@ -21,13 +22,13 @@ def create_app(opens: Opens) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opens() as context:
+        async with opens() as context, live_hub(context) as app.state.live:
             app.state.context = context
             yield
 
     # FastAPI is what Serve's ingress takes; the routes are Starlette's own, because they read raw bodies on the hot path.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    computing = (*submitting.ROUTES, *jobs.ROUTES, *public.ROUTES, *provider_stats.ROUTES, *nodes.ROUTES, *webhooks.ROUTES)
+    computing = (*submitting.ROUTES, *jobs.ROUTES, *live.ROUTES, *public.ROUTES, *provider_stats.ROUTES, *nodes.ROUTES, *webhooks.ROUTES)
     for route in (*answering.ROUTES, *models.ROUTES, *computing, *node_models.ROUTES, *health.ROUTES, *page.ROUTES):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)

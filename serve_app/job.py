@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -148,9 +149,8 @@ def prompt_of(request: dict[str, Any]) -> str:
 
 
 def prompt_head(request: dict[str, Any]) -> str:
-    """Read its first characters, as PostgreSQL can keep them."""
-    head = prompt_of(request)[:PROMPT_HEAD]
-    return head.replace("\0", " ").encode(errors="replace").decode()
+    """Read its first characters, in one line; what cannot be printed is a blank."""
+    return "".join(letter if letter.isprintable() else " " for letter in prompt_of(request)[:PROMPT_HEAD])
 
 
 # --- as it is kept, for a driver that takes it over ------------------------------------------------------------------------------------
@@ -159,6 +159,14 @@ def prompt_head(request: dict[str, Any]) -> str:
 def request_text(asked: JobRequest) -> str:
     """Write what was asked."""
     return json.dumps(asked.request | {"max_tokens": asked.max_tokens})
+
+
+def _texts(said: Any) -> Iterator[str]:
+    """Read the texts of a prompt in parts."""
+    for part in said if isinstance(said, list) else ():
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            yield text
 
 
 def terms_text(asked: JobRequest, placed: HoldPlaced) -> str:

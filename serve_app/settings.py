@@ -1,7 +1,9 @@
 """What can be set for a Serve replica. Handed over as the application's arguments: texts and paths, never secrets."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,12 +52,24 @@ class ServeSettings(BaseSettings):
         False,
         description="Whether webhooks may go to loopback and private networks, over plain http too. Every consumer can then reach them.",
     )
+    console_origins: str = Field(
+        "", description="Origins of pages that may open a live socket, joined by commas; empty: those of the ledger's URL and of this API."
+    )
+    live_sockets: int = Field(400, ge=1, le=900, description="Live sockets and streams that a replica keeps open at once.")
+    live_sockets_per_account: int = Field(50, ge=1, le=900, description="The same, per account and replica.")
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
     @property
     def catalog_mode(self) -> CatalogMode:
         """Whether the catalog is a hint or the law."""
         return self.catalog or (CatalogMode.APPROVED if self.env == "production" else CatalogMode.OPEN)
+
+    @cached_property
+    def origins(self) -> frozenset[str]:
+        """The pages that may open a live socket."""
+        named = [origin.strip().rstrip("/") for origin in self.console_origins.split(",") if origin.strip()]
+        site = urlsplit(self.ledger_url)
+        return frozenset(named or [f"{site.scheme}://{site.netloc}", f"http://{self.api_host}:{self.api_port}"])
 
     def secret(self, name: str) -> bytes:
         """Read a secret's file."""

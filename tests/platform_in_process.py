@@ -141,7 +141,8 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_app(opens), host="127.0.0.1", port=port, log_config=None))
+    app = create_app(opens)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
     serving = asyncio.create_task(server._serve())
     async with asyncio.timeout(10):
         while not server.started:
@@ -156,6 +157,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
             key=ledger.key,
             ledger=ledger,
             context=context,
+            app=app,
             scripts=scripts,
             workers=workers,
             runners=runners,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.api import jobs_reference, reference_dialects
+from serve_app.api import jobs_reference, live_reference, reference_dialects
 from serve_app.api.webhooks_reference import WEBHOOK_PATHS, WEBHOOK_SCHEMAS
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
@@ -48,6 +48,7 @@ OPENAPI: dict[str, Any] = {
         },
         **jobs_reference.PATHS,
         **WEBHOOK_PATHS,
+        **live_reference.PATHS,
         "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {

@@ -35,7 +35,7 @@ job AS (INSERT INTO serve_app.job (id, user_id, username, key_id, kind, model, n
 text AS (INSERT INTO serve_app.job_text (job_id, request, terms, why) SELECT new.id, new.request, new.terms, new.why FROM new JOIN job USING (id))
 SELECT id FROM job"""
 PROGRESS = """
-UPDATE serve_app.job j SET attempt = u.attempt, node = u.node, served = coalesce(u.served, j.served), state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
+UPDATE serve_app.job j SET change = DEFAULT, attempt = u.attempt, node = u.node, served = coalesce(u.served, j.served), state = CASE WHEN u.running AND j.state = 0 THEN 1 ELSE j.state END,
        started_at = CASE WHEN u.running THEN coalesce(j.started_at, clock_timestamp()) ELSE j.started_at END
   FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::boolean[], %b::text[]) AS u(id, attempt, node, running, served)
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
@@ -43,7 +43,7 @@ FINISH = """
 WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
            %b::text[], %b::text[], %b::text[], %b::text[], %b::smallint[])
            AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
-done AS (UPDATE serve_app.job j SET state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
+done AS (UPDATE serve_app.job j SET change = DEFAULT, state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2
     RETURNING j.id, j.model, j.node, j.state, j.owed, j.completion_tokens, j.user_id, j.key_id, j.webhook),
@@ -53,7 +53,7 @@ text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), 
 told AS (<tell>)
 SELECT id FROM done""".replace("<counts>", COUNT_ENDED).replace("<tell>", TELL)
 SETTLED = """
-UPDATE serve_app.job j SET owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
+UPDATE serve_app.job j SET change = DEFAULT, owed = NULL, settled_at = clock_timestamp(), cost = coalesce(u.cost, j.cost)
   FROM unnest(%b::uuid[], %b::bigint[]) AS u(id, cost) WHERE j.id = u.id AND j.owed IS NOT NULL RETURNING j.id"""
 ADOPT = """
 WITH lost AS (SELECT id FROM serve_app.job WHERE state < 2 AND lease_until < clock_timestamp() AND id <> ALL (%b::uuid[]) ORDER BY lease_until LIMIT %b
@@ -69,7 +69,7 @@ BURY = (
     """
 WITH buried AS (INSERT INTO serve_app.job AS j (id, user_id, username, key_id, kind, model, node, held, is_sync, driver, state, cost, owed, error, ended_at)
 VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, 3, 0, 'void_retryable', 'It could not be recorded.', clock_timestamp())
-ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
+ON CONFLICT (id) DO UPDATE SET change = DEFAULT, state = EXCLUDED.state, cost = EXCLUDED.cost, owed = EXCLUDED.owed, error = EXCLUDED.error,
   ended_at = EXCLUDED.ended_at, lease_until = NULL WHERE j.driver = EXCLUDED.driver AND j.state < 2
   RETURNING j.id, j.user_id, j.key_id, j.state, j.webhook),
 done AS (SELECT b.* FROM buried b JOIN serve_app.job_text t ON t.job_id = b.id)"""  # noqa: S608
