@@ -37,11 +37,11 @@ class Consumer:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def ended(self, name, limit_s=20):
+    async def ended(self, name, limit_s=20, every_s=0.02):
         """Wait until a job has ended."""
         async with asyncio.timeout(limit_s):
             while (row := await self.job(name))["status"] in {"PENDING", "RUNNING"}:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(every_s)
         return row
 
     async def reaches(self, name, status, limit_s=20):

@@ -13,7 +13,6 @@ from tests.ledger.people import bearer, somebody
 from tests.scripted_runtime import words_of
 from tests.serve_app.consumers import SUBMIT, Consumer, anonymous, keyed
 from tests.serve_app.test_nodes import own_node
-from tests.serve_app.test_waiting import dispatched
 
 
 @pytest.fixture
@@ -332,19 +331,6 @@ async def test_a_job_that_meets_busy_nodes_again_and_again_goes_on_waiting(platf
     consumer = Consumer(platform)
     row = await consumer.ended(await consumer.submitted())
     assert (row["status"], row["attempts"], set(tries)) == ("COMPLETED", 1, {1})
-
-
-async def test_a_burst_loses_no_job(platform_with):
-    """D23: each of many jobs for one slow node ends; none is lost, each is paid for once."""
-    platform = await platform_with(slots=2, credits="100.00")
-    consumer = Consumer(platform)
-    async with dispatched(platform):
-        answers = await asyncio.gather(*(consumer.submit(f"job {n}", model="fake:long=200@0.01", max_tokens=2) for n in range(60)))
-        assert [answer.status_code for answer in answers] == [201] * 60
-        rows = await asyncio.gather(*(consumer.ended(answer.json()["job_id"], 60) for answer in answers))
-    assert {row["status"] for row in rows} == {"COMPLETED"}
-    assert [row["result"]["output"] for row in rows] == ["".join(words_of(f"job {n}", 2)) for n in range(60)]
-    assert await platform.settled(30) == "40.00"
 
 
 # --- one provider -------------------------------------------------------------------------------------------------------------------------
