@@ -104,6 +104,9 @@ __all__ = [
     "job_id",
     "micros_of",
     "new_hold_id",
+    "new_uuid7",
+    "text_of",
+    "uuid_of",
     "uuid_of_job",
 ]
 

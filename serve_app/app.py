@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api import answering, health, jobs, models, node_models, nodes, page
+from serve_app.api import answering, batches, files, health, jobs, models, node_models, nodes, page
 from serve_app.context import ServeContext
 from serve_app.errors import UnknownJob
 from serve_app.problems import as_problem_json
@@ -27,7 +27,17 @@ def create_app(opens: Opens) -> FastAPI:
 
     # FastAPI is what Serve's ingress takes; the routes are Starlette's own, because they read raw bodies on the hot path.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for route in (*answering.ROUTES, *models.ROUTES, *jobs.ROUTES, *node_models.ROUTES, *nodes.ROUTES, *health.ROUTES, *page.ROUTES):
+    for route in (
+        *answering.ROUTES,
+        *files.ROUTES,
+        *batches.ROUTES,
+        *models.ROUTES,
+        *jobs.ROUTES,
+        *node_models.ROUTES,
+        *nodes.ROUTES,
+        *health.ROUTES,
+        *page.ROUTES,
+    ):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)
     return app

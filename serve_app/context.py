@@ -17,6 +17,8 @@ from serve_app.auth import Callers
 from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.batches import BatchStore
+from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 
 T = TypeVar("T")
@@ -36,6 +38,8 @@ class ServeContext:
     store: JobStore
     settlement: Settlement
     feed: LedgerFeed
+    files: FileStore
+    batches: BatchStore
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
     breakers: Breakers = field(default_factory=Breakers)

@@ -20,10 +20,13 @@ from ledger.client import LedgerClient
 from serve_app.adoption import adopt_for_ever
 from serve_app.app import create_app
 from serve_app.auth import OWN_MACHINE, Callers
+from serve_app.batches.runner import BatchRunner
 from serve_app.context import ServeContext
 from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.batches import BatchStore
+from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.sweeper import renew_leases, sweep
 
@@ -48,7 +51,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode),
+        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), files=FileStore(database_url), batches=BatchStore(database_url),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
@@ -56,11 +59,12 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     view.start()
     # The loops have connections of their own: a slow sweep must not delay a lease.
     leases, sweeps, adoptions = (JobStore(database_url) for _ in range(3))
+    batches, files = BatchStore(database_url), FileStore(database_url)
     loops = [
         asyncio.create_task(_kept(one))
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
-            context.feed.run,
+            context.feed.run, BatchRunner(context, batches, files).run,
         )
     ]  # fmt: skip
     try:
@@ -72,7 +76,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         await asyncio.gather(*loops, return_exceptions=True)
         await view.aclose()
         await writer.aclose()
-        for one in (leases, sweeps, adoptions, store, nodes, ledger):
+        for one in (leases, sweeps, adoptions, batches, files, context.batches, context.files, store, nodes, ledger):
             await one.aclose()
 
 

@@ -18,8 +18,8 @@ from serve_app.store.records import NewJob
 HOLD_TO_RECORD_S = 15.0  # later than this a hold may be taken for one without a job
 
 
-async def open_job(context: ServeContext, credential: str, asked: JobRequest) -> OpenJob:
-    """Hold, place and record.
+async def open_job(context: ServeContext, credential: str, asked: JobRequest, *, is_sync: bool = True, is_batch: bool = False) -> OpenJob:
+    """Hold, place and record. Not `is_sync`: nobody reads along, it waits for a node as long as it takes; `is_batch`: at the price of batches.
 
     Raises:
         ModelUnavailable: Nobody offers the model; nothing was held.
@@ -39,13 +39,13 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     placed = await context.ledger.place_hold(
         PlaceHold.model_construct(
             op="place_hold", id=new_hold_id(), credential=credential, model=asked.model, prompt_tokens=asked.prompt_bytes, max_tokens=asked.max_tokens,
-            ttl_s=int(context.limits.total_s), idempotency_key=asked.idempotency_key, request_digest=asked.digest,
+            ttl_s=int(context.limits.total_s + (0 if is_sync else context.limits.async_wait_s)), batch=is_batch, idempotency_key=asked.idempotency_key, request_digest=asked.digest,
         )
     )  # fmt: skip
     if placed.status == "exists":
         raise RequestReplayed(placed.id)
     wanted = placement_of(context, asked, placed.caller)
-    job = OpenJob(placed.id, asked, placed, place(context, wanted), started)
+    job = OpenJob(placed.id, asked, placed, place(context, wanted), started, is_sync=is_sync)
     job.decisions.append(decision_of(wanted, context.view.snapshot, 1, job.node.id if job.node else None))
     if job.node:
         context.view.note_placed(job.node.id)

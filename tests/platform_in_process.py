@@ -24,6 +24,8 @@ from serve_app.feed import LedgerFeed
 from serve_app.local import secrets as made
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.batches import BatchStore
+from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from tests.scripted_runtime import Script, serve
 
@@ -121,7 +123,8 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
-        settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
+        settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), files=FileStore(database.serve_url),
+        batches=BatchStore(database.serve_url), limits=limits or Limits(first_token_s=5, idle_s=5),
     )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -160,6 +163,8 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
         await serving
         await writer.aclose()
         await store.aclose()
+        await context.files.aclose()
+        await context.batches.aclose()
         await client.aclose()
         for worker in workers:
             await worker.aclose()
