@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from serve_app.api.listing import after_of, limit_of, page_of
 from serve_app.api.multipart import Multipart, Part
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
+from serve_app.db import DatabaseUnavailable
 from serve_app.errors import FileInUse, NoRoom, TooLarge, UnknownFile
 from serve_app.store.files import BLOCK_BYTES, BLOCK_LINES, MAX_ACCOUNT_BYTES, MAX_FILES, FileRecord, FileStore
 
@@ -129,14 +130,20 @@ async def upload(request: Request) -> Response:
         async with asyncio.timeout(UPLOAD_LIMIT_S):
             filename, size = await _receive(request, form, _Lines(context.files, id_))
         await context.files.finish(id_, filename, size)
-    except TimeoutError as slow:
-        raise InvalidRequest(f"The upload took longer than {UPLOAD_LIMIT_S:g} s.") from slow
-    finally:
-        context.spawn(context.files.drop(id_))  # unless it is ready
+    except BaseException as failed:
+        context.spawn(_drop(context, id_))
+        if isinstance(failed, TimeoutError):
+            raise InvalidRequest(f"The upload took longer than {UPLOAD_LIMIT_S:g} s.") from failed
+        raise
     record = await context.files.find(id_, caller.user)
     if record is None:
         raise UnknownFile
     return JSONResponse(file_row(record))
+
+
+async def _drop(context: ServeContext, id_: uuid.UUID) -> None:
+    with suppress(DatabaseUnavailable):  # then the sweep does it
+        await context.files.drop(id_)
 
 
 def _most_bytes(request: Request) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.api import reference_dialects
+from serve_app.api import reference_batches, reference_dialects
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -33,6 +33,7 @@ OPENAPI: dict[str, Any] = {
             }
         },
         **reference_dialects.PATHS,
+        **reference_batches.PATHS,
         "/v1/models": {
             "get": {
                 "operationId": "list_models", "summary": "List the models that are offered now.",

@@ -39,15 +39,16 @@ log = structlog.get_logger()
 LATER = frozenset({429, 503})  # nothing is wrong with the line: there was no room for it, or a part did not answer
 LOOK_S = 0.5  # at a job that another replica drives
 PAUSE_S = 2  # before another look at a job that failed before it said anything: its hold is on its way back
-TRIES = 5  # of a job that failed while nobody ran its line
+TRIES = 5  # so often a failed job is looked at again, then it is what the line is told
 
 
 class PutOff(Exception):
-    """There is no room for the line now; try again after so many seconds."""
+    """There is no room for the line now; try again after so many seconds. `is_replay`: its last job failed, and its key may be free soon."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, is_replay: bool = False) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+        self.is_replay = is_replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ Answers = Callable[[Asked, dict[str, Any]], Awaitable[Answer]]
 
 
 async def run_line(context: ServeContext, batch: Batch, credential: str, line: BatchLine, note: Notes, tries: int) -> LineEnd:
-    """Run a line to its end; `note` is told its job as soon as there is one, `tries` counts how often it was put off before.
+    """Run a line to its end; `note` is told its job as soon as there is one, `tries` counts how often its last job was found failed.
 
     Raises:
         PutOff: There is no room for it now.
@@ -161,7 +162,7 @@ async def _answer(
         if record is None:  # held, and never recorded: the sweeper gives it back
             raise PutOff(PAUSE_S) from replayed
         if record.state is JobState.FAILED and not record.result and tries < TRIES:
-            raise PutOff(PAUSE_S) from replayed
+            raise PutOff(PAUSE_S, is_replay=True) from replayed
         return _answer_of(record)
     reading = context.spawn(_driven(context, job))
     outcome = await asyncio.shield(reading)  # a job runs to its end, whatever becomes of this runner

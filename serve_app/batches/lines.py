@@ -1,6 +1,7 @@
 """The lines of a batch as OpenAI writes them: `{custom_id, method, url, body}` in, `{id, custom_id, response, error}` out. Pure."""
 
 import json
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from serve_app.store.batches import LineEnd
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 MAX_CUSTOM_ID = 512
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL keeps in no text
 _NAMESPACE = uuid.UUID("6b1d4a2e-2f0c-4a53-9f57-0d5f7c1b8e61")
 
 
@@ -46,8 +48,10 @@ def read_line(raw: bytes, endpoint: str) -> LineAsked:
     if not isinstance(said, dict) or depth_of(said) > MAX_DEPTH:
         raise WrongLine("invalid_json_line", f"This line must be a JSON object, nested at most {MAX_DEPTH} levels deep.")
     custom_id = said.get("custom_id")
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID or "\x00" in custom_id:
-        raise WrongLine("invalid_custom_id", f"`custom_id` must be a string of 1 to {MAX_CUSTOM_ID} characters.")
+    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID or _UNWRITABLE.search(custom_id):
+        raise WrongLine(
+            "invalid_custom_id", f"`custom_id` must be a string of 1 to {MAX_CUSTOM_ID} characters that can be written as UTF-8."
+        )
     if said.get("method") != "POST":
         raise WrongLine("invalid_method", "`method` must be `POST`.")
     if said.get("url") != endpoint:

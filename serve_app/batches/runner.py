@@ -33,6 +33,7 @@ BATCHES_AT_ONCE = 8  # of one replica; their lines share its places
 ERRORS_TOLD = 50  # lines that could not be read, named in the batch itself; all are in its error file
 SWEEP_S = 300.0
 EXPIRED = "This request could not be executed before the completion window expired."
+OUR_FAULT = {"code": "internal_error", "line": None, "message": "Something went wrong on our side.", "param": None}
 
 Clock = Callable[[], datetime]
 
@@ -121,14 +122,17 @@ class BatchRunner:
     # --- one batch --------------------------------------------------------------------------------------------------------------------
 
     async def _kept(self, batch: Batch) -> None:
-        """Run a batch while its lease is renewed. What a defect ends here is claimed again when the lease runs out."""
+        """Run a batch while its lease is renewed. What a defect ends here is claimed again, until its time is over."""
         lease = Lease()
         keeping = asyncio.create_task(self._keep(batch, lease))
         try:
             await self._carry(batch, lease)
         except Exception:
             log.exception("batch_run_failed", batch=str(batch.id))
-            await asyncio.sleep(LEASE_S)
+            if self._now() >= batch.expires_at:
+                await self._finish(batch, lease, "failed", [OUR_FAULT])
+            else:
+                await asyncio.sleep(LEASE_S)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -277,6 +281,7 @@ class BatchRunner:
                 return
             except PutOff as later:
                 pause_s = min(LONGEST_PAUSE_S, later.seconds)
+                tries = tries + 1 if later.is_replay else 0
             else:
                 if not await self._again(lease, partial(self._batches.end_lines, batch.id, self.name, [end])):
                     lease.stop("lost")
@@ -284,7 +289,6 @@ class BatchRunner:
             finally:
                 self._places.release()
             line = BatchLine(line.number, line.custom_id, None, line.content)
-            tries += 1
             await self._again(lease, partial(note, None))
             await lease.pause(pause_s)
             if lease.reason:

@@ -11,6 +11,7 @@ import pytest
 
 from serve_app.batches import runner as runner_module
 from serve_app.batches.runner import BatchRunner
+from serve_app.db import DatabaseUnavailable
 from serve_app.store.batches import BatchStore
 from serve_app.store.files import FileStore
 from tests.clients.conftest import said
@@ -88,6 +89,10 @@ class Batches:
 
     async def errors(self, batch):
         return read((await self.client.files.content(batch.error_file_id)).text) if batch.error_file_id else []
+
+    def begun(self):
+        with psycopg.connect(self.database.admin_url) as admin:
+            return admin.execute("SELECT count(job_id) FROM serve_app.batch_line").fetchone()[0]
 
     def jobs(self):
         with psycopg.connect(self.database.admin_url) as admin:
@@ -174,7 +179,7 @@ async def test_files_have_limits(client, monkeypatch, database):
         await upload(b"{}")
     await client.files.delete(made.id)
     monkeypatch.setattr(kept, "MAX_ACCOUNT_BYTES", 10)
-    with pytest.raises(openai.APIStatusError, match="at most 1 files and 10 bytes"):
+    with pytest.raises(openai.APIStatusError, match="Delete what you do not need"):
         await upload(b"{}")
 
 
@@ -277,6 +282,8 @@ async def test_every_endpoint_answers_in_its_own_words(batches, endpoint, body, 
         ((), "empty_file"),
         (("nonsense", "more"), "invalid_json_line"),
         ((line("a", method="GET"),), "invalid_method"),
+        (({"custom_id": "\ud800", "method": "POST", "url": CHAT, "body": {}},), "invalid_custom_id"),
+        (({"custom_id": "a\x00", "method": "POST", "url": CHAT, "body": {}},), "invalid_custom_id"),
         (({"custom_id": "", "method": "POST", "url": CHAT, "body": {}},), "invalid_custom_id"),
         (({"custom_id": "a", "method": "POST", "url": CHAT, "body": []},), "invalid_body"),
     ],
@@ -302,7 +309,8 @@ async def test_only_a_few_lines_are_under_way_at_once(platform_with, database):
     assert most == 2
 
 
-async def test_what_finds_no_room_is_tried_again(platform_with, database):
+async def test_what_finds_no_room_is_tried_again(platform_with, database, monkeypatch):
+    monkeypatch.setattr(runner_module, "LONGEST_PAUSE_S", 0.1)
     platform = await platform_with(slots=4, ledger_settings={"open_jobs": 1, "submits_per_minute": 1000})
     async with openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key=platform.key, max_retries=0) as client:
         batches = Batches(client, platform, database)
@@ -376,6 +384,32 @@ async def test_two_runners_at_once_write_each_line_once(rich, database, monkeypa
     await close_driver(heir)
 
 
+async def test_writes_whose_outcome_is_unknown_are_written_again_and_count_once(rich, monkeypatch):
+    runner, _ = await rich.run()
+    failed = dict.fromkeys(("end_lines", "note_job", "add_lines", "move", "finish", "renew"), 0)
+
+    def unsure(name):
+        write = getattr(runner._batches, name)
+
+        async def written_and_cut(*args, **more):
+            done = await write(*args, **more)
+            failed[name] += 1
+            if failed[name] % 3 == 1:
+                raise DatabaseUnavailable(0)
+            return done
+
+        return written_and_cut
+
+    for name in failed:
+        monkeypatch.setattr(runner._batches, name, unsure(name))
+    monkeypatch.setattr(runner_module, "AGAIN_S", 0.01)
+    batch = await rich.ended(await rich.create(*(line(f"r{n}") for n in range(12)), "nonsense"))
+    assert min(failed.values()) > 0
+    assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 12, 1)
+    assert len(await rich.results(batch)) == len(rich.jobs()) == 12
+    assert await rich.platform.settled() == "494.00"
+
+
 # --- other ends -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -418,9 +452,9 @@ async def test_what_has_not_begun_after_a_day_expires(rich):
 
 async def test_a_line_that_a_lost_runner_had_begun_has_an_end_in_an_expired_batch(rich, database):
     lost = await start_driver(rich.platform, "driver-lost")
-    runner, task = await rich.run(lost)
+    _, task = await rich.run(lost)
     batch = await rich.create(line("a", model="fake:long=200@0.01", max_tokens=8), line("b", model="fake:long=200@0.01", max_tokens=8))
-    await until(lambda: len(rich.jobs()) == 2)
+    await until(lambda: rich.begun() == 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     rich.clock.ahead = timedelta(hours=25)
@@ -441,7 +475,7 @@ async def test_a_batch_ends_with_its_key(rich, database):
         second = await person.key()
         await rich.run()
         await until(lambda: len(rich.jobs()) > 8)
-        row = next(row for row in (await person.get("/api/core/keys/")).json()["results"] if key.startswith(row["prefix"]))
+        row = next(row for row in (await person.get("/api/core/keys/")).json()["results"] if row["id"] in key)
         answer = await person.call("DELETE", f"/api/core/keys/{row['id']}/")
         assert answer.status_code < 300, answer.text
     async with openai.AsyncOpenAI(base_url=f"{rich.platform.url}/v1", api_key=second, max_retries=0) as client:
