@@ -7,7 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -155,46 +155,55 @@ async def _answer(
     if line.job is not None and (record := await _ended(context, line.job)) is not None:
         return _answer_of(record)
     request = job_request_of(context, asked, idempotency_key=request_key(batch.id, line.number), body=body)
-    try:
-        job = await _open(context, credential, request, note)
-    except RequestReplayed as replayed:
-        record = await _ended(context, replayed.job)
-        if record is None:  # held, and never recorded: the sweeper gives it back
-            raise PutOff(PAUSE_S) from replayed
-        if record.state is JobState.FAILED and not record.result and tries < TRIES:
-            raise PutOff(PAUSE_S, is_replay=True) from replayed
-        return _answer_of(record)
-    reading = context.spawn(_driven(context, job))
-    outcome = await asyncio.shield(reading)  # a job runs to its end, whatever becomes of this runner
+    running = context.spawn(_run(context, credential, request, note))
+    outcome = await asyncio.shield(running)  # what was begun runs to its end, whatever becomes of this runner
+    if isinstance(outcome, RequestReplayed):
+        return await _answer_of_earlier(context, outcome.job, tries)
     if isinstance(outcome, Exception):
-        raise _JobRefused(job.id, outcome) from outcome
-    texts, finished = outcome
-    return _good(Answer(job.id, texts, finished, time.time()))
+        raise outcome
+    if outcome.finished.reason is EndReason.CANCELED:  # by its owner, beside the batch
+        raise _JobRefused(outcome.job, JobFailed(job_id(outcome.job), "Canceled by the consumer."))
+    return outcome
 
 
-async def _open(context: ServeContext, credential: str, request: JobRequest, note: Notes) -> OpenJob:
-    """Open the job and note it; what cannot be noted is found again by its key."""
-    job = await open_job(context, credential, request, is_sync=False, is_batch=True)
+async def _run(context: ServeContext, credential: str, request: JobRequest, note: Notes) -> Answer | Exception:
+    """Open a job and drive it to its end; a failure is answered, for nobody may be here any more to catch it."""
     try:
-        await note(job.id)
-    except DatabaseUnavailable:
-        log.info("batch_line_not_noted", job=job.name)
-    return job
-
-
-async def _driven(context: ServeContext, job: OpenJob) -> tuple[list[Text], Finished] | Exception:
-    """Drive a job to its end; a failure is answered, for nobody may be here any more to catch it."""
-    texts: list[Text] = []
-    try:
-        async with aclosing(drive(context, job)) as events:
-            async for event in events:
-                if isinstance(event, Text):
-                    texts.append(event)
-                elif isinstance(event, Finished):
-                    return texts, event
+        job = await open_job(context, credential, request, is_sync=False, is_batch=True)
     except Exception as failed:  # noqa: BLE001
         return failed
-    return AssertionError("a job ends with Finished or an error")
+    with suppress(DatabaseUnavailable):  # what cannot be noted is found again by its key
+        await note(job.id)
+    try:
+        return await _driven(context, job)
+    except Exception as failed:  # noqa: BLE001
+        return _JobRefused(job.id, failed)
+
+
+async def _driven(context: ServeContext, job: OpenJob) -> Answer:
+    texts: list[Text] = []
+    async with aclosing(drive(context, job)) as events:
+        async for event in events:
+            if isinstance(event, Text):
+                texts.append(event)
+            elif isinstance(event, Finished):
+                return Answer(job.id, texts, event, time.time())
+    raise AssertionError("a job ends with Finished or an error")
+
+
+async def _answer_of_earlier(context: ServeContext, job: uuid.UUID, tries: int) -> Answer:
+    """Get the answer of the job that is there under the line's key.
+
+    Raises:
+        PutOff: There is none yet, or its hold is on its way back.
+        _JobRefused: It failed.
+    """
+    record = await _ended(context, job)
+    if record is None:  # held, and never recorded: the sweeper gives it back
+        raise PutOff(PAUSE_S)
+    if record.state is JobState.FAILED and not record.result and tries < TRIES:
+        raise PutOff(PAUSE_S, is_replay=True)
+    return _answer_of(record)
 
 
 async def _ended(context: ServeContext, job: uuid.UUID) -> JobRecord | None:
@@ -216,14 +225,3 @@ def _answer_of(record: JobRecord) -> Answer:
         raise _JobRefused(record.id, failure_of(record))
     texts = [text for text in told_of(record.result, record.marks) if text.content or text.thinking or text.tool_calls or text.embeddings]
     return Answer(record.id, texts, finished_of(record), record.created_at.timestamp())
-
-
-def _good(answer: Answer) -> Answer:
-    """See that a job was not canceled by its owner, beside the batch.
-
-    Raises:
-        _JobRefused: It was.
-    """
-    if answer.finished.reason is EndReason.CANCELED:
-        raise _JobRefused(answer.job, JobFailed(job_id(answer.job), "Canceled by the consumer."))
-    return answer

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,9 @@ import openai
 import psycopg
 import pytest
 
+from ledger.client import new_uuid7, uuid_of
 from serve_app.batches import runner as runner_module
+from serve_app.batches.lines import request_key
 from serve_app.batches.runner import BatchRunner
 from serve_app.db import DatabaseUnavailable
 from serve_app.store.batches import BatchStore
@@ -185,8 +188,6 @@ async def test_files_have_limits(client, monkeypatch, database):
 
 async def test_files_and_broken_uploads_go_when_their_time_is_over(client, platform, database):
     made = await client.files.create(file=("a.jsonl", b"{}"), purpose="batch")
-    from ledger.client import new_uuid7
-
     now = datetime.now(UTC)
     await platform.context.files.begin(new_uuid7(), "user_somebody", 10, now)
     assert await platform.context.files.sweep(now) == 0
@@ -365,6 +366,27 @@ async def test_a_second_replica_goes_on_and_no_line_runs_twice(rich, database):
     assert await rich.platform.settled() == "480.00"
     await close_driver(lost)
     await close_driver(heir)
+
+
+async def test_a_line_that_was_held_and_never_recorded_runs_when_its_hold_is_back(rich, monkeypatch):
+    """Its runner was killed between the hold and the record."""
+    from serve_app import sweeper
+
+    monkeypatch.setattr(runner_module, "LONGEST_PAUSE_S", 0.05)
+    asked = line("a")
+    batch = await rich.create(asked, line("b"))
+    digest = hashlib.sha256(json.dumps(asked["body"], sort_keys=True).encode()).hexdigest()
+    key = request_key(uuid_of("batch", batch.id), 1)
+    ledger = rich.platform.ledger
+    placed = await ledger.client.place_hold(ledger.hold(idempotency_key=key, request_digest=digest, batch=True))
+    await rich.run()
+    await until(lambda: len(rich.jobs()) == 1)
+    monkeypatch.setattr(sweeper, "HOLD_WITHOUT_JOB_S", 0)
+    await sweeper.sweep_once(rich.platform.context.store, ledger.client)
+    batch = await rich.ended(batch)
+    assert [one["custom_id"] for one in await rich.results(batch)] == ["a", "b"]
+    assert placed.id not in {row[0] for row in rich.jobs()}
+    assert await rich.platform.settled() == "499.00"
 
 
 async def test_two_runners_at_once_write_each_line_once(rich, database, monkeypatch):
