@@ -25,6 +25,7 @@ from serve_app.store.files import BLOCK_BYTES, BLOCK_LINES, MAX_ACCOUNT_BYTES, M
 
 PREFIX = "file"
 PURPOSE = "batch"
+PURPOSES = ("batch", "batch_output")
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FORM_BYTES = 64 * 1024  # what a form may have beside the file
 MAX_LINE_BYTES = 1024 * 1024
@@ -202,9 +203,10 @@ async def list_files(request: Request) -> Response:
     """`GET /v1/files`: the newest first, or `order=asc`."""
     context, caller = await caller_of(request, "jobs:read")
     limit, query = limit_of(request), request.query_params
-    found = await context.files.page(
-        caller.user, query.get("purpose"), after_of(request, PREFIX), limit + 1, is_oldest_first=query.get("order") == "asc"
-    )
+    after, purpose = after_of(request, PREFIX), query.get("purpose")
+    if purpose is not None and purpose not in PURPOSES:
+        return JSONResponse(page_of([], limit))
+    found = await context.files.page(caller.user, purpose, after, limit + 1, is_oldest_first=query.get("order") == "asc")
     return JSONResponse(page_of([file_row(record) for record in found], limit))
 
 

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ import structlog
 from cluster.dialects.answer import Ending, Head
 from cluster.dialects.asked import Asked
 from cluster.dialects.table import DIALECTS
-from cluster.errors import InvalidRequest
+from cluster.errors import InvalidRequest, ModelUnavailable
 from cluster.jobs import EndReason, Text
 from ledger.client import NotAuthenticated, credits_text, job_id
 from serve_app.api.answering import KNOWN_ERRORS, failure_of, finished_of
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 LATER = frozenset({429, 503})  # nothing is wrong with the line: there was no room for it, or a part did not answer
 LOOK_S = 0.5  # at a job that another replica drives
 PAUSE_S = 2  # before another look at a job that failed before it said anything: its hold is on its way back
+MODEL_WAIT_S = 120.0  # a model that nobody offers may be back soon: so long a batch waits for it, then its lines fail
+MODEL_LOOK_S = 5.0
 TRIES = 5  # so often a failed job is looked at again, then it is what the line is told
 
 
@@ -49,6 +51,21 @@ class PutOff(Exception):
         super().__init__(seconds)
         self.seconds = seconds
         self.is_replay = is_replay
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRun:
+    """A batch that this replica runs. `missing`: models that nobody offered at the last look, and since when (monotonic seconds)."""
+
+    context: ServeContext
+    batch: Batch
+    credential: str = field(repr=False)
+    missing: dict[str, float] = field(default_factory=dict)
+
+    def waits_for(self, model: str) -> bool:
+        """Whether a model that nobody offers is still waited for."""
+        now = time.monotonic()
+        return now - self.missing.setdefault(model, now) < MODEL_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +82,14 @@ Notes = Callable[[uuid.UUID | None], Awaitable[None]]
 Answers = Callable[[Asked, dict[str, Any]], Awaitable[Answer]]
 
 
-async def run_line(context: ServeContext, batch: Batch, credential: str, line: BatchLine, note: Notes, tries: int) -> LineEnd:
+async def run_line(run: BatchRun, line: BatchLine, note: Notes, tries: int) -> LineEnd:
     """Run a line to its end; `note` is told its job as soon as there is one, `tries` counts how often its last job was found failed.
 
     Raises:
         PutOff: There is no room for it now.
         NotAuthenticated: The batch's credential is not good any more.
     """
-    return await _end_of(context, batch, line, partial(_answer, context, batch, credential, line, note, tries))
+    return await _end_of(run.context, run.batch, line, partial(_answer, run, line, note, tries))
 
 
 async def follow_line(context: ServeContext, batch: Batch, line: BatchLine) -> LineEnd | None:
@@ -144,18 +161,24 @@ class _JobRefused(Exception):
         self.reason = reason
 
 
-async def _answer(
-    context: ServeContext, batch: Batch, credential: str, line: BatchLine, note: Notes, tries: int, asked: Asked, body: dict[str, Any]
-) -> Answer:
+async def _answer(run: BatchRun, line: BatchLine, note: Notes, tries: int, asked: Asked, body: dict[str, Any]) -> Answer:
     """Get the line's answer: from the job that was begun for it, or from a new one.
 
     Raises:
+        PutOff: There is no room for it, or nobody offers its model now.
         _JobRefused: The job failed.
     """
+    context = run.context
     if line.job is not None and (record := await _ended(context, line.job)) is not None:
         return _answer_of(record)
-    request = job_request_of(context, asked, idempotency_key=request_key(batch.id, line.number), body=body)
-    running = context.spawn(_run(context, credential, request, note))
+    try:
+        request = job_request_of(context, asked, idempotency_key=request_key(run.batch.id, line.number), body=body)
+    except ModelUnavailable as absent:
+        if run.waits_for(absent.model):
+            raise PutOff(MODEL_LOOK_S) from absent
+        raise
+    run.missing.pop(request.model, None)
+    running = context.spawn(_run(run, request, note))
     outcome = await asyncio.shield(running)  # what was begun runs to its end, whatever becomes of this runner
     if isinstance(outcome, RequestReplayed):
         return await _answer_of_earlier(context, outcome.job, tries)
@@ -166,16 +189,16 @@ async def _answer(
     return outcome
 
 
-async def _run(context: ServeContext, credential: str, request: JobRequest, note: Notes) -> Answer | Exception:
+async def _run(run: BatchRun, request: JobRequest, note: Notes) -> Answer | Exception:
     """Open a job and drive it to its end; a failure is answered, for nobody may be here any more to catch it."""
     try:
-        job = await open_job(context, credential, request, is_sync=False, is_batch=True)
+        job = await open_job(run.context, run.credential, request, is_sync=False, is_batch=True)
     except Exception as failed:  # noqa: BLE001
         return failed
     with suppress(DatabaseUnavailable):  # what cannot be noted is found again by its key
         await note(job.id)
     try:
-        return await _driven(context, job)
+        return await _driven(run.context, job)
     except Exception as failed:  # noqa: BLE001
         return _JobRefused(job.id, failed)
 

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from ledger.client import LedgerError, NotAuthenticated
-from serve_app.batches.line_run import PutOff, follow_line, run_line
+from serve_app.batches.line_run import BatchRun, PutOff, follow_line, run_line
 from serve_app.batches.lines import WrongLine, not_run, read_line
 from serve_app.batches.sealing import KEY_FILE, SealBroken, unseal
 from serve_app.context import ServeContext
@@ -78,7 +78,8 @@ class BatchRunner:
         self.name = f"{context.writer.driver}-{uuid.uuid4().hex[:8]}"
         self._context, self._batches, self._files = context, batches, files
         self._look_s, self._renew_s, self._now = look_s, renew_s, now
-        self._places = asyncio.Semaphore(context.settings.batch_lines_in_flight)
+        self._most = context.settings.batch_lines_in_flight
+        self._places = asyncio.Semaphore(self._most)
         self._running: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._swept_at = float("-inf")
 
@@ -236,7 +237,7 @@ class BatchRunner:
         """Run what has not ended, in order, some at a time; then what could not be written, again."""
         try:
             assert batch.credential is not None, "a batch keeps its credential until it ends"
-            credential = unseal(self._context.settings.secret(KEY_FILE), batch.credential, batch.id)
+            run = BatchRun(self._context, batch, unseal(self._context.settings.secret(KEY_FILE), batch.credential, batch.id))
         except SealBroken as broken:
             lease.stop("failed", {"code": "credential_lost", "line": None, "message": str(broken), "param": None})
             return
@@ -245,12 +246,14 @@ class BatchRunner:
             while not lease.reason:
                 begun = 0
                 async for line in self._open_lines(batch, lease):
+                    while len(under_way) >= self._most:  # also those that wait for another try: what finds no room is not to pile up
+                        await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                     await self._places.acquire()
                     if lease.reason:
                         self._places.release()
                         break
                     begun += 1
-                    task = asyncio.create_task(self._one(batch, credential, line, lease))
+                    task = asyncio.create_task(self._one(run, line, lease))
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
                 await _all_of(under_way)
@@ -269,13 +272,14 @@ class BatchRunner:
                 yield line
                 after = line.number
 
-    async def _one(self, batch: Batch, credential: str, line: BatchLine, lease: Lease) -> None:
+    async def _one(self, run: BatchRun, line: BatchLine, lease: Lease) -> None:
         """Run one line, in a place that is ours already; without it while it waits for another try."""
+        batch = run.batch
         note = partial(self._batches.note_job, batch.id, self.name, line.number)
         tries = 0
         while True:
             try:
-                end = await run_line(self._context, batch, credential, line, note, tries)
+                end = await run_line(run, line, note, tries)
             except NotAuthenticated as refused:
                 lease.stop("failed", _refused_credential(refused))
                 return

@@ -18,7 +18,7 @@ from serve_app.store.files import KEPT
 LEASE_S = 15.0
 MAX_UNDER_WAY = 20  # of one account
 WINDOWS = {"24h": timedelta(hours=24)}
-NEXT_LINES = 16
+NEXT_LINES = 8
 SWEPT_AT_ONCE = 20
 ENDED = ("failed", "completed", "expired", "cancelled")
 

@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from ledger.client import new_uuid7, uuid_of
+from serve_app.asking import job_request_of
+from serve_app.batches import line_run
 from serve_app.batches import runner as runner_module
 from serve_app.batches.lines import request_key
 from serve_app.batches.runner import BatchRunner
@@ -102,6 +104,11 @@ class Batches:
             return admin.execute("SELECT id, state, is_sync FROM serve_app.job").fetchall()
 
 
+@pytest.fixture(autouse=True)
+def unknown_models_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(line_run, "MODEL_WAIT_S", 0)
+
+
 @pytest.fixture
 async def client(platform):
     async with openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key=platform.key, max_retries=0) as client:
@@ -143,6 +150,7 @@ async def test_a_file_is_kept_byte_for_byte(client):
 async def test_files_are_listed_page_by_page(client):
     made = [await client.files.create(file=(f"{n}.jsonl", b"{}"), purpose="batch") for n in range(5)]
     assert [one.id async for one in client.files.list(limit=2)] == [one.id for one in reversed(made)]
+    assert [one.id async for one in client.files.list(purpose="assistants\x00")] == []
     assert [one.id async for one in client.files.list(limit=2, order="asc")] == [one.id for one in made]
 
 
@@ -320,6 +328,21 @@ async def test_what_finds_no_room_is_tried_again(platform_with, database, monkey
             batch = await batches.ended(await batches.create(line("a"), line("b"), line("c")))
             assert [one["custom_id"] for one in await batches.results(batch)] == ["a", "b", "c"]
             assert await platform.settled() == "8.50"
+
+
+async def test_a_model_that_is_away_for_a_while_is_waited_for(batches, platform, monkeypatch):
+    monkeypatch.setattr(line_run, "MODEL_WAIT_S", 60)
+    monkeypatch.setattr(runner_module, "LONGEST_PAUSE_S", 0.05)
+    workers, platform.context.view.workers = platform.context.view.workers, []
+    batch = await batches.create(*(line(f"r{n}") for n in range(6)))
+    await batches.run()
+    batch = await batches.ended(batch, "in_progress")
+    looks = []
+    monkeypatch.setattr(line_run, "job_request_of", lambda *args, **more: looks.append(1) or job_request_of(*args, **more))
+    await until(lambda: len(looks) > 8)
+    platform.context.view.workers = workers
+    batch = await batches.ended(batch, "completed")
+    assert (batch.request_counts.completed, batch.request_counts.failed) == (6, 0)
 
 
 async def test_lines_for_which_there_is_no_money_fail_and_the_others_are_paid(platform_with, database):

@@ -1,5 +1,6 @@
 """Forms, read as they come."""
 
+import contextlib
 import itertools
 
 import pytest
@@ -65,6 +66,16 @@ def test_it_may_come_byte_by_byte():
 def test_what_is_no_form_is_refused(body, says):
     with pytest.raises(InvalidRequest, match=says):
         read([body])
+
+
+@given(disposition=st.text(max_size=80).map(lambda text: f"form-data; name=a; filename{text}"), pieces=st.lists(st.binary(max_size=40)))
+def test_nonsense_is_refused_or_read_and_never_breaks(disposition, pieces):
+    body = form((f"Content-Disposition: {disposition}".encode("utf-8", "replace"), b"x"))
+    for said in (pieces, [body, *pieces]):
+        with contextlib.suppress(InvalidRequest):
+            read(said)
+    with contextlib.suppress(InvalidRequest):
+        Multipart(f"multipart/form-data; {disposition}")
 
 
 @pytest.mark.parametrize("content_type", [None, "", "application/json", "multipart/form-data", "multipart/form-data; boundary=" + "x" * 71])
