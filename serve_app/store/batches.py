@@ -17,6 +17,7 @@ from serve_app.store.files import KEPT
 
 LEASE_S = 15.0
 MAX_UNDER_WAY = 20  # of one account
+MAX_CLAIMED = 2  # of one account, of all replicas together: the others' batches get their turn
 WINDOWS = {"24h": timedelta(hours=24)}
 NEXT_LINES = 8
 SWEPT_AT_ONCE = 20
@@ -42,7 +43,8 @@ files AS (
 SELECT {COLUMNS} FROM made AS batch"""  # noqa: S608
 CLAIM = f"""
 UPDATE serve_app.batch SET runner = %b, lease_until = clock_timestamp() + make_interval(secs => {LEASE_S})
- WHERE id = (SELECT id FROM serve_app.batch WHERE ended_at IS NULL AND (lease_until IS NULL OR lease_until < clock_timestamp()) AND id <> ALL (%b::uuid[])
+ WHERE id = (SELECT id FROM serve_app.batch b WHERE ended_at IS NULL AND (lease_until IS NULL OR lease_until < clock_timestamp()) AND id <> ALL (%b::uuid[])
+             AND (SELECT count(*) FROM serve_app.batch o WHERE o.user_id = b.user_id AND o.ended_at IS NULL AND o.lease_until > clock_timestamp()) < {MAX_CLAIMED}
              ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"""  # noqa: S608
 RENEW = f"""
 UPDATE serve_app.batch SET lease_until = clock_timestamp() + make_interval(secs => {LEASE_S})
@@ -197,7 +199,7 @@ class BatchStore:
     # --- their runner's ---------------------------------------------------------------------------------------------------------------
 
     async def claim(self, runner: str, running: Sequence[uuid.UUID]) -> Batch | None:
-        """Take the oldest batch that nobody runs; not one of those that this runner has in hand."""
+        """Take the oldest batch that nobody runs, of an account of which few are run; not one of those that this runner has in hand."""
         rows = await self._line.query(CLAIM, (runner, list(running)))
         return _batch(rows[0]) if rows else None
 

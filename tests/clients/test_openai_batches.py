@@ -10,7 +10,7 @@ import openai
 import psycopg
 import pytest
 
-from ledger.client import new_uuid7, uuid_of
+from ledger.client import new_uuid7, text_of, uuid_of
 from serve_app.asking import job_request_of
 from serve_app.batches import line_run
 from serve_app.batches import runner as runner_module
@@ -645,6 +645,17 @@ async def test_an_account_has_so_many_batches_under_way(batches, client, monkeyp
     await batches.ended(first)
     await batches.create(line("a"))
     assert [one.id async for one in client.batches.list(limit=1)][-1] == first.id
+
+
+async def test_one_account_does_not_keep_the_others_batches_from_being_run(batches, platform):
+    mine = [await batches.create(line("a")) for _ in range(3)]
+    stranger = await (await somebody(platform.ledger, "eve")).key()
+    async with openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key=stranger, max_retries=0) as client:
+        theirs = await batches.create(line("a"), client=client)
+    claimed = [await platform.context.batches.claim(f"runner-{n}", []) for n in range(4)]
+    assert [one and text_of("batch", one.id) for one in claimed] == [mine[0].id, mine[1].id, theirs.id, None]
+    await platform.context.batches.release("runner-0")
+    assert (await platform.context.batches.claim("runner-5", [])).id == claimed[0].id
 
 
 async def test_old_batches_are_forgotten(batches, platform, database):
