@@ -15,7 +15,7 @@ KEPT = timedelta(days=30)
 UPLOAD_KEPT = timedelta(hours=1)  # of one that broke off
 BLOCK_BYTES = 1024 * 1024
 BLOCK_LINES = 500
-SWEPT_AT_ONCE = 20
+SWEPT_AT_ONCE = 1  # one may have 50,000 lines
 
 COLUMNS = "id, user_id, filename, purpose, bytes, created_at, expires_at"
 BEGIN = """
