@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.clients.batches import batches, batches_with, rich  # noqa: F401 - fixtures
 from tests.scripted_runtime import words_of
 from tests.serve_app.conftest import platform_with  # noqa: F401 - a fixture
 
