@@ -19,12 +19,6 @@ from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.drivers import close_driver, start_driver
 
-
-@pytest.fixture
-async def client(batches):
-    return batches.client
-
-
 # --- losses -----------------------------------------------------------------------------------------------------------------------------
 
 
