@@ -21,6 +21,13 @@ class PriceRow:
     completion_per_million: int
 
 
+def discounted(price: PriceRow, percent: int) -> PriceRow:
+    """Take a discount off each rate, rounded up to a whole micro-credit; the version still names the row it comes from."""
+    return PriceRow(
+        price.version, *(-(-rate * (100 - percent) // 100) for rate in (price.flat, price.prompt_per_million, price.completion_per_million))
+    )
+
+
 def tokens_cost(price: PriceRow, prompt_tokens: int, completion_tokens: int) -> int:
     """Price tokens, rounded up to a whole micro-credit once."""
     exact = prompt_tokens * price.prompt_per_million + completion_tokens * price.completion_per_million

@@ -34,6 +34,7 @@ class LedgerSettings(BaseSettings):
     job_price: str = Field("1.00", pattern=AMOUNT, description="Flat price of a job, in credits.")
     prompt_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million prompt tokens, in credits.")
     completion_price: str = Field("0.00", pattern=AMOUNT, description="Price of a million tokens of the answer, in credits.")
+    batch_discount_percent: int = Field(50, ge=0, le=100, description="How much cheaper a line of a batch is than the same job by itself.")
     platform_fee_percent: int = Field(0, ge=0, le=100, description="The platform's share of what a job costs.")
     goodwill_per_day: str = Field(
         "100.00", pattern=AMOUNT, description="The most that providers get within 24 hours for jobs that the platform broke, in credits."

@@ -52,6 +52,7 @@ class PlaceHold(Wire):
     ttl_s: int = Field(ge=1, le=604_800)
     idempotency_key: str | None = Field(default=None, max_length=255, pattern=r"^[^\x00]*$")
     request_digest: str | None = Field(default=None, max_length=64, pattern=r"^[^\x00]*$")  # hex; compared when the key repeats
+    batch: bool = False  # a line of a batch: it waits for its turn, and costs less
 
 
 class Share(Wire):

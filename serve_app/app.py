@@ -8,7 +8,22 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api import answering, health, jobs, live, models, node_models, nodes, page, provider_stats, public, submitting, webhooks
+from serve_app.api import (
+    answering,
+    batches,
+    files,
+    health,
+    jobs,
+    live,
+    models,
+    node_models,
+    nodes,
+    page,
+    provider_stats,
+    public,
+    submitting,
+    webhooks,
+)
 from serve_app.context import ServeContext
 from serve_app.errors import UnknownRoute, WrongMethod
 from serve_app.live.hub import opened as live_hub
@@ -28,8 +43,9 @@ def create_app(opens: Opens) -> FastAPI:
 
     # FastAPI is what Serve's ingress takes; the routes are Starlette's own, because they read raw bodies on the hot path.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
+    dialects = (*answering.ROUTES, *files.ROUTES, *batches.ROUTES, *models.ROUTES)
     computing = (*submitting.ROUTES, *jobs.ROUTES, *live.ROUTES, *public.ROUTES, *provider_stats.ROUTES, *nodes.ROUTES, *webhooks.ROUTES)
-    for route in (*answering.ROUTES, *models.ROUTES, *computing, *node_models.ROUTES, *health.ROUTES, *page.ROUTES):
+    for route in (*dialects, *computing, *node_models.ROUTES, *health.ROUTES, *page.ROUTES):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)
     return app

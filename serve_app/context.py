@@ -20,8 +20,10 @@ from serve_app.job import OpenJob
 from serve_app.kept import KeptAnswers
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.batches import BatchStore
 from serve_app.store.cancels import Cancels
 from serve_app.store.counts import Counts
+from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
 from serve_app.webhooks.desk import WebhookDesk
@@ -47,6 +49,8 @@ class ServeContext:
     pages: JobPages
     counts: Counts
     webhooks: WebhookDesk
+    files: FileStore
+    batches: BatchStore
     limits: Limits = LIMITS
     rng: Random = field(default_factory=Random)
     breakers: Breakers = field(default_factory=Breakers)

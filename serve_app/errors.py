@@ -10,6 +10,12 @@ ServeError
 ├── WebhookExists       409: an endpoint with this URL
 ├── TooManyWebhooks     409: the account has as many as it may
 ├── WebhookDisabled     409
+├── UnknownFile         404: or somebody else's
+├── UnknownBatch        404: or somebody else's
+├── FileInUse           409: a batch reads it
+├── BatchOver           409: it has ended
+├── NoRoom              413: the account's files
+├── TooManyBatches      429
 ├── NotYourJob          403 (the seed's route) or 404
 ├── JobEnded            409: it cannot be canceled any more
 ├── QueueFull           503: too many wait for the model
@@ -94,6 +100,69 @@ class WebhookDisabled(ServeError):
     def __str__(self) -> str:
         """Say what to do."""
         return "This webhook is disabled. Enable it first."
+
+
+class UnknownFile(ServeError):
+    """There is no such file of the caller's."""
+
+    def __str__(self) -> str:
+        """Say so."""
+        return "There is no such file of yours. `GET /v1/files` lists them."
+
+
+class UnknownBatch(ServeError):
+    """There is no such batch of the caller's."""
+
+    def __str__(self) -> str:
+        """Say so."""
+        return "There is no such batch of yours. `GET /v1/batches` lists them."
+
+
+class FileInUse(ServeError):
+    """A batch that runs reads the file."""
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "A batch still reads this file. Cancel the batch or wait for its end."
+
+
+class BatchOver(ServeError):
+    """The batch has ended; there is nothing to cancel."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(state)
+        self.state = state
+
+    def __str__(self) -> str:
+        """Say how it ended."""
+        return f"A batch that is `{self.state}` cannot be canceled."
+
+
+class NoRoom(ServeError):
+    """The account keeps as many files as it may."""
+
+    def __init__(self, most_bytes: int, most_files: int) -> None:
+        super().__init__(most_bytes, most_files)
+        self.most_bytes = most_bytes
+        self.most_files = most_files
+
+    def __str__(self) -> str:
+        """Say the limits and what to do."""
+        return f"An account keeps at most {self.most_files} files and {self.most_bytes} bytes. Delete what you do not need any more."
+
+
+class TooManyBatches(ServeError):
+    """The account has as many batches under way as it may."""
+
+    retry_after_s = 60
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def __str__(self) -> str:
+        """Say the limit."""
+        return f"At most {self.most} batches of an account are under way at once. Cancel one, or wait until one has ended."
 
 
 class NotYourJob(ServeError):

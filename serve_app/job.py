@@ -38,6 +38,7 @@ class JobRequest:
     is_sync: bool = True
     provider: str | None = None
     webhook: str | None = None
+    is_batch: bool = False  # a line of a batch: at the batch price
 
     @property
     def is_continuable(self) -> bool:

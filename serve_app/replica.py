@@ -20,14 +20,17 @@ from ledger.client import LedgerClient
 from serve_app.adoption import adopt_for_ever
 from serve_app.app import create_app
 from serve_app.auth import OWN_MACHINE, Callers
+from serve_app.batches.runner import BatchRunner
 from serve_app.canceling import stop_unwanted
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable, Line
 from serve_app.feed import LedgerFeed
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.batches import BatchStore
 from serve_app.store.cancels import Cancels
 from serve_app.store.counts import Counts
+from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
 from serve_app.sweeper import renew_leases, sweep
@@ -59,7 +62,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
         feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
-        webhooks=WebhookDesk.of(settings, database_url),
+        webhooks=WebhookDesk.of(settings, database_url), files=FileStore(database_url), batches=BatchStore(database_url),
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
@@ -67,13 +70,13 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     view.start()
     # The loops have connections of their own: a slow sweep must not delay a lease, nor a long list the end of a job.
     leases, sweeps, adoptions, told = (JobStore(database_url) for _ in range(4))
-    outbox = Outbox(database_url)
+    outbox, batches, files = Outbox(database_url), BatchStore(database_url), FileStore(database_url)
     deliverer = Deliverer(outbox, told, Sender(context.webhooks.guard), context.webhooks.secrets, context.rng)
     loops = [
         asyncio.create_task(_kept(one))
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
-            context.feed.run, partial(stop_unwanted, context), deliverer.run, deliverer.tidy_for_ever,
+            context.feed.run, partial(stop_unwanted, context), deliverer.run, deliverer.tidy_for_ever, BatchRunner(context, batches, files).run,
         )
     ]  # fmt: skip
     try:
@@ -88,7 +91,8 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
             await leases.release(writer.driver)  # jobs that run by themselves go on elsewhere at once
         await view.aclose()
         await writer.aclose()
-        for one in (leases, sweeps, adoptions, told, outbox, context.webhooks, store, nodes, ledger):
+        stores = (leases, sweeps, adoptions, told, outbox, batches, files, context.webhooks, context.batches, context.files, store)
+        for one in (*stores, nodes, ledger):
             await one.aclose()
         for line in (pages, marks):
             await line.drop()

@@ -59,6 +59,10 @@ class ServeSettings(BaseSettings):
     live_sockets_per_account: int = Field(50, ge=1, le=900, description="The same, per account and replica.")
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
+    batch_lines_in_flight: int = Field(
+        4, ge=1, le=1000, description="Lines of batches that one replica has under way at once, of all batches together."
+    )
+
     @property
     def catalog_mode(self) -> CatalogMode:
         """Whether the catalog is a hint or the law."""

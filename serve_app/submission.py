@@ -22,7 +22,7 @@ HOLD_TO_RECORD_S = 15.0  # later than this a hold may be taken for one without a
 
 
 async def open_job(context: ServeContext, credential: str, asked: JobRequest) -> OpenJob:
-    """Hold, place and record.
+    """Hold, place and record. Not `is_sync`: nobody reads along, it waits for a node as long as it takes; `is_batch`: at the price of batches.
 
     Raises:
         ModelUnavailable: Nobody offers the model; nothing was held.
@@ -42,7 +42,7 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     placed = await context.ledger.place_hold(
         PlaceHold.model_construct(
             op="place_hold", id=new_hold_id(), credential=credential, model=asked.model, prompt_tokens=asked.prompt_bytes, max_tokens=asked.max_tokens,
-            ttl_s=_ttl_s(context, asked), idempotency_key=asked.idempotency_key, request_digest=asked.digest,
+            ttl_s=_ttl_s(context, asked), batch=asked.is_batch, idempotency_key=asked.idempotency_key, request_digest=asked.digest,
         )
     )  # fmt: skip
     if placed.status == "exists":

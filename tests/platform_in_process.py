@@ -25,8 +25,10 @@ from serve_app.feed import LedgerFeed
 from serve_app.local import secrets as made
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
+from serve_app.store.batches import BatchStore
 from serve_app.store.cancels import Cancels
 from serve_app.store.counts import Counts
+from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
 from serve_app.webhooks.desk import WebhookDesk
@@ -132,6 +134,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
         settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
         cancels=Cancels(pages), pages=JobPages(pages), counts=Counts(pages), webhooks=WebhookDesk.of(settings, database.serve_url),
+        files=FileStore(database.serve_url), batches=BatchStore(database.serve_url),
     )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -174,6 +177,8 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
         await store.aclose()
         await pages.drop()
         await context.webhooks.aclose()
+        await context.files.aclose()
+        await context.batches.aclose()
         await client.aclose()
         for worker in workers:
             await worker.aclose()

@@ -122,7 +122,7 @@ async def _place(context: LedgerContext, service: str, places: list[tuple[int, w
         answers, rooms = await _within_limits(context, places)
         admitted = [place for place in places if place[0] not in answers]
         now = datetime.now(UTC)
-        placed = await context.holds.place([_request_of(op, caller, service, now) for _, op, caller in admitted])
+        placed = await context.holds.place([_request_of(context, op, caller, service, now) for _, op, caller in admitted])
     except DatabaseUnavailable:
         return {n: LedgerUnavailable() for n, _, _ in places}
     for (n, _, caller), result in zip(admitted, placed, strict=True):
@@ -165,11 +165,11 @@ def _buckets(caller: Principal, per_minute: int) -> tuple[Bucket, ...]:
     return (of_person,) if own is None else (of_person, Bucket(f"key:{caller.id}", own))
 
 
-def _request_of(op: wire.PlaceHold, caller: Principal, service: str, now: datetime) -> HoldRequest:
+def _request_of(context: LedgerContext, op: wire.PlaceHold, caller: Principal, service: str, now: datetime) -> HoldRequest:
     return HoldRequest(
         id=op.id, person=caller.person, key=caller.id, service=service, model=op.model, prompt_tokens=op.prompt_tokens,
         max_tokens=op.max_tokens, ttl_s=op.ttl_s, idempotency_key=op.idempotency_key or None, digest=op.request_digest,
-        budgets=caller.key.budgets(now) if caller.key else (),
+        discount_percent=context.settings.batch_discount_percent if op.batch else 0, budgets=caller.key.budgets(now) if caller.key else (),
     )  # fmt: skip
 
 

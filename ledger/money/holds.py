@@ -87,7 +87,8 @@ class Holds:
         uses = await self._keys.uses_of([(one.person, one.idempotency_key) for one in requests if one.idempotency_key])
         await self._budgets.fill(budget for one in requests for budget in one.budgets)
         ids = await self._ids.of(address for one in requests for address in _addresses(one))
-        prices = await self._prices.prices([one.model for one in requests])
+        listed = await self._prices.prices([one.model for one in requests])
+        prices = [pricing.discounted(price, one.discount_percent) for one, price in zip(requests, listed, strict=True)]
         holds = [
             _hold_of(one, price, ids, uses.get((one.person, one.idempotency_key)))
             for one, price in zip(requests, prices, strict=True)
@@ -188,6 +189,8 @@ def _hold_of(request: HoldRequest, price: PriceRow, ids: Mapping[str, int], use:
         "user": str(request.person), "key": request.key, "service": request.service, "model": request.model,
         "price": [price.version, price.flat, price.prompt_per_million, price.completion_per_million],
     }  # fmt: skip
+    if request.discount_percent:
+        meta["discount_percent"] = request.discount_percent  # is in the price already; here it says why
     promo, paid, *budgets, slots = (ids[address] for address in _addresses(request))
     lines = ((promo, POCKET), (paid, POCKET), *((budget, amount) for budget in budgets), (slots, 1))
     ttl_s = request.ttl_s + SETTLEMENT_GRACE_S

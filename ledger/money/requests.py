@@ -26,6 +26,7 @@ class HoldRequest:
     ttl_s: int
     idempotency_key: str | None = None
     digest: str | None = None
+    discount_percent: int = 0
     budgets: tuple[Budget, ...] = ()
 
 

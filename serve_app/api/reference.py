@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.api import jobs_reference, live_reference, reference_dialects
+from serve_app.api import jobs_reference, live_reference, reference_batches, reference_dialects
 from serve_app.api.webhooks_reference import WEBHOOK_PATHS, WEBHOOK_SCHEMAS
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}}
@@ -33,6 +33,7 @@ OPENAPI: dict[str, Any] = {
             }
         },
         **reference_dialects.PATHS,
+        **reference_batches.PATHS,
         "/v1/models": {
             "get": {
                 "operationId": "list_models", "summary": "List the models that are offered now.",

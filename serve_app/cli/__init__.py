@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("serve_app.cli.chat:chat", "Talk to a model; tells what it cost."),
     "models": ("serve_app.cli.read:models", "List the models that are offered now."),
     "jobs": ("serve_app.cli.jobs:app", "Submit, list, show, explain and cancel your jobs; webhooks."),
+    "batch": ("serve_app.cli.batch:app", "Have a file of requests answered within a day, at a lower price."),
     "wallet": ("serve_app.cli.read:wallet", "Show your balance and the last entries."),
     "nodes": ("serve_app.cli.nodes:app", "List the machines that are here; drain and resume them."),
     "keys": ("serve_app.cli.keys:app", "Make, list and revoke API keys."),

@@ -26,6 +26,14 @@ class Installation:
 
     def call(self, method: str, url: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
         """Call an API and answer its JSON (None for an empty answer)."""
+        said = self._ask(method, url, headers, **options)
+        return json.loads(said) if said else None
+
+    def text(self, url: str) -> str:
+        """Fetch a text."""
+        return self._ask("GET", url).decode(errors="replace")
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str] | None = None, **options: Any) -> bytes:
         own = {"Authorization": f"Bearer {self.key}"}
         try:
             answer = httpx2.request(method, url, headers=own | dict(headers or {}), timeout=TIMEOUT, trust_env=False, **options)
@@ -33,7 +41,7 @@ class Installation:
             refuse(f"{url} does not answer ({type(failed).__name__})", "`gfe status` tells which part is down")
         if answer.is_error:
             refuse(*error_of(answer.content))
-        return answer.json() if answer.content else None
+        return answer.content
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Stream a chat completion, chunk by chunk."""

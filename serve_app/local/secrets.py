@@ -56,6 +56,7 @@ def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
         _move_out(folder, rays)
     made_once(folder / "api_key_pepper", secrets.token_hex(32))
     made_once(rays / "ray_token", secrets.token_hex(32))
+    made_once(rays / "batch_key", secrets.token_hex(32))
     make_service_key(folder, "edge")
     made_once(rays / "webhook_root", secrets.token_hex(32))
     make_service_key(rays, "serve")

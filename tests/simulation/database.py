@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from serve_app.store import cancels, jobs
+from serve_app.store import batches, cancels, files, jobs
 from serve_app.webhooks import outbox
 from tests.simulation.network import ask
 
@@ -202,6 +202,10 @@ class JobTable:
         """Nobody has a webhook here."""
         return []
 
+    def no_batches(self, *_):
+        """Nobody has a file or a batch here."""
+        return []
+
     def note_seen(self, id_):
         row = self.rows.get(id_)
         if row and row.state < ENDED:
@@ -258,6 +262,10 @@ STATEMENTS = {
     outbox.CLAIM: "no_events",
     outbox.EXPIRE: "no_events",
     outbox.PRUNE: "no_events",
+    batches.CLAIM: "no_batches",
+    batches.SWEEP: "no_batches",
+    "UPDATE serve_app.batch SET lease_until": "no_batches",
+    files.SWEEP: "no_batches",
 }
 
 
