@@ -94,7 +94,8 @@ class Database:
             DatabaseUnavailable: All are lent for too long, or nobody answers.
         """
         try:
-            connection = await asyncio.wait_for(self._free.get(), limit_s)
+            async with asyncio.timeout(limit_s):
+                connection = await self._free.get()
         except TimeoutError:
             raise DatabaseUnavailable(limit_s) from None
         try:

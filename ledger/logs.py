@@ -36,7 +36,9 @@ def configure(process: str, level: int = logging.INFO) -> None:
         return {"process": process, **entry}  # not a context variable: an actor's calls have contexts of their own
 
     is_terminal = sys.stderr.isatty()
-    renderers: list[Any] = [structlog.dev.ConsoleRenderer()] if is_terminal else [structlog.processors.JSONRenderer()]
+    # Plain tracebacks: the richer ones show local variables, credentials and prompts among them.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderers: list[Any] = [console] if is_terminal else [structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -215,7 +215,8 @@ async def _stop(context: ServeContext, job: OpenJob, node: Node | None) -> Usage
         return last
 
     try:
-        last = await asyncio.wait_for(read(), USAGE_LIMIT_S)
+        async with asyncio.timeout(USAGE_LIMIT_S):
+            last = await read()
     except (ClusterError, TimeoutError):
         return None
     return last.usage if isinstance(last, End) else None

@@ -36,7 +36,8 @@ async def readiness(context: ServeContext) -> dict[str, str]:
 
 async def _answered(call: Awaitable[object]) -> str:
     try:
-        await asyncio.wait_for(call, CHECK_LIMIT_S)
+        async with asyncio.timeout(CHECK_LIMIT_S):
+            await call
     except (LedgerError, DatabaseUnavailable, TimeoutError) as failed:
         return str(failed) or "did not answer in time"
     return OK

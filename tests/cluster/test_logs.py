@@ -69,3 +69,20 @@ def test_what_is_below_the_level_is_not_written(capsys):
     logs.configure("worker", logging.WARNING)
     structlog.get_logger().info("quiet")
     assert capsys.readouterr().err == ""
+
+
+def test_a_traceback_on_a_terminal_shows_no_local_variables(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    logs.configure("worker")
+
+    def fails(credential):
+        raise ValueError(len(credential))
+
+    try:
+        fails(KEY)
+    except ValueError:
+        structlog.get_logger().exception("it_failed")
+    said = capsys.readouterr().err
+    assert "ValueError: 68" in said
+    assert "fails" in said
+    assert KEY not in said
