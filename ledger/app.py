@@ -27,8 +27,18 @@ TEXTS = {
 
 def create_public_app(context: LedgerContext) -> FastAPI:
     """Build the app that people call."""
-    app = FastAPI(title="GPU-For-Everyone: accounts and money", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = _public_app(has_mock=context.payments.mock is not None)
     app.state.context = context
+    return app
+
+
+def described() -> dict[str, Any]:
+    """Describe the app that people call, as OpenAPI; without what exists in development only."""
+    return _public_app(has_mock=False).openapi()
+
+
+def _public_app(*, has_mock: bool) -> FastAPI:
+    app = FastAPI(title="GPU-For-Everyone: accounts and money", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(accounts.router)
     app.include_router(accounts.well_known)
     app.include_router(oauth.router)
@@ -39,7 +49,7 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     app.include_router(admin.router)
     app.include_router(catalog.router)
     app.include_router(payments.router)
-    if context.payments.mock is not None:
+    if has_mock:
         app.include_router(payments.mock_router)
         app.include_router(mock_pay.router)
     app.include_router(pages.router)

@@ -43,6 +43,13 @@ def test_the_settings_reference_is_what_the_settings_say():
     assert (ROOT / "docs/reference/settings.md").read_text() == reference()
 
 
+def test_the_api_reference_is_what_the_descriptions_say():
+    from serve_app.local.api_reference import files
+
+    for name, text in files().items():
+        assert (ROOT / "docs/reference" / name).read_text() == text, "python -m serve_app.local.api_reference docs/reference"
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
 def test_every_decision_has_its_parts(page):
     headings = set(re.findall(r"^## (\w+)", page.read_text(), re.MULTILINE))
