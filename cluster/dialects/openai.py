@@ -13,7 +13,7 @@ from cluster.dialects.tools import MAX_IMAGES, called, calls_of, function_tools,
 from cluster.errors import InvalidRequest
 from cluster.jobs import EndReason, JobKind, Text
 
-MAX_MESSAGES = 256
+MAX_MESSAGES = 1024
 MAX_STOPS = 16
 MAX_TOKENS = 1_000_000
 MAX_INPUTS = 2048

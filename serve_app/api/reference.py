@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cluster.dialects.openai import MAX_MESSAGES
 from serve_app.api import jobs_reference, live_reference, reference_batches, reference_dialects
 from serve_app.api.webhooks_reference import WEBHOOK_PATHS, WEBHOOK_SCHEMAS
 
@@ -64,7 +65,7 @@ OPENAPI: dict[str, Any] = {
             "ChatRequest": {
                 "type": "object", "required": ["messages"],
                 "properties": {
-                    "model": {"type": "string"}, "messages": {"type": "array", "minItems": 1, "maxItems": 256, "items": {"type": "object"}},
+                    "model": {"type": "string"}, "messages": {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": {"type": "object"}},
                     "stream": {"type": "boolean"}, "max_tokens": {"type": "integer", "minimum": 1}, "max_completion_tokens": {"type": "integer", "minimum": 1},
                     "temperature": {"type": "number", "minimum": 0, "maximum": 2}, "top_p": {"type": "number", "minimum": 0, "maximum": 1},
                     "seed": {"type": "integer"}, "stop": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
