@@ -53,20 +53,10 @@ def running(folder: Path, stub_url: str) -> Iterator[tuple[Target, int]]:
     model = {"model_name": MODEL, "litellm_params": {"model": f"ollama_chat/{MODEL}", "api_base": stub_url}, "model_info": PRICE}
     config.write_text(json.dumps({"model_list": [model], "general_settings": {"master_key": KEY}}))
     port = _free_port()
-    command = [
-        str(program()),
-        "--config",
-        str(config),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--num_workers",
-        "1",
-    ]
+    served = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "PYTHONPATH", "VIRTUAL_ENV"}}
     with log.open("w") as said:
-        proxy = subprocess.Popen(command, env=environment | QUIET, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+        proxy = subprocess.Popen([str(program()), *served], env=environment | QUIET, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
         _await_ready(proxy, url, log)
