@@ -73,8 +73,9 @@ def _free_port() -> int:
 
 def _await_ready(proxy: subprocess.Popen[bytes], url: str, log: Path) -> None:
     until = time.monotonic() + START_LIMIT_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while proxy.poll() is None and time.monotonic() < until:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(f"{url}/health/liveliness", timeout=5):
+        with contextlib.suppress(urllib.error.URLError, ConnectionError), direct.open(f"{url}/health/liveliness", timeout=5):
             return
         time.sleep(0.2)
     raise SystemExit(f"LiteLLM's proxy did not start:\n{log.read_text()[-2000:]}")
