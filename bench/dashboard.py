@@ -14,9 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +23,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.gateway import MODEL, OURS, Bench, Sample, start_installation, start_stub
+from bench.installation import MODEL, OURS, Bench, Sample, start_installation, start_stub, stop_installation
 from bench.machine import cpu_ms, machine
 
 OVER = {"COMPLETED", "FAILED", "CANCELED"}
@@ -78,7 +76,7 @@ class DashboardBench(Bench):
     @contextlib.asynccontextmanager
     async def open_boards(self, count: int) -> Any:
         """Open so many dashboards."""
-        url = self.urls["ours"].replace("/v1/chat/completions", "/ws/dashboard/").replace("http://", "ws://")
+        url = self.ours.url.replace("/v1/chat/completions", "/ws/dashboard/").replace("http://", "ws://")
         async with contextlib.AsyncExitStack() as stack:
             boards, tasks = [], []
             for _ in range(count):
@@ -104,7 +102,7 @@ class DashboardBench(Bench):
             "max_tokens": 64,
         }
         started = time.perf_counter()
-        async with self.session.post(self.urls["ours"], json=body, headers={"Authorization": f"Bearer {self.key}"}) as answer:
+        async with self.session.post(self.ours.url, json=body, headers={"Authorization": f"Bearer {self.key}"}) as answer:
             if answer.status != 200:
                 raise RuntimeError(f"answered {answer.status}: {(await answer.text())[:200]}")
             job = answer.headers["X-GFE-Job"]
@@ -156,14 +154,9 @@ async def compare(bench: DashboardBench, asked: argparse.Namespace) -> dict[str,
         "ratio": round(all_ / few, 3), "median_ratio": round(statistics.median(ratios), 3), "ratios": sorted(ratios),
         "bytes_per_job_and_dashboard": round(letters / told), "frames_per_job_and_dashboard": round(frames / told, 3),
         "none_per_s": round(none.requests / none.seconds, 1), "many_per_s": round(many.requests / many.seconds, 1),
-        "none_split": split_of(none), "many_split": split_of(many),
+        "none_split": none.split(OURS), "many_split": many.split(OURS),
         "end_cpu_ms": round(ends.per_request(OURS), 2), "end_ms_p50": round(statistics.median(ends.first_ms)), "end_per_s": round(ends.requests / ends.seconds, 1),
     }  # fmt: skip
-
-
-def split_of(sample: Sample) -> dict[str, float]:
-    """CPU-ms per job of each role."""
-    return {role: round(sample.cpu[role] / sample.requests, 3) for role in OURS if sample.cpu.get(role)}
 
 
 def measured(asked: argparse.Namespace) -> dict[str, Any]:
@@ -177,9 +170,7 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
             bench.is_plain = asked.plain
             return asyncio.run(compare(bench, asked))
         finally:
-            subprocess.run(
-                [sys.executable, "-m", "serve_app.cli", "down", "--purge"], env={**os.environ, "GFE_HOME": str(home)}, check=False
-            )
+            stop_installation(home)
             stub.terminate()
 
 
