@@ -13,27 +13,23 @@ from serve_app.local import secrets as installed_secrets
 from tests.cluster.ray_head import RayHead
 from tests.databases import Database, database_server, fresh_database, migrated_template, wait_until_it_answers
 
-RAY_HEAD = pytest.StashKey[RayHead]()
+# Ray reads its settings once, when it is first imported, which any other conftest may do: so they are there before.
+RAY_HEAD = RayHead()
+os.environ.update(RAY_HEAD.settings)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="machines that the proof of continuation kills")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Say what Ray needs to know before anything imports it: it reads its settings once, then."""
-    head = config.stash[RAY_HEAD] = RayHead()
-    os.environ.update(head.settings)
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
-    config.stash[RAY_HEAD].remove()
+    RAY_HEAD.remove()
 
 
 @pytest.fixture(scope="session")
-def ray_head(request: pytest.FixtureRequest) -> Iterator[RayHead]:
+def ray_head() -> Iterator[RayHead]:
     """A Ray head of this run's own; this process is connected to it."""
-    head = request.config.stash[RAY_HEAD]
+    head = RAY_HEAD
     try:
         head.start()
         from cluster.connect import connect
