@@ -203,7 +203,7 @@ async def test_a_body_that_is_too_long_is_refused(node):
     headers = {"Authorization": f"Bearer {node.tokens.mint('node')}"}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(node.url + "/v1/attempts", data=b"x" * 2**23 + b"x", headers=headers) as answer,
+        session.post(node.url + "/v1/attempts", data=b"x" * (MAX_BODY_BYTES + 1), headers=headers) as answer,
     ):
         assert answer.status == 413
 
