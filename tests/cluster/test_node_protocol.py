@@ -8,6 +8,7 @@ import pytest
 
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
 from cluster.jobs import Admitted, Attempt, Deadlines, End, EndReason, Fail, JobKind, Text
+from cluster.node_api import MAX_BODY_BYTES
 from tests.cluster.waiting import until
 from tests.scripted_runtime import words_of
 
