@@ -59,9 +59,7 @@ class Front:
 @asynccontextmanager
 async def front_on(store, mirrors=None):
     shelf = Library(store=store, cache=store / "cache", mirrors=mirrors or Mirrors())
-    runner = web.AppRunner(
-        create_front_app(shelf, Memory(slots=1, context_tokens=64), fetches=False), handler_cancellation=True, shutdown_timeout=0.2
-    )
+    runner = web.AppRunner(create_front_app(shelf, Memory(slots=1, context_tokens=64)), handler_cancellation=True, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:

@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from cluster.runtime.child import missing_cpu_flags
-from cluster.runtime.front.app import create_front_app
+from cluster.runtime.front.app import create_front_app, fetch_models
 from cluster.runtime.front.library import Library
 from cluster.runtime.front.memory import MAX_WAITING, Memory
 from cluster.runtime.front.telling import say
@@ -27,7 +27,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
     library = Library(store=arguments.store, cache=arguments.model_cache, mirrors=arguments.mirrors)
     memory = Memory(slots=arguments.slots, context_tokens=arguments.context, max_waiting=arguments.max_queue)
-    app = create_front_app(library, memory, fetches=arguments.fetch)
+    app = create_front_app(library, memory)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, arguments.host, arguments.port)
@@ -35,10 +35,15 @@ async def serve(arguments: argparse.Namespace) -> None:
     say(pid=os.getpid(), port=runner.addresses[0][1])
     for problem in library.unreadable:
         say(status="unreadable", error=problem)
+    # After the first line: a model that is there already is told at once.
+    fetching = asyncio.create_task(fetch_models(library, memory)) if arguments.fetch else None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
+    if fetching:
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
     await runner.cleanup()
 
 

@@ -36,7 +36,7 @@ ROUTES = [
 ]
 
 
-def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) -> web.Application:
+def create_front_app(library: Library, memory: Memory) -> web.Application:
     """Build the application."""
     app = web.Application(middlewares=[in_ollamas_words], client_max_size=MAX_BODY_BYTES)
     app[LIBRARY], app[MEMORY] = library, memory
@@ -45,13 +45,10 @@ def create_front_app(library: Library, memory: Memory, *, fetches: bool = True) 
     async def life(app: web.Application) -> AsyncIterator[None]:
         await asyncio.to_thread(library.open)
         await memory.start()
-        tasks = [asyncio.create_task(memory.watch())]
-        if fetches:
-            tasks.append(asyncio.create_task(fetch_models(library, memory)))
+        watching = asyncio.create_task(memory.watch())
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await memory.close()
         library.close()
 
