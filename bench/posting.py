@@ -43,6 +43,7 @@ from ledger.ids import new_uuid7
 from ledger.money import accounts
 from ledger.money.posting import POCKET, Hold, Kind, Post, Status, Writer, apply
 from serve_app.local import database, postgres, secrets
+from tests.databases import wait_until_it_answers
 
 PASSWORD = "bench-only"
 CONSUMERS = 1000
@@ -115,7 +116,7 @@ def throw_away_server(connections: int) -> Iterator[Ground]:
     process = subprocess.Popen([*server.command(), "-c", f"max_connections={connections}"], stderr=subprocess.DEVNULL)
     admin_url = make_conninfo(user="postgres", dbname="gfe", host=str(server.socket_folder), port=postgres.PORT)
     try:
-        wait_for(make_conninfo(admin_url, dbname="postgres"))
+        wait_until_it_answers(make_conninfo(admin_url, dbname="postgres"))
         database.upgrade(admin_url, dict.fromkeys(database.LOGINS.values(), PASSWORD))
         yield Ground(
             admin_url=admin_url, ledger_url=make_conninfo(admin_url, user="gfe_ledger", password=PASSWORD),
@@ -127,19 +128,6 @@ def throw_away_server(connections: int) -> Iterator[Ground]:
         process.wait(30)
         postgres.purge(folder / "data", tag=tag)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for(url: str, limit_s: float = 30) -> None:
-    """Wait until a server answers."""
-    until = time.monotonic() + limit_s
-    while True:
-        try:
-            psycopg.connect(url, connect_timeout=2).close()
-            return
-        except psycopg.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
 
 
 # --- pgbench ----------------------------------------------------------------------------------------------------------------------

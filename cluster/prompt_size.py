@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.attempt_log import bytes_of
+
 MESSAGE_TOKENS = 16  # roles and separators of a chat's template, per message
 TEMPLATE_TOKENS = 64  # its system prompt
 IMAGE_TOKENS = 4096  # of one image, at most
@@ -32,5 +34,5 @@ def _of_message(message: Mapping[str, Any]) -> int:
 
 def _of(text: Any) -> int:
     if isinstance(text, str):
-        return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+        return bytes_of(text)
     return sum(map(_of, text)) if isinstance(text, list) else 0

@@ -37,8 +37,13 @@ def job_request_of(context: ServeContext, asked: Asked, *, idempotency_key: str 
     return JobRequest(
         kind=asked.kind, model=model, request=asked.request, max_tokens=asked.max_tokens or min(context.settings.max_tokens, longest),
         prompt_bytes=prompt, capabilities=asked.capabilities, idempotency_key=key,
-        digest=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() if key else None,
+        digest=repeat_digest(body) if key else None,
     )  # fmt: skip
+
+
+def repeat_digest(body: Any) -> str:
+    """Digest what a repeat under the same Idempotency-Key must be equal to."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def checked_key(key: str | None) -> str | None:

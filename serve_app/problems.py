@@ -59,7 +59,7 @@ from serve_app.errors import (
     WrongMethod,
 )
 
-Known = LedgerError | ClusterError | ServeError | DatabaseUnavailable
+KNOWN_ERRORS = (ServeError, LedgerError, ClusterError, DatabaseUnavailable)  # what routes expect; the rest is our defect
 
 # class -> status, code (None: the error's own), OpenAI's type
 TABLE: dict[type[Exception], tuple[int, str | None, str]] = {

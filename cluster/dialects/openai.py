@@ -53,11 +53,7 @@ def read_chat(body: dict[str, Any]) -> Asked:
         capabilities |= {"thinking"} if think else set()
     if fields.flag("logprobs"):
         request |= {"logprobs": True, "top_logprobs": fields.whole("top_logprobs", 0, 20) or 0}
-    wants_stream = fields.flag("stream")
-    return Asked(
-        kind=JobKind.CHAT, model=fields.text("model"), request=request, max_tokens=max_tokens_of(fields), capabilities=frozenset(capabilities),
-        wants_stream=wants_stream, includes_usage=wants_stream and _includes_usage(fields),
-    )  # fmt: skip
+    return _asked(fields, JobKind.CHAT, request, capabilities)
 
 
 def read_completion(body: dict[str, Any]) -> Asked:
@@ -81,11 +77,7 @@ def read_completion(body: dict[str, Any]) -> Asked:
         capabilities.add("insert")
     if (logprobs := fields.whole("logprobs", 0, 20)) is not None:
         request |= {"logprobs": True, "top_logprobs": logprobs}
-    wants_stream = fields.flag("stream")
-    return Asked(
-        kind=JobKind.GENERATE, model=fields.text("model"), request=request, max_tokens=max_tokens_of(fields), capabilities=frozenset(capabilities),
-        wants_stream=wants_stream, includes_usage=wants_stream and _includes_usage(fields),
-    )  # fmt: skip
+    return _asked(fields, JobKind.GENERATE, request, capabilities)
 
 
 def read_embeddings(body: dict[str, Any]) -> Asked:
@@ -105,6 +97,15 @@ def read_embeddings(body: dict[str, Any]) -> Asked:
     return Asked(
         kind=JobKind.EMBED, model=fields.text("model"), request=request, max_tokens=1, capabilities=frozenset({"embedding"}),
         echo={"encoding_format": form},
+    )  # fmt: skip
+
+
+def _asked(fields: Fields, kind: JobKind, request: dict[str, Any], capabilities: set[str]) -> Asked:
+    """Read what chats and completions have in common."""
+    wants_stream = fields.flag("stream")
+    return Asked(
+        kind=kind, model=fields.text("model"), request=request, max_tokens=max_tokens_of(fields), capabilities=frozenset(capabilities),
+        wants_stream=wants_stream, includes_usage=wants_stream and _includes_usage(fields),
     )  # fmt: skip
 
 

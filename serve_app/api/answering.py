@@ -18,28 +18,26 @@ from starlette.routing import Route
 
 from cluster.dialects.answer import Ending, Head, Refusal, Writer
 from cluster.dialects.table import DIALECTS, Dialect
-from cluster.errors import ClusterError, InvalidRequest
+from cluster.errors import InvalidRequest
 from cluster.jobs import Beat, EndReason, Text
-from ledger.client import LedgerError, credits_text, job_id
+from ledger.client import credits_text, job_id
 from serve_app.adoption import drain, let_go
 from serve_app.api.bodies import read_json
 from serve_app.api.sse import EventStream
 from serve_app.asking import job_request_of, offered_name
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
-from serve_app.db import DatabaseUnavailable
 from serve_app.driving import Driven, drive
 from serve_app.errors import JobFailed, RequestReplayed, ServeError, StillRunning
 from serve_app.following import Followed, follow
 from serve_app.job import Finished, JobRequest, OpenJob
 from serve_app.placing import require_model
-from serve_app.problems import PlainJSON, headers_of, problem_of
+from serve_app.problems import KNOWN_ERRORS, PlainJSON, headers_of, problem_of
 from serve_app.store.answers import told_of
 from serve_app.store.records import JobRecord, JobState
 from serve_app.submission import open_job
 
 log = structlog.get_logger()
-KNOWN_ERRORS = (ServeError, LedgerError, ClusterError, DatabaseUnavailable)
 SIGN_OF_LIFE_S = 1.0
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Any]]

@@ -7,13 +7,10 @@ import structlog
 from starlette.requests import Request
 from starlette.routing import Route
 
-from cluster.errors import ClusterError
-from ledger.client import Caller, LedgerError
+from ledger.client import Caller
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
-from serve_app.db import DatabaseUnavailable
-from serve_app.errors import ServeError
-from serve_app.problems import PlainJSON, as_problem_json
+from serve_app.problems import KNOWN_ERRORS, PlainJSON, as_problem_json
 
 log = structlog.get_logger()
 NOT_KEPT = {"Cache-Control": "no-store"}
@@ -26,7 +23,7 @@ def answering(handler: Handler) -> Callable[[Request], Awaitable[Any]]:
     async def answer(request: Request) -> Any:
         try:
             said = await handler(request, request.app.state.context)
-        except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+        except KNOWN_ERRORS as error:
             return as_problem_json(error)
         except Exception as error:
             log.exception("request_failed", path=request.url.path)

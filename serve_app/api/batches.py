@@ -1,7 +1,5 @@
 """`/v1/batches`: a file of requests, answered within a day at a lower price (docs/concepts/batches.md)."""
 
-import hashlib
-import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +15,7 @@ from serve_app.api import files
 from serve_app.api.bodies import read_json
 from serve_app.api.files import caller_of, file_id, in_openais_words
 from serve_app.api.listing import after_of, limit_of, page_of
-from serve_app.asking import MAX_KEY_LENGTH
+from serve_app.asking import checked_key, repeat_digest
 from serve_app.auth import JWT_DOTS, credential_of
 from serve_app.batches.lines import ENDPOINTS
 from serve_app.batches.sealing import KEY_FILE, seal
@@ -75,8 +73,7 @@ def _asked(body: dict[str, Any], user: str, key: str | None, credential: str, co
         UnknownFile: The input file's id is none.
     """
     fields = Fields(body)
-    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(f"`Idempotency-Key` must have 1 to {MAX_KEY_LENGTH} characters.", "Idempotency-Key")
+    checked_key(key)
     endpoint, window = fields.choice("endpoint", *ENDPOINTS), fields.choice("completion_window", *WINDOWS)
     if (input_file := fields.text("input_file_id")) is None:
         raise fields.wrong("input_file_id", "the id of an uploaded file")
@@ -88,7 +85,7 @@ def _asked(body: dict[str, Any], user: str, key: str | None, credential: str, co
     return NewBatch(
         id=id_, user=user, endpoint=endpoint, window=window, metadata=_metadata(fields), input_file=file_id(input_file), output_file=new_uuid7(),
         error_file=new_uuid7(), credential=seal(context.settings.secret(KEY_FILE), credential, id_), request_key=key,
-        digest=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() if key else None,
+        digest=repeat_digest(body) if key else None,
     )  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from cluster.errors import ClusterError, InvalidRequest
+from cluster.errors import InvalidRequest
 from cluster.jobs import Beat, Text
-from ledger.client import LedgerError, job_id, uuid_of_job
+from ledger.client import job_id, uuid_of_job
 from serve_app.api.answering_json import NOT_KEPT, both, require_caller
 from serve_app.api.job_rows import short_row, whole_row
 from serve_app.api.queries import cursor_to, page_size, place_of
@@ -18,10 +18,9 @@ from serve_app.api.sse import EventStream
 from serve_app.auth import credential_of
 from serve_app.canceling import cancel
 from serve_app.context import ServeContext
-from serve_app.db import DatabaseUnavailable
-from serve_app.errors import NotYourJob, ServeError, UnknownJob
+from serve_app.errors import NotYourJob, UnknownJob
 from serve_app.following import Followed, follow
-from serve_app.problems import PlainJSON, problem_of
+from serve_app.problems import KNOWN_ERRORS, PlainJSON, problem_of
 from serve_app.store.records import WIRE_STATES, JobRecord, JobState
 
 CREDENTIAL_S = 15.0  # so often a long stream's credential is checked again
@@ -151,7 +150,7 @@ async def _told(context: ServeContext, credential: str, events: AsyncGenerator[F
                 else:
                     seq = said.seq + 1
                     yield _event(said.seq, "beat", {}) if isinstance(said, Beat) else _event(said.seq, "text", _text(said))
-        except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+        except KNOWN_ERRORS as error:
             problem = problem_of(error)
             yield _event(seq, "error", {"status": problem.status, "code": problem.code, "detail": problem.detail})
 

@@ -1,14 +1,12 @@
 """The jobs API's own dialect: the body of `submit-job` and `quote` into our request (seed S14). Pure."""
 
-import hashlib
-import json
 from typing import Any
 
 from cluster.dialects.fields import Fields
 from cluster.errors import InvalidRequest
 from cluster.jobs import JobKind
 from cluster.prompt_size import most_tokens
-from serve_app.asking import MAX_PROMPT_BYTES
+from serve_app.asking import MAX_PROMPT_BYTES, repeat_digest
 from serve_app.errors import TooLarge
 from serve_app.job import JobRequest
 
@@ -93,4 +91,4 @@ def _stops(value: Any) -> list[str] | None:
 
 def _digest(body: dict[str, Any]) -> str:
     """Tell one submission from another; from one of another API with the same words too."""
-    return hashlib.sha256(json.dumps(["submit-job", body], sort_keys=True).encode()).hexdigest()
+    return repeat_digest(["submit-job", body])

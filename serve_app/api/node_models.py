@@ -10,12 +10,10 @@ from starlette.routing import Route
 
 from cluster.errors import ClusterError, InvalidRequest
 from cluster.operation_wire import asked_operation, refusal_line
-from ledger.client import LedgerError
 from serve_app.api.nodes import node_of, require_operator
 from serve_app.context import ServeContext
-from serve_app.db import DatabaseUnavailable
-from serve_app.errors import ServeError, TooLarge
-from serve_app.problems import as_problem_json
+from serve_app.errors import TooLarge
+from serve_app.problems import KNOWN_ERRORS, as_problem_json
 
 MAX_BODY_BYTES = 4096
 
@@ -30,7 +28,7 @@ async def operate(request: Request) -> Response:
         context.feed.catalog.require(asked["action"], asked["model"])
         steps = context.nodes.operate(node.url, node.id, asked)
         first = await anext(steps)  # a refusal before anything began is an error of the call
-    except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
+    except KNOWN_ERRORS as error:
         return as_problem_json(error)
     return StreamingResponse(_lines(first, steps), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 

@@ -8,18 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from cluster.dialects.fields import Fields
-from cluster.errors import ClusterError, InvalidRequest
-from ledger.client import LedgerError, job_id, new_uuid7, text_of, uuid_of
+from cluster.errors import InvalidRequest
+from ledger.client import job_id, new_uuid7, text_of, uuid_of
+from serve_app.api.answering_json import NOT_KEPT, both, require_caller
 from serve_app.api.bodies import read_json
-from serve_app.auth import credential_of
 from serve_app.context import ServeContext
-from serve_app.db import DatabaseUnavailable
-from serve_app.errors import ServeError, UnknownWebhook, WebhookDisabled
-from serve_app.problems import as_problem_json
+from serve_app.errors import UnknownWebhook, WebhookDisabled
+from serve_app.problems import PlainJSON
 from serve_app.webhooks.records import JOB_EVENTS, Delivery, DeliveryState, Endpoint
 from serve_app.webhooks.signing import Signer
 
@@ -32,16 +31,13 @@ WIRE_STATES = {DeliveryState.PENDING: "pending", DeliveryState.DELIVERED: "deliv
 Handler = Callable[[Request, ServeContext, str], Awaitable[Any]]
 
 
-def _answering(handler: Handler, scope: str, status: int = 200) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        context: ServeContext = request.app.state.context
-        try:
-            caller = await context.callers.require(credential_of(request.headers.get("authorization")), scope)
-            said = await handler(request, context, caller.user)
-        except (ServeError, LedgerError, ClusterError, DatabaseUnavailable) as error:
-            return as_problem_json(error)
-        headers = {"Cache-Control": "no-store"}
-        return Response(status_code=204, headers=headers) if said is None else JSONResponse(said, status, headers=headers)
+def _of_owner(handler: Handler, scope: str, status: int) -> Callable[[Request, ServeContext], Awaitable[Any]]:
+    """Ask who calls, and tell the handler."""
+
+    async def answer(request: Request, context: ServeContext) -> Any:
+        caller = await require_caller(request, context, scope)
+        said = await handler(request, context, caller.user)
+        return Response(status_code=204, headers=NOT_KEPT) if said is None else PlainJSON(said, status, NOT_KEPT)
 
     return answer
 
@@ -243,7 +239,7 @@ def _time(at: datetime | None) -> str | None:
 
 
 def _both(path: str, handler: Handler, scope: str, method: str = "GET", status: int = 200) -> list[Route]:
-    return [Route(one, _answering(handler, scope, status), methods=[method]) for one in (path, path.rstrip("/"))]
+    return both(path, _of_owner(handler, scope, status), method)
 
 
 # Fixed names come before ids.

@@ -21,7 +21,7 @@ from cluster.dialects.table import DIALECTS
 from cluster.errors import InvalidRequest, ModelUnavailable
 from cluster.jobs import EndReason, Text
 from ledger.client import NotAuthenticated, credits_text, job_id
-from serve_app.api.answering import KNOWN_ERRORS, failure_of, finished_of
+from serve_app.api.answering import failure_of, finished_of
 from serve_app.asking import job_request_of
 from serve_app.batches.lines import WrongLine, answered, not_run, read_line, refused, request_key
 from serve_app.context import ServeContext
@@ -29,7 +29,7 @@ from serve_app.db import DatabaseUnavailable
 from serve_app.driving import drive
 from serve_app.errors import JobFailed, RequestReplayed
 from serve_app.job import Finished, JobRequest, OpenJob
-from serve_app.problems import problem_of
+from serve_app.problems import KNOWN_ERRORS, problem_of
 from serve_app.store.answers import told_of
 from serve_app.store.batches import Batch, BatchLine, LineEnd
 from serve_app.store.records import JobRecord, JobState
