@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, admin, agents, catalog, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
+from ledger.api import accounts, admin, agents, audits, catalog, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -69,6 +69,10 @@ def create_internal_app(context: LedgerContext) -> Starlette:
         routes=[
             Route("/internal/v1/operations", operations.operations, methods=["POST"]),
             Route("/internal/v1/feed", feed.read_feed, methods=["GET"]),
+            Route("/internal/v1/audits/offer", audits.offer, methods=["POST"]),
+            Route("/internal/v1/audits/take", audits.take, methods=["POST"]),
+            Route("/internal/v1/audits/report", audits.report, methods=["POST"]),
+            Route("/internal/v1/audits/count-alarm", audits.count_alarm, methods=["POST"]),
         ]
     )
     app.state.context = context

@@ -32,6 +32,8 @@ from ledger.money.settling import Settling
 from ledger.operators.corrections import Corrections
 from ledger.payments.payments import Payments
 from ledger.settings import LedgerSettings
+from ledger.verification.samples import Samples
+from ledger.verification.verdicts import Verdicts
 
 REGISTERS, REGISTERS_IN_PRODUCTION = 100, 5  # per address and hour
 PASSWORD_COST = (19_456, 2)  # KiB, passes (OWASP's second choice: 40 ms of one core)
@@ -65,6 +67,8 @@ class LedgerContext:
     earnings: Earnings
     corrections: Corrections
     payments: Payments
+    samples: Samples
+    verdicts: Verdicts
 
     @classmethod
     def of_settings(cls, settings: LedgerSettings) -> "LedgerContext":
@@ -121,6 +125,8 @@ class LedgerContext:
             earnings=Earnings(database, delay=timedelta(hours=settings.delay_hours)),
             corrections=Corrections(database, alone_up_to=micros_of(settings.correction_second_approval)),
             payments=Payments.of_settings(settings, database, ids),
+            samples=Samples(database),
+            verdicts=Verdicts(database),
         )
 
     def sign_in_providers(self) -> list[str]:

@@ -19,6 +19,7 @@ from ledger.money.prices import set_default_price
 from ledger.money.settling import EXPIRY_BATCH
 from ledger.payments.deposits import expire
 from ledger.payments.inbox import work_inbox
+from ledger.verification import samples
 
 EXPIRY_EVERY_S = 5.0
 USES_EVERY_S = 30.0
@@ -132,7 +133,7 @@ async def clean_up(context: LedgerContext) -> None:
     """Forget what has expired, and seal the audit log."""
 
     async def work(connection: Connection) -> None:
-        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up):
+        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up, samples.clean_up):
             await forget(connection)
         while await audit_log.seal(connection) == audit_log.BLOCK:
             pass

@@ -15,7 +15,7 @@ from ledger.errors import InvalidRequest, NotFound, OwnNode
 from ledger.identity.feed import tell_node
 
 CACHE_S = 2.0  # how long a ban may go unnoticed
-State = Literal["active", "paused", "revoked", "deregistered", "banned"]
+State = Literal["active", "paused", "quarantined", "revoked", "deregistered", "banned"]
 Wanted = Literal["active", "paused"]
 _COLUMNS = "id, name, kind, state, tier, agent_version, platform, created_at, last_seen_at"
 
