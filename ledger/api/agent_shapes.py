@@ -117,6 +117,7 @@ class NodeAnswer(Answer):
     name: str
     kind: str
     state: NodeState
+    state_reason: str | None = Field(description="Why it is in quarantine or banned.")
     tier: str
     agent_version: str | None
     platform: str | None

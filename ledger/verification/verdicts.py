@@ -9,10 +9,10 @@ from ledger.errors import NotFound
 from ledger.identity.feed import tell_node
 from ledger.identity.nodes import State
 from ledger.ids import text_of
-from ledger.verification import rules, standing
+from ledger.verification import records, rules
 from ledger.verification.forfeiture import forfeit, refund_job
 from ledger.verification.rules import Step
-from ledger.verification.standing import Locked, Record
+from ledger.verification.records import Locked, Record
 
 Rule = Literal["A", "B", "count", "none"]
 COUNT: Rule = "count"
@@ -81,7 +81,7 @@ class Verdicts:
         async def work(connection: Connection) -> Reported:
             node = await _lock_node_of(connection, verdict.job)
             is_new = await _keep(connection, verdict)
-            record = await standing.read_record(connection, node.id)
+            record = await records.read_record(connection, node.id)
             if is_new:
                 await _follow(connection, node, verdict, record)
             return Reported(not is_new, node.id, await _state(connection, node.id), record.strikes)
@@ -96,11 +96,11 @@ class Verdicts:
         """
 
         async def work(connection: Connection) -> Alarmed:
-            node = await standing.lock(connection, node_id)
+            node = await records.lock(connection, node_id)
             if node is None or node.kind != "edge":
                 return Alarmed("unwanted", 0, "unknown" if node is None else node.state)
             is_new = await _note_alarm(connection, node, job, claimed, counted)
-            record = await standing.read_record(connection, node.id)
+            record = await records.read_record(connection, node.id)
             if is_new:
                 await _stop_miscounting(connection, node, record, job)
             return Alarmed("ok" if is_new else "exists", record.alarms, await _state(connection, node.id))
@@ -114,7 +114,7 @@ async def _lock_node_of(connection: Connection, job: UUID) -> Locked:
         {"job": job},
     )
     row = await cursor.fetchone()
-    node = await standing.lock(connection, row[0]) if row else None
+    node = await records.lock(connection, row[0]) if row else None
     if node is None:
         raise NotFound("Audit", text_of("job", job))
     return node
@@ -137,12 +137,12 @@ async def _follow(connection: Connection, node: Locked, verdict: Verdict, record
     is_changed = False
     if verdict.is_flagged and verdict.rule == COUNT:
         if await _note_alarm(connection, node, verdict.job):
-            await _stop_miscounting(connection, node, await standing.read_record(connection, node.id), verdict.job)
+            await _stop_miscounting(connection, node, await records.read_record(connection, node.id), verdict.job)
         return
     if verdict.is_flagged:
         is_changed = await _punish(connection, node, verdict.job, rules.step_after(record.flags))
     percent = rules.audit_percent(node.tier, record.flags)
-    if await standing.set_audit_percent(connection, node, percent) or is_changed:
+    if await records.set_audit_percent(connection, node, percent) or is_changed:
         await tell_node(connection, node.id)
 
 
@@ -153,13 +153,13 @@ async def _punish(connection: Connection, node: Locked, job: UUID, step: Step | 
         return False
     if step is None:
         return False
-    await standing.write_step(connection, node.id, step, REASONS[step], job=job)
+    await records.write_step(connection, node.id, step, REASONS[step], job=job)
     if step is Step.REAUDIT:
         return False
     if step is Step.QUARANTINE:
-        await standing.set_state(connection, node, "quarantined", REASONS[step])
+        await records.set_state(connection, node, "quarantined", REASONS[step])
         return True
-    await standing.set_state(connection, node, "banned", REASONS[step])
+    await records.set_state(connection, node, "banned", REASONS[step])
     await forfeit(connection, node)
     return True
 
@@ -177,8 +177,8 @@ async def _note_alarm(connection: Connection, node: Locked, job: UUID, claimed: 
 async def _stop_miscounting(connection: Connection, node: Locked, record: Record, job: UUID) -> None:
     """Put a node into quarantine whose own counts are too often off."""
     if rules.is_miscounting(record.alarms_at) and node.state not in {"quarantined", "banned"}:
-        await standing.write_step(connection, node.id, Step.QUARANTINE, MISCOUNTING, job=job)
-        await standing.set_state(connection, node, "quarantined", MISCOUNTING)
+        await records.write_step(connection, node.id, Step.QUARANTINE, MISCOUNTING, job=job)
+        await records.set_state(connection, node, "quarantined", MISCOUNTING)
         await tell_node(connection, node.id)
 
 

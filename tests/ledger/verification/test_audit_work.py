@@ -9,12 +9,11 @@ from pydantic import ValidationError
 from cluster.service_tokens import ServiceTokens
 from ledger import wire
 from ledger.app import create_internal_app
-from ledger.client import AuditSample, AuditVerdict, CountAlarm, NotFound, NotPermitted, new_hold_id
+from ledger.client import CountAlarm, NotFound, NotPermitted, new_hold_id
 from ledger.verification import samples
 from tests.edge_agent import account, execute
+from tests.ledger.auditing import sample_of, verdict_on
 from tests.ledger.people import bearer
-
-DIGEST = "a" * 64
 
 
 @pytest.fixture
@@ -24,24 +23,8 @@ async def node(ledger, database):
     return (await owner.enrolled())[1]
 
 
-def sample(node, **changes):
-    fields = {
-        "job": new_hold_id(),
-        "node": node,
-        "model": "m",
-        "model_digest": f"sha256:{DIGEST}",
-        "weights_sha256": DIGEST,
-        "sealed": "c2VhbGVk",
-    }
-    return AuditSample(**fields | changes)
-
-
-def verdict(job, *, is_flagged=False, rule="A", **changes):
-    return AuditVerdict(id=job, is_flagged=is_flagged, rule=rule, score=0.01, windows=3, tokens=96, **changes)
-
-
 async def test_a_sample_is_offered_once_taken_by_one_and_its_text_goes_with_the_verdict(ledger, database, node):
-    offered = sample(node, rule_inputs={"temperature": 0.8, "top_k": 40})
+    offered = sample_of(node, rule_inputs={"temperature": 0.8, "top_k": 40})
     assert [(await ledger.client.offer_audit(offered)).status for _ in range(2)] == ["ok", "exists"]
     taken = await asyncio.gather(*(ledger.auditor.take_audits(16) for _ in range(4)))
     (task,) = [task for tasks in taken for task in tasks]
@@ -49,9 +32,9 @@ async def test_a_sample_is_offered_once_taken_by_one_and_its_text_goes_with_the_
     assert task.rule_inputs == {"temperature": 0.8, "top_k": 40}
     assert task.node_key == execute(database, "SELECT public_key FROM ledger.node WHERE id = %s", [node])[0][0]
 
-    first = await ledger.auditor.report_audit(verdict(task.id, detail="fine"))
+    first = await ledger.auditor.report_audit(verdict_on(task.id, detail="fine"))
     assert (first.status, first.node, first.state, first.strikes) == ("ok", node, "active", 0)
-    again = await ledger.auditor.report_audit(verdict(task.id, is_flagged=True))  # another auditor, too late
+    again = await ledger.auditor.report_audit(verdict_on(task.id, is_flagged=True))  # another auditor, too late
     assert (again.status, again.strikes) == ("exists", 0)
     assert execute(database, "SELECT count(*) FROM ledger.audit_sample") == [(0,)]
     assert execute(database, "SELECT is_flagged, rule, detail FROM ledger.audit_verdict") == [(False, "A", "fine")]
@@ -59,7 +42,7 @@ async def test_a_sample_is_offered_once_taken_by_one_and_its_text_goes_with_the_
 
 
 async def test_a_lease_ends_and_so_does_a_sample(ledger, database, node):
-    offered = sample(node)
+    offered = sample_of(node)
     await ledger.client.offer_audit(offered)
     assert len(await ledger.auditor.take_audits()) == 1
     assert await ledger.auditor.take_audits() == ()
@@ -70,33 +53,33 @@ async def test_a_lease_ends_and_so_does_a_sample(ledger, database, node):
     await ledger.context.database.run(samples.clean_up)
     assert execute(database, "SELECT count(*) FROM ledger.audit_sample") == [(0,)]
     with pytest.raises(NotFound):
-        await ledger.auditor.report_audit(verdict(offered.job))
+        await ledger.auditor.report_audit(verdict_on(offered.job))
 
 
 async def test_samples_of_a_node_with_a_flag_come_first(ledger, database, node):
     other = (await (await account(ledger, database)).enrolled())[1]
-    seen = sample(node)
+    seen = sample_of(node)
     await ledger.client.offer_audit(seen)
     await ledger.auditor.take_audits()
-    await ledger.auditor.report_audit(verdict(seen.job, is_flagged=True))
+    await ledger.auditor.report_audit(verdict_on(seen.job, is_flagged=True))
     for id_ in (other, node):
-        await ledger.client.offer_audit(sample(id_))
+        await ledger.client.offer_audit(sample_of(id_))
     assert [task.node for task in await ledger.auditor.take_audits(1)] == [node]
     assert [task.node for task in await ledger.auditor.take_audits(1)] == [other]
 
 
 async def test_so_many_wait_and_no_more(ledger, node, monkeypatch):
     monkeypatch.setattr(samples, "MAX_WAITING_OF_NODE", 2)
-    assert [(await ledger.client.offer_audit(sample(node))).status for _ in range(3)] == ["ok", "ok", "full"]
+    assert [(await ledger.client.offer_audit(sample_of(node))).status for _ in range(3)] == ["ok", "ok", "full"]
     monkeypatch.setattr(samples, "MAX_WAITING_OF_NODE", 200)
     monkeypatch.setattr(samples, "MAX_WAITING", 2)
-    assert (await ledger.client.offer_audit(sample(node))).status == "full"
+    assert (await ledger.client.offer_audit(sample_of(node))).status == "full"
 
 
 async def test_trusted_unknown_and_banned_nodes_are_not_audited(ledger, database, node):
     execute(database, "UPDATE ledger.node SET state = 'banned' WHERE id = %s", [node])
     for unwanted in ("node_local", "node_nobody", node):
-        assert (await ledger.client.offer_audit(sample(unwanted))).status == "unwanted"
+        assert (await ledger.client.offer_audit(sample_of(unwanted))).status == "unwanted"
     told = await ledger.client.alarm_count(CountAlarm(job=new_hold_id(), node="node_local", claimed=10, counted=5))
     assert told.status == "unwanted"
 
@@ -110,21 +93,21 @@ async def test_trusted_unknown_and_banned_nodes_are_not_audited(ledger, database
 )  # fmt: skip
 async def test_a_sample_has_its_limits(node, changes):
     with pytest.raises(ValidationError):
-        sample(node, **changes)
+        sample_of(node, **changes)
 
 
 async def test_a_flag_names_its_rule():
     with pytest.raises(ValidationError):
-        verdict(new_hold_id(), is_flagged=True, rule="none")
+        verdict_on(new_hold_id(), is_flagged=True, rule="none")
 
 
 async def test_each_service_has_its_own_verbs(ledger, node):
     with pytest.raises(NotPermitted):
         await ledger.client.take_audits()
     with pytest.raises(NotPermitted):
-        await ledger.client.report_audit(verdict(new_hold_id()))
+        await ledger.client.report_audit(verdict_on(new_hold_id()))
     with pytest.raises(NotPermitted):
-        await ledger.auditor.offer_audit(sample(node))
+        await ledger.auditor.offer_audit(sample_of(node))
     with pytest.raises(NotPermitted):
         await ledger.auditor.alarm_count(CountAlarm(job=new_hold_id(), node=node, claimed=1, counted=2))
     edge = ServiceTokens((ledger.folder / "service_edge.pem").read_bytes(), "edge").mint("ledger-internal")
