@@ -56,12 +56,12 @@ class Purse:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """A refund that is to be posted: how much of the job's cost, and what lacks."""
+    """A refund that is to be posted: how much of the job's cost, and what lacks; no post where all of it does."""
 
     job: UUID
     amount: int
     lacking: int
-    post: Post
+    post: Post | None
 
 
 def refund_legs(pockets: Sequence[Leg], sources: Iterable[Source], wanted: int) -> tuple[tuple[Leg, ...], int]:
@@ -102,8 +102,8 @@ async def _settle(connection: Connection, node: Locked, jobs: Sequence[UUID], *,
     """Refund jobs and take the rest in one call of the books: it locks all their accounts in one order, so that nobody waits crosswise."""
     purse = await _open_purse(connection, node)
     paid = [one for job in jobs if (one := await _read_paid(connection, job, node.id, purse)) is not None]
-    refunds = [one for one in (_refund_of(one, node, purse) for one in paid) if one is not None]
-    posts = [refund.post for refund in refunds]
+    refunds = {one.job: _refund_of(one, node, purse) for one in paid}
+    posts = [refund.post for refund in refunds.values() if refund.post]
     rest = purse.left[purse.escrow] if is_forfeited else 0
     if rest:
         number = await _entries(connection, purse.kept)
@@ -115,11 +115,10 @@ async def _settle(connection: Connection, node: Locked, jobs: Sequence[UUID], *,
     if short:  # the owner is spending from the promotional pocket at this moment
         purse = await _open_purse(connection, node)
         purse.left[purse.promo] = 0
-        again = [one for one in paid if uuid.uuid5(one.job, "refund") in short]
-        late = [one for one in (_refund_of(one, node, purse) for one in again) if one is not None]
-        await _post_surely(connection, [refund.post for refund in late], {Status.OK})
-        refunds = [refund for refund in refunds if refund.post.id not in short] + late
-    for refund in refunds:
+        again = {one.job: _refund_of(one, node, purse) for one in paid if uuid.uuid5(one.job, "refund") in short}
+        await _post_surely(connection, [refund.post for refund in again.values() if refund.post], {Status.OK})
+        refunds |= again
+    for refund in refunds.values():
         why = {"reason": "flagged by an audit", "amount": refund.amount, "lacking": refund.lacking}
         await note(connection, SYSTEM, "refund", text_of("job", refund.job), **why)
     if rest:
@@ -134,22 +133,20 @@ async def _post_surely(connection: Connection, posts: Sequence[Post], fine: set[
     return statuses
 
 
-def _refund_of(paid: Paid, node: Locked, purse: Purse) -> Refund | None:
-    """Build a job's refund out of what is left in the purse; None: nothing is."""
+def _refund_of(paid: Paid, node: Locked, purse: Purse) -> Refund:
+    """Build a job's refund out of what is left in the purse."""
     wanted = paid.to_escrow + paid.to_promo + paid.fee
     sources = [
         Source(purse.fees, paid.fee), Source(purse.promo, min(paid.to_promo, purse.left[purse.promo])),
         *(Source(account, purse.left[account]) for account in (purse.escrow, purse.kept)),
     ]  # fmt: skip
     legs, lacking = refund_legs(paid.pockets, sources, wanted)
-    if not legs:
-        return None
     for account, amount in legs:
         if account in purse.left:
             purse.left[account] += amount
     meta = {"job": text_of("job", paid.job), "model": paid.meta.get("model"), "user": paid.meta.get("user"), "audited": node.id}
     post = Post(id=uuid.uuid5(paid.job, "refund"), kind=Kind.REFUND, legs=legs, reverses=paid.job, meta=meta | {"lacking": lacking})
-    return Refund(paid.job, wanted - lacking, lacking, post)
+    return Refund(paid.job, wanted - lacking, lacking, post if legs else None)
 
 
 async def give_back(connection: Connection, node: Locked) -> int:
@@ -199,6 +196,8 @@ async def _read_paid(connection: Connection, job: UUID, node: str, purse: Purse)
         [job, accounts.CREDIT],
     )
     legs = await cursor.fetchall()
+    if not legs:
+        return None
     gains = {account: amount for account, amount, _ in legs if amount > 0}
     # Deposited credits first, where not all can be given back: promotional ones were a present.
     pockets = sorted(((is_promo, account, -amount) for account, amount, is_promo in legs if amount < 0))

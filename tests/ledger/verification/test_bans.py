@@ -51,7 +51,7 @@ async def test_three_flags_end_in_a_ban_each_with_its_reason(ledger, database):
     assert [(row["rule"], row["is_flagged"]) for row in seen["results"]] == [("A", True), ("B", True), ("A", True)]
     assert (seen["audited"], "appeal" in seen["what_next"]) == (3, True)
     mine = (await ledger.http.get("/api/payments/wallet/", headers=m.owner.headers)).json()
-    assert mine["logs"][0]["description"] == "Forfeited earnings of a banned node"
+    assert [row["amount"] for row in mine["logs"] if row["description"] == "Forfeited earnings of a banned node"] == ["-1.80"]
     theirs = (await m.consumer.get("/api/payments/wallet/")).json()
     assert [row["kind"] for row in theirs["logs"]].count("refund") == 3
 
