@@ -50,11 +50,12 @@ async def tell_node(connection: Connection, node: str) -> None:
 
 
 def _node(row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
-    """Write a node for the feed; `key` is the thumbprint that its tokens must carry, so that a replaced key is cut too."""
+    """Write a node for the feed; `key` is the thumbprint that its tokens must carry, so that a replaced key is cut too; receipts are checked by `public_key`."""
     id_, person, kind, state, tier, public_key, name, username = row
     key = thumbprint(public_key) if public_key else None
     return id_, {
-        "owner": text_of("user", person), "kind": kind, "state": state, "tier": tier, "key": key, "name": name, "username": username,
+        "owner": text_of("user", person), "kind": kind, "state": state, "tier": tier, "key": key, "public_key": public_key, "name": name,
+        "username": username,
     }  # fmt: skip
 
 
