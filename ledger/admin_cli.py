@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ledger.context import LedgerContext
 
 app = typer.Typer(
-    help="For operators: people, money, prices, models, keys of tokens.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="For operators: people, money, prices, models, audits of nodes, keys of tokens.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 JSON = typer.Option(False, "--json", help="Print JSON.")
 WHY = typer.Option(..., "--reason", help="Kept in the audit log.")
@@ -26,6 +28,8 @@ WHY = typer.Option(..., "--reason", help="Kept in the audit log.")
 
 catalog = typer.Typer(help="Which models may be offered.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(catalog, name="catalog")
+audits = typer.Typer(help="What audits found about nodes; quarantines and appeals.", no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(audits, name="audits")
 
 
 def _run(work: "Callable[[LedgerContext], Awaitable[Any]]") -> Any:
@@ -292,6 +296,65 @@ def remove_from_catalog(name: str = typer.Argument(help="As `gfe admin catalog l
 
     _run(lambda context: context.database.transact(lambda connection: remove_model(connection, name, _origin())))
     _say({"name": name, "removed": True}, f"{name} is not in the catalog any more", as_json=as_json)
+
+
+@audits.command("list")
+def list_suspects(*, as_json: bool = JSON) -> None:
+    """List nodes in quarantine, banned, with a flag, or with an open appeal; the last changed first."""
+    from ledger.verification import reports
+
+    found = _run(lambda context: context.database.run(lambda connection: reports.suspects(connection, 100, None)))
+    rows = [
+        {
+            "node": one.node, "name": one.name, "owner": one.owner, "state": one.state, "reason": one.state_reason, "tier": one.tier,
+            "strikes": one.strikes, "count_alarms": one.alarms, "has_open_appeal": one.has_open_appeal,
+        }
+        for one in found
+    ]  # fmt: skip
+    lines = [
+        f"{row['node']}  {row['owner']:20}  {row['state']:12}  {row['strikes']} strikes  {row['count_alarms']} alarms"
+        f"{'  APPEAL' if row['has_open_appeal'] else ''}"
+        for row in rows
+    ]
+    _say(rows, "\n".join(lines) or "nothing speaks against any node", as_json=as_json)
+
+
+@audits.command()
+def lift(
+    node: str = typer.Argument(help="Id of the node, node_…"),
+    reason: str = typer.Option(..., "--reason", help="Kept in the audit log; the node's owner reads it."),
+    *,
+    pardon: bool = typer.Option(False, "--pardon", help="Forget what was found; ends a ban too, and gives back what was forfeited."),
+    as_json: bool = JSON,
+) -> None:
+    """Let a node in quarantine work again; its strikes stay, unless it is pardoned."""
+    _run(lambda context: context.appeals.lift(node, is_pardoned=pardon, reason=reason, origin=_origin()))
+    _say({"node": node, "pardoned": pardon}, f"{node} may work again", as_json=as_json)
+
+
+@audits.command()
+def appeals(*, as_json: bool = JSON) -> None:
+    """List the newest appeals that wait for an answer."""
+    from ledger.ids import text_of
+    from ledger.verification.appeals import ID_PREFIX, list_appeals
+
+    found = _run(lambda context: context.database.run(lambda connection: list_appeals(connection, 100, None, "OPEN")))
+    rows = [{"id": text_of(ID_PREFIX, one.id), "node": one.node, "since": one.created_at.isoformat(), "note": one.note} for one in found]
+    lines = [f"{row['id']}  {row['node']}  {row['since']}\n    {row['note']}" for row in rows]
+    _say(rows, "\n".join(lines) or "no appeal is open", as_json=as_json)
+
+
+@audits.command()
+def decide(
+    appeal: str = typer.Argument(help="Id of the appeal, appeal_…"),
+    reason: str = typer.Option(..., "--reason", help="The answer that the provider reads."),
+    *,
+    uphold: bool = typer.Option(..., "--uphold/--refuse", help="Whether the provider is right: then the node is pardoned."),
+    as_json: bool = JSON,
+) -> None:
+    """Decide an appeal."""
+    done = _run(lambda context: context.appeals.decide(appeal, is_upheld=uphold, answer=reason, origin=_origin()))
+    _say({"id": appeal, "state": done.state}, f"{appeal}: {done.state}", as_json=as_json)
 
 
 @app.command("audit-log")

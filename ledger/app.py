@@ -9,7 +9,23 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, admin, agents, catalog, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
+from ledger.api import (
+    accounts,
+    admin,
+    agents,
+    audits,
+    catalog,
+    feed,
+    keys,
+    mock_pay,
+    money,
+    oauth,
+    operations,
+    pages,
+    payments,
+    verification,
+    wallet,
+)
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -45,8 +61,10 @@ def _public_app(*, has_mock: bool) -> FastAPI:
     app.include_router(keys.router)
     app.include_router(wallet.router)
     app.include_router(agents.router)
+    app.include_router(verification.router)
     app.include_router(money.router)
     app.include_router(admin.router)
+    app.include_router(verification.admin_router)
     app.include_router(catalog.router)
     app.include_router(payments.router)
     if has_mock:
@@ -69,6 +87,10 @@ def create_internal_app(context: LedgerContext) -> Starlette:
         routes=[
             Route("/internal/v1/operations", operations.operations, methods=["POST"]),
             Route("/internal/v1/feed", feed.read_feed, methods=["GET"]),
+            Route("/internal/v1/audits/offer", audits.offer, methods=["POST"]),
+            Route("/internal/v1/audits/take", audits.take, methods=["POST"]),
+            Route("/internal/v1/audits/report", audits.report, methods=["POST"]),
+            Route("/internal/v1/audits/count-alarm", audits.count_alarm, methods=["POST"]),
         ]
     )
     app.state.context = context

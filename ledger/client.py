@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -43,8 +43,16 @@ from ledger.wire import (
     MAX_OPERATIONS,
     OPERATIONS,
     Answer,
+    AuditOffered,
+    AuditReported,
+    AuditSample,
+    AuditTask,
+    AuditTasks,
+    AuditVerdict,
     Caller,
     Capture,
+    CountAlarm,
+    CountAlarmTaken,
     FeedEntry,
     FeedPage,
     FindHolds,
@@ -61,14 +69,23 @@ from ledger.wire import (
     Served,
     Settled,
     Share,
+    TakeAudits,
     Void,
+    Wire,
 )
 
 __all__ = [
+    "AuditOffered",
+    "AuditReported",
+    "AuditSample",
+    "AuditTask",
+    "AuditVerdict",
     "BooksUnderReview",
     "BudgetExceeded",
     "Caller",
     "Capture",
+    "CountAlarm",
+    "CountAlarmTaken",
     "CredentialExpired",
     "CredentialMistyped",
     "CredentialRevoked",
@@ -111,11 +128,13 @@ __all__ = [
     "uuid_of_job",
 ]
 
+Answered = TypeVar("Answered", bound=Wire)
 CONNECT_LIMIT_S = 1.0
 TOTAL_LIMIT_S = 3.0
 MAX_WAITING = MAX_OPERATIONS * 8
 OPERATIONS_URL = URL("http://ledger/internal/v1/operations")
 FEED_URL = URL("http://ledger/internal/v1/feed")
+AUDITS_URL = URL("http://ledger/internal/v1/audits/")
 
 _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
@@ -291,6 +310,60 @@ class LedgerClient:
                 said = await response.read()
                 response.raise_for_status()
             return FEED.validate_json(said)
+        except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as failed:
+            raise LedgerUnavailable from failed
+
+    async def offer_audit(self, sample: AuditSample) -> AuditOffered:
+        """Offer an ended job to be audited; the same job again answers `exists`.
+
+        Raises:
+            NotPermitted: This service may not.
+            LedgerUnavailable: Whether it is kept is unknown.
+        """
+        return await self._audit("offer", sample, AuditOffered)
+
+    async def take_audits(self, limit: int = 1) -> tuple[AuditTask, ...]:
+        """Take the most urgent tasks. Whoever does not report within ten minutes may find them taken by another.
+
+        Raises:
+            NotPermitted: This service may not.
+            LedgerUnavailable: The ledger does not answer.
+        """
+        return (await self._audit("take", TakeAudits(limit=limit), AuditTasks)).tasks
+
+    async def report_audit(self, verdict: AuditVerdict) -> AuditReported:
+        """Report what an audit found; what follows for the node happens before the answer. The first verdict of a task counts.
+
+        Raises:
+            NotFound: There is no such task, or it was too old.
+            NotPermitted: This service may not.
+            LedgerUnavailable: Outcome unknown; report the same again.
+        """
+        return await self._audit("report", verdict, AuditReported)
+
+    async def alarm_count(self, alarm: CountAlarm) -> CountAlarmTaken:
+        """Tell that a node's own counts of a job were off; the same job again answers `exists`.
+
+        Raises:
+            NotPermitted: This service may not.
+            LedgerUnavailable: Outcome unknown; tell it again.
+        """
+        return await self._audit("count-alarm", alarm, CountAlarmTaken)
+
+    async def _audit(self, what: str, asked: Wire, answer: type[Answered]) -> Answered:
+        """Send one message about audits; a refusal comes back as its class."""
+        if self._session is None:
+            raise LedgerUnavailable
+        headers = self._headers() | {"Content-Type": "application/json"}
+        try:
+            async with (
+                asyncio.timeout(TOTAL_LIMIT_S),
+                self._session.post(AUDITS_URL / what, data=asked.model_dump_json(), headers=headers) as response,
+            ):
+                said = await response.read()
+            if response.status != 200:
+                raise error_of(Refused.model_validate_json(said))
+            return answer.model_validate_json(said)
         except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as failed:
             raise LedgerUnavailable from failed
 

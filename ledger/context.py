@@ -1,10 +1,10 @@
 """What the ledger's handlers work with: made once when the service starts, faked or narrowed in tests."""
 
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 
 from ledger.amounts import micros_of
-from ledger.db import Database
+from ledger.db import Database, DatabaseUnavailable
 from ledger.identity.api_keys import KeyRing
 from ledger.identity.credentials import Credentials
 from ledger.identity.enrollment import AgentTokens, Enrollment, origin_text
@@ -32,6 +32,11 @@ from ledger.money.settling import Settling
 from ledger.operators.corrections import Corrections
 from ledger.payments.payments import Payments
 from ledger.settings import LedgerSettings
+from ledger.verification.appeals import Appeals
+from ledger.verification.payouts import payout_terms
+from ledger.verification.samples import Samples
+from ledger.verification.verdicts import Verdicts
+from ledger.verification.work import Work
 
 REGISTERS, REGISTERS_IN_PRODUCTION = 100, 5  # per address and hour
 PASSWORD_COST = (19_456, 2)  # KiB, passes (OWASP's second choice: 40 ms of one core)
@@ -65,6 +70,10 @@ class LedgerContext:
     earnings: Earnings
     corrections: Corrections
     payments: Payments
+    samples: Samples
+    verdicts: Verdicts
+    appeals: Appeals
+    work: Work
 
     @classmethod
     def of_settings(cls, settings: LedgerSettings) -> "LedgerContext":
@@ -75,7 +84,7 @@ class LedgerContext:
         ids = AccountIds(database)
         pepper = bytes.fromhex(settings.secret("api_key_pepper"))
         keys, signing_keys, limits = KeyRing(database, pepper), SigningKeys(settings.secrets_dir, settings.public_url), Limits(database)
-        prices = PriceBook(database)
+        prices, work = PriceBook(database), Work(database)
         sessions, outbox = Sessions(database, signing_keys), Outbox(mailer_of(settings), settings.public_url)
         gifts = Gifts(
             welcome=micros_of(settings.welcome_credits), open_jobs=settings.open_jobs, is_welcome_delayed=settings.welcome_after_email
@@ -116,11 +125,16 @@ class LedgerContext:
                 NodeOwners(database).owner,
                 fee_percent=settings.platform_fee_percent,
                 goodwill_per_day=micros_of(settings.goodwill_per_day),
+                worked=work.note,
             ),
             prices=prices,
-            earnings=Earnings(database, delay=timedelta(hours=settings.delay_hours)),
+            earnings=Earnings(database, terms=payout_terms(settings.payout_delay)),
             corrections=Corrections(database, alone_up_to=micros_of(settings.correction_second_approval)),
             payments=Payments.of_settings(settings, database, ids),
+            samples=Samples(database),
+            verdicts=Verdicts(database),
+            appeals=Appeals(database),
+            work=work,
         )
 
     def sign_in_providers(self) -> list[str]:
@@ -136,6 +150,8 @@ class LedgerContext:
         await self.guests.aclose()
         await self.outbox.aclose()
         await self.writer.aclose()
+        with suppress(DatabaseUnavailable):
+            await self.work.flush()
         await self.payments.pay.close()
         await self.database.close()
 

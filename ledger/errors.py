@@ -29,6 +29,8 @@ LedgerError
 ├── KeyInUse                   409 key_in_use: an agent's key belongs to a node already
 ├── IdempotencyConflict        422 idempotency_conflict: same key, other content
 ├── HoldNotOpen                409 hold_captured, hold_voided, hold_expired
+├── AppealOpen                 409 appeal_open: an appeal of this node waits for its answer
+├── AppealDecided              409 appeal_decided: an operator has answered this appeal
 ├── PaymentEnded               409 payment_ended: paid, refused or failed already
 ├── GatewayUnavailable         503 gateway_unavailable: the payment gateway does not answer
 └── LedgerUnavailable          503 ledger_unavailable: outcome unknown, repeat with the same id
@@ -413,6 +415,26 @@ class PaymentEnded(LedgerError):
     def __str__(self) -> str:
         """Say what happened."""
         return f"This transaction has ended: {self.status}"
+
+
+class AppealOpen(LedgerError):
+    """An appeal of this node waits for its answer."""
+
+    code = "appeal_open"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "An appeal of this node is open already. An operator will answer it."
+
+
+class AppealDecided(LedgerError):
+    """An operator has answered this appeal."""
+
+    code = "appeal_decided"
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return "This appeal is decided already."
 
 
 class GatewayUnavailable(LedgerError):

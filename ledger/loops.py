@@ -19,6 +19,8 @@ from ledger.money.prices import set_default_price
 from ledger.money.settling import EXPIRY_BATCH
 from ledger.payments.deposits import expire
 from ledger.payments.inbox import work_inbox
+from ledger.verification import samples
+from ledger.verification.work import promote
 
 EXPIRY_EVERY_S = 5.0
 USES_EVERY_S = 30.0
@@ -26,6 +28,8 @@ NONCES_EVERY_S = 60.0
 FEED_EVERY_S = 3600.0
 PRICE_EVERY_S = 1.0
 RELEASE_EVERY_S = 10.0
+WORK_EVERY_S = 10.0
+PROMOTION_EVERY_S = 60.0
 AUDIT_EVERY_S = 60.0
 FULL_AUDIT_LOOK_S = 600.0
 FULL_AUDIT_EVERY_S = 24 * 3600.0
@@ -41,6 +45,7 @@ def loops(context: LedgerContext) -> list[Awaitable[None]]:
     return [
         keep_price(context),
         repeat(context.keys.note_uses, USES_EVERY_S),
+        repeat(context.work.flush, WORK_EVERY_S),
         repeat(lambda: look(context), LOOK_EVERY_S),
         lead(context.settings.database_url, lambda: loops_of_leader(context)),
     ]
@@ -55,6 +60,7 @@ def loops_of_leader(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(lambda: work_inbox(context.payments), INBOX_EVERY_S),
         repeat(lambda: expire_deposits(context), DEPOSITS_EVERY_S),
         repeat(context.earnings.release, RELEASE_EVERY_S),
+        repeat(lambda: promote(context.database), PROMOTION_EVERY_S),
         repeat(lambda: audit_new_entries(context), AUDIT_EVERY_S),
         repeat(lambda: audit_everything(context), FULL_AUDIT_LOOK_S),
         repeat(lambda: clean_up(context), CLEAN_UP_EVERY_S),
@@ -132,7 +138,7 @@ async def clean_up(context: LedgerContext) -> None:
     """Forget what has expired, and seal the audit log."""
 
     async def work(connection: Connection) -> None:
-        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up):
+        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up, samples.clean_up):
             await forget(connection)
         while await audit_log.seal(connection) == audit_log.BLOCK:
             pass

@@ -41,6 +41,8 @@ class Metrics:
         )
         self.audited_at = Gauge("gfe_ledger_audit_timestamp_seconds", "When the last audit ended.", ["audit"], registry=r)
 
+        self.verdicts = Counter("gfe_ledger_node_audits", "Verdicts about nodes, by rule and finding.", ["rule", "found"], registry=r)
+
     def note_audit(self, name: str, violations: int) -> None:
         """Note how an audit ended."""
         self.violations.labels(name).set(violations)

@@ -7,6 +7,8 @@ from starlette.responses import JSONResponse
 from ledger.amounts import credits_text
 from ledger.db import DatabaseUnavailable
 from ledger.errors import (
+    AppealDecided,
+    AppealOpen,
     BudgetExceeded,
     GatewayUnavailable,
     HoldNotOpen,
@@ -32,6 +34,8 @@ STATUS: dict[type[LedgerError], tuple[int, str]] = {
     NotFound: (404, "Not found"),
     HoldNotOpen: (409, "Hold not open"),
     KeyInUse: (409, "Key in use"),
+    AppealOpen: (409, "Appeal open"),
+    AppealDecided: (409, "Appeal decided"),
     PaymentEnded: (409, "Transaction ended"),
     IdempotencyConflict: (422, "Idempotency conflict"),
     InvalidRequest: (400, "Invalid request"),

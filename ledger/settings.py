@@ -1,5 +1,6 @@
 """What can be set for the ledger service; read once, from the environment (`GFE_…`) and the secrets' folder."""
 
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -10,7 +11,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.amounts import micros_of
 
-PRODUCTION_DELAY_HOURS = 14 * 24
 AMOUNT = r"^\d{1,12}(\.\d{1,6})?$"
 
 
@@ -54,7 +54,9 @@ class LedgerSettings(BaseSettings):
     smtp_user: str | None = Field(None, description="Login there; its password is the secret `smtp_password`.")
     mail_from: str = Field("GPU-For-Everyone <no-reply@localhost>", description="Sender of mail.")
     payout_delay_hours: int | None = Field(
-        None, ge=0, description="How long earnings wait before they can be withdrawn; unset: 336 in production, else 0."
+        None,
+        ge=0,
+        description="How long earnings wait before they can be withdrawn; unset: in production 30, 14 or 7 days by the node's tier, else 0.",
     )
     correction_second_approval: str = Field("100.00", pattern=AMOUNT, description="Corrections above this need two operators.")
     payment_gateways: str | None = Field(
@@ -110,11 +112,11 @@ class LedgerSettings(BaseSettings):
         return frozenset(named or [f"{split.scheme}://{split.netloc}"])
 
     @property
-    def delay_hours(self) -> int:
-        """How long earnings wait."""
+    def payout_delay(self) -> timedelta | None:
+        """How long the earnings of every node wait; None: by its tier."""
         if self.payout_delay_hours is not None:
-            return self.payout_delay_hours
-        return PRODUCTION_DELAY_HOURS if self.is_production else 0
+            return timedelta(hours=self.payout_delay_hours)
+        return None if self.is_production else timedelta()
 
     @property
     def is_production(self) -> bool:

@@ -5,11 +5,13 @@ operation in the same order; a bad operation never costs the others anything. Am
 between two of our own services, not an API for people.
 """
 
+import json
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 WIRE_VERSION = 1
 MAX_OPERATIONS = 256
@@ -211,6 +213,119 @@ class Answers(Wire):
 OPERATIONS: TypeAdapter[Operations] = TypeAdapter(Operations)
 ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
 OPERATION: TypeAdapter[Operation] = TypeAdapter(Operation)
+
+
+# --- audits of providers (security reference 6) ---------------------------------------------------------------------------------------
+#
+# `POST /internal/v1/audits/offer` (by `serve`), `/take` and `/report` (by `auditor`), and `POST /internal/v1/audits/count-alarm` (by `serve`).
+
+MAX_SEALED = 256 * 1024  # characters of a sealed sample, in base64
+MAX_INPUTS = 4096  # bytes of a sample's inputs, as JSON
+MAX_TASKS = 16  # that one look takes
+Digest = Annotated[str, Field(max_length=80, pattern=r"^(sha256:)?[0-9a-f]{64}$")]
+
+
+class AuditSample(Wire):
+    """An ended job of an edge node, to be audited: prompt and answer are sealed to the auditor, the ledger cannot read them.
+
+    `rule_inputs`: what the rules need beside the text (sampling options, lengths); never a word of it. Idempotent by job.
+    """
+
+    job: uuid.UUID
+    node: Text
+    model: Text
+    model_digest: Digest  # of the manifest
+    weights_sha256: Digest  # of the GGUF
+    rule_inputs: dict[str, Any] = Field(default_factory=dict)
+    sealed: Annotated[str, Field(min_length=1, max_length=MAX_SEALED, pattern=r"^[A-Za-z0-9+/_=-]+$")]
+
+    @field_validator("rule_inputs")
+    @classmethod
+    def _is_small(cls, given: dict[str, Any]) -> dict[str, Any]:
+        written = json.dumps(given)
+        if len(written) > MAX_INPUTS or "\\u0000" in written:  # PostgreSQL keeps no NUL in a text
+            raise ValueError(f"The inputs are larger than {MAX_INPUTS} bytes, or hold a NUL.")
+        return given
+
+
+class AuditOffered(Wire):
+    """What became of an offer. `full`: too many wait already, this one is not kept; `unwanted`: the node is not audited (trusted, banned, unknown)."""
+
+    status: Literal["ok", "exists", "full", "unwanted"]
+
+
+class AuditTask(Wire):
+    """A sample to be audited now, leased for `LEASE_S`. `node_key`: the node's public key as the ledger knows it, to check its receipt by."""
+
+    id: uuid.UUID
+    job: uuid.UUID
+    node: str
+    node_key: str | None
+    model: str
+    model_digest: str
+    weights_sha256: str
+    rule_inputs: dict[str, Any]
+    sealed: str
+    wanted_at: datetime
+
+
+class AuditTasks(Wire):
+    """The most urgent tasks, the oldest first."""
+
+    tasks: tuple[AuditTask, ...]
+
+
+class TakeAudits(Wire):
+    """How many tasks are wanted."""
+
+    limit: int = Field(ge=1, le=MAX_TASKS, default=1)
+
+
+class AuditVerdict(Wire):
+    """What an audit found. Rules A and B are about the model, `count` about the node's own counts; `none`: nothing could be judged.
+
+    `score` is the worst window's, `windows` and `tokens` how much was scored; `detail` is for the provider's eyes and holds no word of the text.
+    """
+
+    id: uuid.UUID
+    is_flagged: bool
+    rule: Literal["A", "B", "count", "none"]
+    score: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    windows: int = Field(ge=0, le=MAX_TOKENS, default=0)
+    tokens: Tokens = 0
+    detail: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+
+    @model_validator(mode="after")
+    def _says_by_which_rule(self) -> Self:
+        if self.is_flagged and self.rule == "none":
+            raise ValueError("A flag names the rule that was broken.")
+        return self
+
+
+class AuditReported(Wire):
+    """The verdict stands, now or before (`exists`: the first one counts). `strikes`: of the node; `state`: what the node is now."""
+
+    status: Literal["ok", "exists"]
+    node: str
+    state: str
+    strikes: int
+
+
+class CountAlarm(Wire):
+    """A node's own counts of a job were off by more than they may be; idempotent by job."""
+
+    job: uuid.UUID
+    node: Text
+    claimed: Tokens
+    counted: Tokens
+
+
+class CountAlarmTaken(Wire):
+    """It is noted. `alarms`: how many there are in the node's last jobs; `state`: what the node is now."""
+
+    status: Literal["ok", "exists", "unwanted"]
+    alarms: int
+    state: str
 
 
 # --- the feed: `GET /internal/v1/feed?after=` ----------------------------------------------------------------------------------------

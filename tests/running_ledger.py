@@ -16,10 +16,10 @@ from serve_app.local import secrets as made
 
 
 class RunningLedger:
-    """The service's context, its client, its public app, and the first consumer's key."""
+    """The service's context, its client, its public app, and the first consumer's key; `auditor` is the auditor's client."""
 
-    def __init__(self, context, client, http, key, folder):
-        self.context, self.client, self.http, self.key, self.folder = context, client, http, key, folder
+    def __init__(self, context, client, http, key, folder, auditor):
+        self.context, self.client, self.http, self.key, self.folder, self.auditor = context, client, http, key, folder, auditor
 
     def hold(self, *, key=None, **changes):
         from ledger.client import PlaceHold, new_hold_id
@@ -47,17 +47,23 @@ async def start_ledger(database, folder, *, socket="s", **settings):
     while not server.started:
         assert time.monotonic() < until, "the internal listener did not start"
         await asyncio.sleep(0.01)
-    tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
-    client = LedgerClient(chosen.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    client, auditor = (_client(chosen.ledger_socket, folder, service) for service in ("serve", "auditor"))
     await client.start()
+    await auditor.start()
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(create_public_app(context)), base_url="http://ledger")
-    running = RunningLedger(context, client, http, (folder / "first_api_key").read_text(), folder)
+    running = RunningLedger(context, client, http, (folder / "first_api_key").read_text(), folder, auditor)
 
     async def stop():
         await client.aclose()
+        await auditor.aclose()
         await http.aclose()
         server.should_exit = True
         await task
         await context.aclose()
 
     return running, stop
+
+
+def _client(socket, folder, service):
+    tokens = ServiceTokens((folder / f"service_{service}.pem").read_bytes(), service)
+    return LedgerClient(socket, lambda: tokens.mint("ledger-internal"))

@@ -9,7 +9,7 @@ from ledger.api.shapes import Answer, Moment
 Label = Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-NodeState = Literal["active", "paused", "revoked", "deregistered", "banned"]
+NodeState = Literal["active", "paused", "quarantined", "revoked", "deregistered", "banned"]
 
 
 class _Asked(BaseModel):
@@ -117,6 +117,7 @@ class NodeAnswer(Answer):
     name: str
     kind: str
     state: NodeState
+    state_reason: str | None = Field(description="Why it is in quarantine or banned.")
     tier: str
     agent_version: str | None
     platform: str | None

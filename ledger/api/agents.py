@@ -119,7 +119,7 @@ async def list_nodes(
 
 def _node(node: Node) -> NodeAnswer:
     return NodeAnswer(
-        id=node.id, name=node.name, kind=node.kind, state=node.state, tier=node.tier, agent_version=node.agent_version,
+        id=node.id, name=node.name, kind=node.kind, state=node.state, state_reason=node.state_reason, tier=node.tier, agent_version=node.agent_version,
         platform=node.platform, created_at=moment(node.created_at), last_seen_at=_moment_or_none(node.last_seen_at),
     )  # fmt: skip
 

@@ -12,8 +12,9 @@ from ledger.errors import InvalidRequest
 from ledger.money.statements import START, Position
 
 MAX_PAGE = 100
+MAX_ACCOUNTS = 1000  # of one person, in a cursor of the log
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Rows per page.")]
-Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=8000, description="`next` of the page before.")]
 Mark = tuple[datetime, str]
 
 
@@ -32,7 +33,7 @@ def read_position(text: str | None) -> Position:
         return START
     try:
         seqs, after = _read(text)
-        if len(seqs) != len(START.seqs) or not all(type(seq) is int and 0 <= seq < 2**63 for seq in seqs):
+        if not 0 < len(seqs) <= MAX_ACCOUNTS or not all(type(seq) is int and 0 <= seq < 2**63 for seq in seqs):
             raise ValueError
         return Position(seqs=tuple(seqs), after=uuid.UUID(after) if after else None)
     except (ValueError, TypeError, AttributeError) as wrong:

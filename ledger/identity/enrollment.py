@@ -353,7 +353,7 @@ class AgentTokens:
             )
             fresh = await spent.fetchone()
             cursor = await connection.execute(
-                "SELECT %s, n.public_key, n.state IN ('active', 'paused') AND p.blocked_at IS NULL FROM ledger.node n "
+                "SELECT %s, n.public_key, n.state IN ('active', 'paused', 'quarantined') AND p.blocked_at IS NULL FROM ledger.node n "
                 "JOIN ledger.person p ON p.id = n.person_id WHERE n.id = %s AND n.public_key IS NOT NULL",
                 [fresh is not None and fresh[0], node],
             )

@@ -17,7 +17,7 @@ from ledger.wire import FeedEntry, FeedPage
 Kind = Literal["key_revoked", "session_revoked", "person_blocked", "node", "price", "model"]
 KEPT_DAYS = 7
 MAX_ENTRIES = 1000
-_NODE = "SELECT n.id, n.person_id, n.kind, n.state, n.tier, n.public_key, n.name, p.username FROM ledger.node n JOIN ledger.person p ON p.id = n.person_id"
+_NODE = "SELECT n.id, n.person_id, n.kind, n.state, n.tier, n.public_key, n.name, p.username, n.audit_percent FROM ledger.node n JOIN ledger.person p ON p.id = n.person_id"
 _PAGE = """
 WITH kept AS (SELECT min(seq) AS first, max(seq) AS last FROM ledger.feed)
 SELECT coalesce(kept.first, 1), coalesce(kept.last, 0), e.seq, e.kind, e.subject, e.detail
@@ -50,12 +50,16 @@ async def tell_node(connection: Connection, node: str) -> None:
 
 
 def _node(row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
-    """Write a node for the feed; `key` is the thumbprint that its tokens must carry, so that a replaced key is cut too; receipts are checked by `public_key`."""
-    id_, person, kind, state, tier, public_key, name, username = row
+    """Write a node for the feed.
+
+    `key` is the thumbprint that its tokens must carry, so that a replaced key is cut too; receipts are checked by `public_key`;
+    `audit_percent` says how many of a hundred of its jobs are to be audited: none where the operator is trusted anyway.
+    """
+    id_, person, kind, state, tier, public_key, name, username, audit_percent = row
     key = thumbprint(public_key) if public_key else None
     return id_, {
         "owner": text_of("user", person), "kind": kind, "state": state, "tier": tier, "key": key, "public_key": public_key, "name": name,
-        "username": username,
+        "username": username, "audit_percent": audit_percent if kind == "edge" else 0,
     }  # fmt: skip
 
 

@@ -15,9 +15,11 @@ from ledger.errors import InvalidRequest, NotFound, OwnNode
 from ledger.identity.feed import tell_node
 
 CACHE_S = 2.0  # how long a ban may go unnoticed
-State = Literal["active", "paused", "revoked", "deregistered", "banned"]
+State = Literal["active", "paused", "quarantined", "revoked", "deregistered", "banned"]
 Wanted = Literal["active", "paused"]
-_COLUMNS = "id, name, kind, state, tier, agent_version, platform, created_at, last_seen_at"
+_COLUMNS = "id, name, kind, state, tier, agent_version, platform, created_at, last_seen_at, state_reason"
+# What was found out about a node: its owner neither leaves this state nor the node in it.
+STOPPED: frozenset[State] = frozenset({"quarantined", "banned"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Node:
     platform: str | None
     created_at: datetime
     last_seen_at: datetime | None
+    state_reason: str | None = None
 
 
 class Nodes:
@@ -68,7 +71,7 @@ class Nodes:
 
         Raises:
             NotFound: The person has no such node.
-            InvalidRequest: The node is revoked or banned, so it can be neither paused nor resumed.
+            InvalidRequest: The node is revoked, in quarantine or banned, so it can be neither paused nor resumed.
             DatabaseUnavailable: Whether it took effect is unknown.
         """
         _check(id_)
@@ -99,7 +102,7 @@ class Nodes:
 
         Raises:
             NotFound: The person has no such node.
-            InvalidRequest: The node is banned: leaving does not end a ban.
+            InvalidRequest: The node is banned or in quarantine: leaving does not end that.
             DatabaseUnavailable: Whether it took effect is unknown.
         """
         _check(id_)
@@ -111,8 +114,8 @@ class Nodes:
                 [id_, person],
             )
             node = await _read(connection, person, id_, is_deregistered_fine=True)
-            if node.state == "banned":
-                raise InvalidRequest("state", "This node is banned; it cannot be deregistered.")
+            if node.state in STOPPED:
+                raise InvalidRequest("state", f"This node is {node.state}; it cannot be deregistered.")
             if node.state != "deregistered":
                 await set_state(connection, id_, "deregistered")
                 await note(connection, origin, "node.deregister", id_)
@@ -150,10 +153,14 @@ async def set_state(connection: Connection, id_: str, state: State) -> None:
 
 
 async def revoke(connection: Connection, person: uuid.UUID, id_: str) -> None:
-    """Cut a node's agent until it enrolls again, in the transaction of the caller, who locked its owner; a ban or a deregistration is left as it is."""
+    """Cut a node's agent until it enrolls again, in the transaction of the caller, who locked its owner; a ban or a deregistration is left as it is.
+
+    A node in quarantine stays there, and loses its key.
+    """
     cursor = await connection.execute(
-        "UPDATE ledger.node SET state = 'revoked', changed_at = clock_timestamp() "
-        "WHERE id = %s AND person_id = %s AND state IN ('active', 'paused')",
+        "UPDATE ledger.node SET state = CASE state WHEN 'quarantined' THEN state ELSE 'revoked' END, changed_at = clock_timestamp(), "
+        "public_key = CASE state WHEN 'quarantined' THEN NULL ELSE public_key END "
+        "WHERE id = %s AND person_id = %s AND state IN ('active', 'paused', 'quarantined')",
         [id_, person],
     )
     if cursor.rowcount:

@@ -131,7 +131,7 @@ async def register(
             connection,
             [
                 accounts.PROMOTIONS, accounts.FEES, accounts.SLOT_ISSUER, accounts.promo(person.id), accounts.paid(person.id),
-                accounts.pending(person.id), accounts.earned(person.id), accounts.slots(person.id),
+                accounts.earned(person.id), accounts.slots(person.id),
             ],
         )  # fmt: skip
         gifts = [

@@ -28,9 +28,29 @@ def paid(user: uuid.UUID) -> str:
     return f"consumer:{user}:paid"
 
 
-def pending(user: uuid.UUID) -> str:
-    """Earnings before the pay-out delay."""
+def pending(user: uuid.UUID, node: str) -> str:
+    """What a node earned before the pay-out delay: its escrow, so that a node answers for what it did and for nothing else."""
+    return f"{_pending_of(user)}:{node}"
+
+
+def _pending_of(user: uuid.UUID) -> str:
+    """Where the earnings of all nodes waited before each had an escrow of its own."""
     return f"provider:{user}:pending"
+
+
+async def open_pendings(connection: Connection, user: uuid.UUID) -> list[str]:
+    """Name the accounts of earnings before the pay-out delay that a provider has, the oldest first."""
+    cursor = await connection.execute(
+        "SELECT address FROM ledger.account WHERE starts_with(address, 'provider:') "
+        'AND address COLLATE "C" >= %(first)s AND address COLLATE "C" < %(first)s || \';\' ORDER BY id',  # `;` follows `:`
+        {"first": _pending_of(user)},
+    )
+    return [str(address) for (address,) in await cursor.fetchall()]
+
+
+def forfeited(node: str) -> str:
+    """What a banned node forfeited: consumers of jobs that are found out later get theirs from it, and an appeal gives it back."""
+    return f"platform:forfeited:{node}"
 
 
 def earned(user: uuid.UUID) -> str:

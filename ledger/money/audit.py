@@ -50,6 +50,9 @@ RULES: tuple[tuple[str, str], ...] = (
      ("SELECT t.id, (t.meta->>'held')::bigint, e.taken FROM ledger.txn t JOIN (SELECT e.txn_id, -sum(e.amount) AS taken FROM ledger.entry e "
      "JOIN ledger.account a ON a.id = e.account_id WHERE e.amount < 0 AND a.unit = 1 GROUP BY e.txn_id) e ON e.txn_id = t.id "
      "WHERE (t.kind = 2 AND e.taken > (t.meta->>'held')::bigint) OR t.kind IN (3, 4, 11)")),
+    ("a refund never gives back more than was charged",
+     ("SELECT r.id, c.meta->>'cost', e.back FROM ledger.txn r JOIN ledger.txn c ON c.id = r.reverses JOIN (SELECT txn_id, sum(amount) AS back FROM ledger.entry "
+     "WHERE amount > 0 GROUP BY txn_id) e ON e.txn_id = r.id WHERE r.kind = 7 AND e.back > (c.meta->>'cost')::bigint")),
     ("clearing accounts hold nothing of finished payments",
      "SELECT address, posted FROM ledger.account WHERE address LIKE 'clearing:%' AND posted < 0"),
 )  # fmt: skip

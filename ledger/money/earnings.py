@@ -1,6 +1,7 @@
 """Earnings: released for withdrawal after the pay-out delay, and summed by day and model for their owner."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -31,15 +32,28 @@ class Report:
     by_model: tuple[tuple[str, Sum], ...]
 
 
-class Earnings:
-    """Releases and sums. `delay`: how long earnings wait, so that a payment that turns out wrong can still be taken back."""
+Terms = Callable[[Connection, str], Awaitable[timedelta | None]]
 
-    def __init__(self, database: Database, *, delay: timedelta) -> None:
+
+def after(delay: timedelta) -> Terms:
+    """Terms that are the same for every node."""
+
+    async def terms(_connection: Connection, _node: str) -> timedelta:
+        return delay
+
+    return terms
+
+
+class Earnings:
+    """Releases and sums. `terms`: how long a node's earnings wait, so that a wrong payment can be taken back; None: nothing leaves now."""
+
+    def __init__(self, database: Database, *, terms: Terms) -> None:
         self._database = database
-        self._delay = delay
+        self._terms = terms
+        self._looked_up_to = 0  # each round goes on behind the accounts of the one before
 
     async def release(self) -> int:
-        """Move what has waited long enough from `pending` to `earned`; answer how many providers got something.
+        """Move what has waited long enough from the nodes' `pending` to their owners' `earned`; answer how many nodes got something.
 
         Raises:
             DatabaseUnavailable: The database does not answer; what was not done, the next round does.
@@ -48,32 +62,39 @@ class Earnings:
         async def waiting(connection: Connection) -> list[tuple[int, str]]:
             cursor = await connection.execute(
                 "SELECT a.id, a.address FROM ledger.account a LEFT JOIN ledger.release_mark m ON m.account_id = a.id "
-                "WHERE a.address LIKE 'provider:%%:pending' AND a.posted > 0 AND a.seq > coalesce(m.seq, 0) ORDER BY a.id LIMIT %s",
-                [ACCOUNTS_PER_ROUND],
+                "WHERE starts_with(a.address, 'provider:') AND split_part(a.address, ':', 3) = 'pending' AND a.posted > 0 "
+                "AND a.seq > coalesce(m.seq, 0) AND a.id > %s ORDER BY a.id LIMIT %s",
+                [self._looked_up_to, ACCOUNTS_PER_ROUND],
             )
             return [(row[0], row[1]) for row in await cursor.fetchall()]
 
+        found = await self._database.run(waiting)
+        self._looked_up_to = found[-1][0] if len(found) == ACCOUNTS_PER_ROUND else 0
         done = 0
-        for account, address in await self._database.run(waiting):
+        for account, address in found:
+            _, owner, _, *node = address.split(":")
 
-            async def work(connection: Connection, account: int = account, address: str = address) -> bool:
+            async def work(connection: Connection, account: int = account, owner: str = owner, node: str = ":".join(node)) -> bool:
                 async with connection.transaction():
-                    return await self._release_one(connection, account, address.replace(":pending", ":earned"))
+                    return await self._release_one(connection, account, accounts.earned(uuid.UUID(owner)), node)
 
             done += await self._database.run(work)
         return done
 
-    async def _release_one(self, connection: Connection, account: int, target: str) -> bool:
+    async def _release_one(self, connection: Connection, account: int, target: str, node: str) -> bool:
         """Release the oldest entries of one account. What was taken back meanwhile and is too young itself holds them all up."""
         await connection.execute("INSERT INTO ledger.release_mark (account_id, seq) VALUES (%s, 0) ON CONFLICT DO NOTHING", [account])
         cursor = await connection.execute("SELECT seq FROM ledger.release_mark WHERE account_id = %s FOR UPDATE", [account])
         mark = await cursor.fetchone()
         assert mark is not None
+        delay = await self._terms(connection, node)
+        if delay is None:
+            return False
         cursor = await connection.execute(
             "SELECT max(r.seq), coalesce(sum(r.amount) FILTER (WHERE r.kind <> %s), 0), (SELECT posted - held FROM ledger.account WHERE id = %s) FROM ("
             "SELECT e.seq, e.amount, t.kind FROM ledger.entry e JOIN ledger.txn t ON t.id = e.txn_id WHERE e.account_id = %s AND e.seq > %s "
             "AND t.at <= clock_timestamp() - %s::interval ORDER BY e.seq LIMIT %s) r",
-            [int(Kind.EARNINGS_RELEASE), account, account, mark[0], self._delay, ENTRIES_PER_RELEASE],
+            [int(Kind.EARNINGS_RELEASE), account, account, mark[0], delay, ENTRIES_PER_RELEASE],
         )
         row = await cursor.fetchone()
         assert row is not None
@@ -135,7 +156,7 @@ def _plus(one: Sum, earned: int, jobs: int) -> Sum:
 async def _sum_up(connection: Connection, person: uuid.UUID) -> None:
     """Add the entries since the last time to the summary, in the caller's transaction; one at a time per person."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [str(person)])
-    addresses = [accounts.pending(person), accounts.promo(person)]
+    addresses = [*await accounts.open_pendings(connection, person), accounts.promo(person)]
     await connection.execute(
         "WITH own AS (SELECT a.id, a.seq AS last, coalesce(m.seq, 0) AS mark FROM ledger.account a LEFT JOIN ledger.earnings_mark m ON m.account_id = a.id "
         "WHERE a.address = ANY (%(addresses)s)), fresh AS ("

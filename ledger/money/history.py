@@ -24,12 +24,17 @@ async def balance_at(database: Database, person: uuid.UUID, at: datetime) -> Pas
     Raises:
         DatabaseUnavailable: The database does not answer.
     """
-    addresses = (accounts.promo(person), accounts.paid(person), accounts.pending(person), accounts.earned(person))
 
-    async def query(connection: Connection) -> list[int]:
-        return [await _account_at(connection, address, at) for address in addresses]
+    async def query(connection: Connection) -> PastBalance:
+        promo, paid, earned, *pendings = [
+            await _account_at(connection, address, at)
+            for address in (
+                accounts.promo(person), accounts.paid(person), accounts.earned(person), *await accounts.open_pendings(connection, person)
+            )
+        ]  # fmt: skip
+        return PastBalance(promo, paid, sum(pendings), earned)
 
-    return PastBalance(*await database.run(query))
+    return await database.run(query)
 
 
 async def _account_at(connection: Connection, address: str, at: datetime) -> int:

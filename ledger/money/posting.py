@@ -65,6 +65,8 @@ class Kind(IntEnum):
     GOODWILL = 13
     WITHDRAWAL_RETURNED = 14
     WITHDRAWAL_PAID = 15
+    FORFEITURE = 16
+    FORFEITURE_RETURNED = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,14 +39,16 @@ class Settling:
         *,
         fee_percent: int,
         goodwill_per_day: int | None = None,
+        worked: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`goodwill_per_day`: the most that is paid from it in 24 hours, in micro-credits; None: any amount."""
+        """`goodwill_per_day`: the most that is paid from it in 24 hours, in micro-credits; None: any amount. `worked` hears of each paid job's node."""
         self._database = database
         self._writer = writer
         self._ids = ids
         self._owner_of = owner_of
         self._fee_percent = fee_percent
         self._goodwill_per_day = goodwill_per_day
+        self._worked = worked
         self._paying_goodwill = asyncio.Lock()
 
     async def open_holds(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, OpenHold]:
@@ -100,6 +102,8 @@ class Settling:
                 answers[post.id] = status
             elif status in RESOLVED:
                 answers[post.id] = Done(cost=(post.meta or {}).get("cost", 0), existed=status is Status.EXISTS)
+                if post.kind is Kind.CAPTURE and status is Status.OK:
+                    self._worked((post.meta or {})["node"])
         # What is not answered was resolved before, or while we looked.
         earlier = await self._resolved([request.id for request in requests if request.id not in answers])
         return [answers[one.id] if one.id in answers else _as_before(one, earlier.get(one.id)) for one in requests]
@@ -144,7 +148,7 @@ class Settling:
         earners = []
         for node, tokens in parts:
             owner = await self._owner_of(node, consumer)
-            promo, pending = accounts.promo(owner), accounts.pending(owner)
+            promo, pending = accounts.promo(owner), accounts.pending(owner, node)
             ids = await self._ids.of((promo, pending))
             earners.append(Earner(ids[promo], ids[pending], tokens))
         return earners
@@ -211,7 +215,7 @@ class Settling:
         share, _ = pricing.split_fee(cost, self._fee_percent)
         if not share:
             return None
-        ids = await self._ids.of((accounts.GOODWILL, pending := accounts.pending(owner)))
+        ids = await self._ids.of((accounts.GOODWILL, pending := accounts.pending(owner, served.node)))
         meta = _kept(held) | {"node": served.node, "attempt": served.attempt, "completion_tokens": served.completion_tokens}
         id_ = uuid.uuid5(request.id, "goodwill")
         return Post(id=id_, kind=Kind.GOODWILL, legs=((ids[accounts.GOODWILL], -share), (ids[pending], share)), meta=meta)

@@ -25,6 +25,13 @@ WORDS = {
     Kind.REFUND: "refund",
     Kind.ADJUSTMENT: "adjustment",
     Kind.TRANSFER: "adjustment",
+    Kind.FORFEITURE: "adjustment",
+    Kind.FORFEITURE_RETURNED: "adjustment",
+}
+SENTENCES = {
+    Kind.WELCOME: "Welcome credits",
+    Kind.FORFEITURE: "Forfeited earnings of a banned node",
+    Kind.FORFEITURE_RETURNED: "Earnings given back after an appeal",
 }
 KINDS = ("welcome", "deposit", "job_charge", "job_earning", "fee", "withdrawal", "withdrawal_returned", "refund", "adjustment")
 
@@ -77,10 +84,17 @@ class Wallet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a page ended: below these numbers of each own account, after this transaction of the newest moment there."""
+    """Where a page ended: below these numbers of each own account, after this transaction of the newest moment there.
 
-    seqs: tuple[int, ...] = (NEWEST,) * 4
+    An account that was opened since has nothing below.
+    """
+
+    seqs: tuple[int, ...] = ()
     after: uuid.UUID | None = None
+
+    def below(self, accounts: int) -> list[int]:
+        """Tell below which number each of so many accounts is read."""
+        return [*self.seqs[:accounts], *[0 if self.seqs else NEWEST] * (accounts - len(self.seqs))]
 
 
 START = Position()
@@ -100,11 +114,13 @@ class _Row:
     meta: dict[str, Any]
 
 
-POCKETS, EARNINGS = (0, 1), (2, 3)  # places in `_own`
+PROMO, PAID, EARNED = range(3)  # places in `_own`; earnings before their delay come after them
+POCKETS = frozenset({PROMO, PAID})
 
 
-def _own(person: uuid.UUID) -> list[str]:
-    return [accounts.promo(person), accounts.paid(person), accounts.pending(person), accounts.earned(person)]
+async def _own(connection: Connection, person: uuid.UUID) -> list[str]:
+    """Name a person's accounts. A new one goes to the end, so that places stay what they were while somebody turns pages."""
+    return [accounts.promo(person), accounts.paid(person), accounts.earned(person), *await accounts.open_pendings(connection, person)]
 
 
 async def wallet(database: Database, person: uuid.UUID, *, limit: int, before: Position = START, kind: str | None = None) -> Wallet:
@@ -147,9 +163,10 @@ async def log_page(database: Database, person: uuid.UUID, *, limit: int, before:
 
 
 async def _balance(connection: Connection, person: uuid.UUID) -> Balance:
-    cursor = await connection.execute("SELECT address, posted, held FROM ledger.account WHERE address = ANY (%s)", [_own(person)])
+    own = [accounts.promo(person), accounts.paid(person), accounts.earned(person)]
+    cursor = await connection.execute("SELECT address, posted, held FROM ledger.account WHERE address = ANY (%s)", [own])
     found = {address: (posted, held) for address, posted, held in await cursor.fetchall()}
-    promo, paid, _, earned = (found.get(address, (0, 0)) for address in _own(person))
+    promo, paid, earned = (found.get(address, (0, 0)) for address in own)
     held = promo[1] + paid[1]
     return Balance(available=promo[0] + paid[0] - held, held=held, withdrawable=earned[0] - earned[1])
 
@@ -169,22 +186,23 @@ async def _log(
 ) -> tuple[tuple[LogEntry, ...], Position | None]:
     """Read one page. Each account is read backwards by its own numbers, so that a page costs the same however long the history is."""
     size = (limit + 1) * MAX_LEGS
+    own = await _own(connection, person)
     while True:
-        rows = await _newest(connection, person, size, before)
-        page = _page_of(rows, size, limit, before, kind)
+        rows = await _newest(connection, own, size, before)
+        page = _page_of(rows, len(own), size, limit, before, kind)
         if page is not None:
             return page
         size *= 4
 
 
-async def _newest(connection: Connection, person: uuid.UUID, size: int, before: Position) -> list[_Row]:
+async def _newest(connection: Connection, own: list[str], size: int, before: Position) -> list[_Row]:
     cursor = await connection.execute(
         "SELECT o.n - 1, e.seq, e.amount, e.balance, e.txn_id, t.at, t.kind, coalesce(t.meta, '{}') "
         "FROM unnest(%s::text[], %s::bigint[]) WITH ORDINALITY AS o(address, below, n) JOIN ledger.account a ON a.address = o.address "
         "CROSS JOIN LATERAL (SELECT * FROM ledger.entry WHERE account_id = a.id AND seq < o.below ORDER BY seq DESC LIMIT %s) e "
         # one look by key per entry, whatever the statistics say: a hash of all transactions costs the same for a page as for a history
         "CROSS JOIN LATERAL (SELECT at, kind, meta FROM ledger.txn WHERE id = e.txn_id LIMIT 1) t ORDER BY t.at DESC, e.txn_id DESC, e.seq DESC",
-        [_own(person), list(before.seqs), size],
+        [own, before.below(len(own)), size],
     )
     return [
         _Row(account, seq, amount, balance, txn, at, Kind(kind), meta)
@@ -193,9 +211,9 @@ async def _newest(connection: Connection, person: uuid.UUID, size: int, before: 
 
 
 def _page_of(
-    rows: list[_Row], size: int, limit: int, before: Position, kind: str | None
+    rows: list[_Row], count: int, size: int, limit: int, before: Position, kind: str | None
 ) -> tuple[tuple[LogEntry, ...], Position | None] | None:
-    """Put entries, newest first, into at most `limit` lines of the log; None: more entries must be looked at.
+    """Put entries of `count` accounts, newest first, into at most `limit` lines of the log; None: more entries must be looked at.
 
     Transactions of one batch share their time, and accounts may number them differently; that is why a page that ends inside such a
     moment begins the next one at its top and skips what was shown.
@@ -203,24 +221,25 @@ def _page_of(
     horizon = _horizon(rows, size)
     page: list[LogEntry] = []
     seen: tuple[datetime, uuid.UUID] | None = None
-    running: dict[tuple[int, ...], int] = {group: sum(_newest_balance(rows, account) for account in group) for group in (POCKETS, EARNINGS)}
+    earnings = frozenset(range(count)) - POCKETS
+    running = {group: sum(_newest_balance(rows, account) for account in group) for group in (POCKETS, earnings)}
     for (at, txn), together in groupby(rows, key=lambda row: (row.at, row.txn)):
         if horizon is not None and at <= horizon:
             break
         parts = list(together)
-        entry = _entry_of(parts, running)
+        entry = _entry_of(parts, running[POCKETS], running[earnings])
         for group in running:
             running[group] -= sum(part.amount for part in parts if part.account in group)
         if before.after is not None and at == rows[0].at and txn >= before.after:
             continue
         if entry.amount and (kind is None or entry.kind == kind):  # what only moves inside, as a release of earnings, is no line
             if len(page) == limit:
-                return tuple(page), _position_after(rows, seen)
+                return tuple(page), _position_after(rows, count, seen)
             page.append(entry)
         seen = at, txn
     if horizon is None:
         return tuple(page), None
-    return (tuple(page), _position_after(rows, seen)) if size >= MAX_LOOK and seen else None
+    return (tuple(page), _position_after(rows, count, seen)) if size >= MAX_LOOK and seen else None
 
 
 def _horizon(rows: list[_Row], size: int) -> datetime | None:
@@ -233,22 +252,22 @@ def _newest_balance(rows: list[_Row], account: int) -> int:
     return max(((row.seq, row.balance) for row in rows if row.account == account), default=(0, 0))[1]
 
 
-def _position_after(rows: list[_Row], seen: tuple[datetime, uuid.UUID] | None) -> Position | None:
+def _position_after(rows: list[_Row], count: int, seen: tuple[datetime, uuid.UUID] | None) -> Position | None:
     if seen is None:
         return None
     at, txn = seen
     return Position(
-        seqs=tuple(max((row.seq for row in rows if row.account == n and row.at <= at), default=0) + 1 for n in range(4)), after=txn
+        seqs=tuple(max((row.seq for row in rows if row.account == n and row.at <= at), default=0) + 1 for n in range(count)), after=txn
     )
 
 
-def _entry_of(parts: list[_Row], running: dict[tuple[int, ...], int]) -> LogEntry:
+def _entry_of(parts: list[_Row], in_pockets: int, in_earnings: int) -> LogEntry:
     first = parts[0]
     amount = sum(part.amount for part in parts)
     is_spendable = any(part.account in POCKETS for part in parts)
     word, description, job = _described(first.txn, first.kind, amount, first.meta)
     return LogEntry(
-        txn=first.txn, at=first.at, amount=amount, balance_after=running[POCKETS if is_spendable else EARNINGS], kind=word,
+        txn=first.txn, at=first.at, amount=amount, balance_after=in_pockets if is_spendable else in_earnings, kind=word,
         description=description, job=job,
     )  # fmt: skip
 
@@ -264,8 +283,8 @@ def _described(txn: uuid.UUID, kind: Kind, amount: int, meta: dict[str, Any]) ->
 
 
 def _sentence(kind: Kind, word: str, meta: dict[str, Any]) -> str:
-    if kind is Kind.WELCOME:
-        return "Welcome credits"
+    if kind in SENTENCES:
+        return SENTENCES[kind]
     if kind is Kind.DEPOSIT and "gateway" in meta:
         return f"Deposit via {meta['gateway']}"
     return word.replace("_", " ").capitalize()

@@ -117,7 +117,7 @@ async def unblock(database: Database, id_: uuid.UUID, origin: Origin) -> None:
 
 
 async def ban_node(database: Database, node: str, reason: str, origin: Origin) -> None:
-    """Ban a node: it gets no jobs and earns nothing from now on.
+    """Ban a node: it gets no jobs and earns nothing from now on, and what it was not paid out stays where it is.
 
     Raises:
         NotFound: There is none.
@@ -125,7 +125,8 @@ async def ban_node(database: Database, node: str, reason: str, origin: Origin) -
 
     async def work(connection: Connection) -> bool:
         cursor = await connection.execute(
-            "UPDATE ledger.node SET state = 'banned', changed_at = clock_timestamp() WHERE id = %s RETURNING 1", [node]
+            "UPDATE ledger.node SET state = 'banned', state_reason = %s, changed_at = clock_timestamp() WHERE id = %s RETURNING 1",
+            [reason, node],
         )
         if await cursor.fetchone() is None:
             return False

@@ -58,6 +58,7 @@ def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
     made_once(rays / "ray_token", secrets.token_hex(32))
     made_once(rays / "batch_key", secrets.token_hex(32))
     make_service_key(folder, "edge")
+    make_service_key(folder, "auditor")
     made_once(rays / "webhook_root", secrets.token_hex(32))
     make_service_key(rays, "serve")
     overwrite(folder / PUBLIC_KEY, (rays / PUBLIC_KEY).read_text())  # the ledger knows Serve by it

@@ -26,7 +26,8 @@ ROOTS_OWN = (
     "admin_database_url",
     "password_",
     "service_edge.pem",
-)  # of upgrades, commands, the edge gateway: the ledger does not read them
+    "service_auditor.pem",
+)  # of upgrades, commands, the edge gateway, the auditor: the ledger does not read them
 
 
 @dataclass(frozen=True, slots=True)

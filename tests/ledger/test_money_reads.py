@@ -13,7 +13,7 @@ from ledger.db import connect
 from ledger.ids import new_uuid7
 from ledger.loops import audit_everything, audit_new_entries, clean_up, look
 from ledger.money import accounts, reviews
-from ledger.money.earnings import Earnings
+from ledger.money.earnings import Earnings, after
 from ledger.money.posting import Kind, Post, Status, apply
 from tests.ledger.people import bearer, somebody
 
@@ -82,7 +82,7 @@ async def test_earnings_wait_for_their_delay_and_are_released_once(ledger_with, 
     await fund(database, await person_of(ledger, ada.tokens["access"]), 10_000_000)
     await served(ledger, ada.tokens["access"])
     await served(ledger, ada.tokens["access"])
-    assert await Earnings(ledger.context.database, delay=timedelta(hours=1)).release() == 0
+    assert await Earnings(ledger.context.database, terms=after(timedelta(hours=1))).release() == 0
     assert (await bob.get("/api/payments/wallet/")).json()["withdrawable"] == "0.00"
     released = await asyncio.gather(*(ledger.context.earnings.release() for _ in range(4)))
     assert sum(released) == 1

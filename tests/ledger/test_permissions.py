@@ -16,7 +16,7 @@ IDS = {
     "key_id": "abcdefgh", "node_id": "node_nobody", "token_id": "enr_nobody", "transaction_id": "dep_01KB0000000000000000000000",
     "gateway": "nobody", "provider": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
     "job_id": "job_01KB0000000000000000000000", "withdrawal_id": "wd_01KB0000000000000000000000", "correction_id": "cor_01KB0000000000000000000000",
-    "name": "nobody:1b",
+    "name": "nobody:1b", "appeal_id": "appeal_01KB0000000000000000000000",
 }  # fmt: skip
 
 
@@ -78,6 +78,7 @@ async def test_no_route_of_operators_does_anything_for_somebody_else(ledger, cal
     bodies = {
         "reason": "test", "amount": "1", "job": "1", "user": IDS["user_id"], "job_id": IDS["job_id"],
         "name": "m:1b", "digest": "0" * 64, "source": "a test", "license": "MIT", "size_bytes": 1, "context_tokens": 1,
+        "uphold": True,
     }  # fmt: skip
     for method, path in routes_of(ledger):
         if not path.startswith("/api/admin/"):
@@ -100,7 +101,7 @@ def test_the_scopes_of_keys_do_not_open_the_door_of_operators():
 
 
 @pytest.mark.parametrize("token", [None, "nonsense", "wrong audience", "other service"])
-@pytest.mark.parametrize("path", ["/internal/v1/operations", "/internal/v1/feed"])
+@pytest.mark.parametrize("path", ["/internal/v1/operations", "/internal/v1/feed", "/internal/v1/audits/offer", "/internal/v1/audits/take", "/internal/v1/audits/report", "/internal/v1/audits/count-alarm"])  # fmt: skip
 async def test_the_internal_port_answers_our_services_alone(ledger, token, path):
     import httpx2
 
