@@ -30,12 +30,11 @@ def attempt_of(context: ServeContext, job: OpenJob, node: Node) -> Attempt:
     """Write what a node is asked."""
     asked = job.asked
     model = next((one for one in node.models if one.name == asked.model), None)
-    weights = model.digest if model else ""
-    job.weights = job.weights or weights
+    job.weights = model.digest if model else ""
     deadlines = deadlines_of(model, asked.max_tokens, context.limits, prompt_bytes=asked.prompt_bytes)
     request = explicit(asked.kind, asked.request, job.id) if node.kind is NodeKind.EDGE else asked.request
     return Attempt(
-        job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=weights, request=request,
+        job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=job.weights, request=request,
         max_tokens=asked.max_tokens, deadlines=deadlines, delivered=tuple(job.events),
     )  # fmt: skip
 

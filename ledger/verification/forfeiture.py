@@ -17,8 +17,8 @@ from ledger.errors import LedgerUnavailable
 from ledger.ids import text_of
 from ledger.money import accounts
 from ledger.money.posting import Kind, Post, Status, apply
-from ledger.verification.rules import STRIKE_WINDOW
 from ledger.verification.records import SYSTEM, Locked
+from ledger.verification.rules import STRIKE_WINDOW
 
 Leg = tuple[int, int]
 

@@ -11,8 +11,8 @@ from ledger.identity.nodes import State
 from ledger.ids import text_of
 from ledger.verification import records, rules
 from ledger.verification.forfeiture import forfeit, refund_job
-from ledger.verification.rules import Step
 from ledger.verification.records import Locked, Record
+from ledger.verification.rules import Step
 
 Rule = Literal["A", "B", "count", "none"]
 COUNT: Rule = "count"

@@ -98,6 +98,15 @@ SCHEMAS: Schema = {
         "usage": _nullable(_object({"prompt_tokens": COUNT, "completion_tokens": {"type": ["integer", "null"]}})),
         "attempts": COUNT, "incomplete": {"type": "boolean"}, "wait": WAIT,
     }, "wait"),
+    "Receipt": _object({
+        "receipt": _text("A JWT (typ gfe-receipt+jwt); the ledger's public keys are at /.well-known/jwks.json."),
+        "claims": _object({
+            "job": {"type": "string"}, "outcome": {"type": "string", "enum": ["succeeded", "incomplete", "canceled", "voided", "expired"]},
+            "model": {"type": "string"}, "model_digest": {"type": "string"}, "text_sha256": {"type": "string"},
+            "node": {"type": ["string", "null"]}, "node_key": {"type": ["string", "null"]}, "cost": CREDITS, "refunded": CREDITS, "held": CREDITS,
+            "settled_at": MOMENT, "agent": {"type": "object"},
+        }, "agent"),
+    }),
     "Models": _object({
         "models": {"type": "array", "items": _object({
             "name": {"type": "string"}, "providers": {"type": "array", "items": {"type": "string"}}, "nodes": COUNT, "online": {"type": "boolean"},
@@ -155,6 +164,14 @@ PATHS: Schema = {
     "/api/computing/jobs/{id}/why/": {"get": {
         "operationId": "explain_job", "summary": "Why a job went where it went, in one sentence per node.", "parameters": [ID],
         "responses": {"200": {"description": "the decisions", "content": {"application/json": {}}}, **problems(401, 403, 404, 503)},
+    }},
+    "/api/computing/jobs/{id}/receipt/": {"get": {
+        "operationId": "get_receipt", "summary": "What a job of yours was and what it cost, signed by the platform and by the edge node that served it.",
+        "parameters": [ID],
+        "responses": {
+            **_answer(200, "the receipt", "Receipt"), **problems(401, 403, 404, 503),
+            "409": {"description": "it is not settled yet", **PROBLEM},
+        },
     }},
     "/api/computing/models/": {"get": {
         "operationId": "list_offered_models", "summary": "The models that are offered, by whom, at which price. Everybody may ask.", "security": [],
