@@ -243,6 +243,7 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
         return
     job.failures += 1
     log.info("attempt_failed", job=job.name, attempt=job.number, node=job.node.id, reason=str(failed))
+    context.spawn(context.counts.note_broken(job.node.id, job.asked.model, context.writer.driver))
     _note_failure(context, job, job.node.id, failed)
     now = time.monotonic()
     if not (_may_continue(context, job, now) if job.has_text else _may_try_again(context, job, now)):

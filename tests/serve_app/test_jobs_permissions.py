@@ -22,11 +22,12 @@ ROUTES = {
     ("POST", "/api/computing/jobs/{id}/cancel/"): ("jobs:write", {409}),
     ("DELETE", "/api/computing/jobs/{id}/"): ("jobs:write", {409}),
     ("GET", "/api/computing/nodes/"): ("nodes:read", {200}),
+    ("GET", "/api/computing/nodes/{id}/why/"): ("nodes:read", {404}),
     ("GET", "/api/computing/provider-stats/"): ("nodes:read", {200}),
     ("GET", "/api/computing/models/"): (None, {200}),
     ("GET", "/api/computing/stats/"): (None, {200}),
 }
-HIDDEN = {"/api/computing/jobs/{id}/receipt/"}  # another's is as unknown as none
+HIDDEN = {"/api/computing/jobs/{id}/receipt/", "/api/computing/nodes/{id}/why/"}  # another's is as unknown as none
 SCOPES = {"jobs:read", "jobs:write", "nodes:read", "wallet:read"}
 
 
@@ -121,7 +122,7 @@ async def test_an_unknown_job_is_404_everywhere(platform):
     owner = Consumer(platform)
     for name in (job_id(new_hold_id()), "job_nonsense", "7", "x" * 500, "job_%00"):
         for method, route in ROUTES:
-            if "{id}" in route:
+            if "/jobs/{id}" in route:
                 answer = await owner.call(method, route.replace("{id}", name))
                 assert (answer.status_code, answer.json()["detail"]) == (404, "No Job matches the given query."), (method, route, name)
 

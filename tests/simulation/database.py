@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from serve_app.store import batches, cancels, files, jobs
+from serve_app.store import batches, cancels, counts, files, jobs
 from serve_app.webhooks import outbox
 from tests.simulation.network import ask
 
@@ -209,6 +209,10 @@ class JobTable:
         """Nobody has a file or a batch here."""
         return []
 
+    def no_counts(self, *_):
+        """Nobody looks at the counts of nodes here."""
+        return []
+
     def note_seen(self, id_):
         row = self.rows.get(id_)
         if row and row.state < ENDED:
@@ -269,6 +273,7 @@ STATEMENTS = {
     batches.SWEEP: "no_batches",
     "UPDATE serve_app.batch SET lease_until": "no_batches",
     files.SWEEP: "no_batches",
+    counts.NOTE_BROKEN: "no_counts",
 }
 
 
