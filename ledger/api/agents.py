@@ -34,7 +34,7 @@ from ledger.identity.enrollment import AUDIENCE, ID_PREFIX, NONCE_LIFE_S, TOKEN_
 from ledger.identity.limits import Bucket
 from ledger.identity.nodes import Node
 from ledger.ids import text_of
-from ledger.verification.standing import reasons, standing
+from ledger.verification.node_status import reasons, status_of
 
 
 async def agent_claims(request: Request, context: Context) -> dict[str, Any]:
@@ -123,7 +123,7 @@ async def status(context: Context, claims: Agent) -> AgentStatus:
     """Tell an agent, by its short token, how its node stands and what it earned."""
     node = str(claims["sub"])
     await context.limits.require_room("status per minute", Bucket(f"agent-status:{node}", STATUS_PER_MINUTE))
-    found = await context.database.run(lambda connection: standing(connection, claims, context.settings.payout_delay))
+    found = await context.database.run(lambda connection: status_of(connection, claims, context.settings.payout_delay))
     total, today = await context.earnings.of_node(found.person, found.node, datetime.now(UTC))
     held = found.escrow
     return AgentStatus(

@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from serve_app.local.api_reference import GROUPS, MODEL, URL, example, operations
+from tests.serve_app.consumers import Consumer
+from tests.serve_app.test_nodes import own_node
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 STREAMS = {"stream_updates"}  # never end
@@ -33,13 +35,18 @@ async def platform(platform_with):
 
 
 @pytest.mark.parametrize("command", list(commands()))
-async def test_a_command_does_what_it_says(platform, command):
+async def test_a_command_does_what_it_says(platform, database, command):
     job = ""
     if "{id}" in command:
         answer = await platform.http.post(
             "/api/computing/submit-job/", json={"prompt": "hello", "model": MODEL, "max_tokens": 3}, headers=platform.bearer
         )
         job = MODEL if "/v1/models" in command else answer.json()["job_id"]
+    if "/receipt/" in command:
+        await Consumer(platform).ended(job)
+        await platform.settled()
+    if "/nodes/{id}/" in command:
+        await own_node(platform, database, platform.bearer, job := "node_mine")
     command = command.replace(URL, platform.url).replace("{id}", job) + " -s --max-time 20 -w '\\n%{http_code}'"
     process = await asyncio.create_subprocess_shell(
         command,

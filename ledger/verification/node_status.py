@@ -17,7 +17,7 @@ CUT = frozenset({"revoked", "deregistered"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class NodeStatus:
     """A node as the ledger knows it. `escrow`: None where nothing waits."""
 
     node: str
@@ -30,7 +30,7 @@ class Standing:
     escrow: Escrow | None
 
 
-async def standing(connection: Connection, claims: dict[str, Any], fixed: timedelta | None) -> Standing:
+async def status_of(connection: Connection, claims: dict[str, Any], fixed: timedelta | None) -> NodeStatus:
     """Tell how the node of an agent's token stands.
 
     Raises:
@@ -51,12 +51,12 @@ async def standing(connection: Connection, claims: dict[str, Any], fixed: timede
     if (claims.get("cnf") or {}).get("jkt") != thumbprint(key):
         raise CredentialUnknown
     waiting = await escrows(connection, [accounts.pending(person, node)], fixed)
-    return Standing(
+    return NodeStatus(
         node=node, person=person, name=name, state=state, state_reason=reason, tier=tier,
         strikes=(await records.read_record(connection, node)).strikes, escrow=waiting[0] if waiting else None,
     )  # fmt: skip
 
 
-def reasons(one: Standing) -> list[str]:
+def reasons(one: NodeStatus) -> list[str]:
     """Tell in sentences what keeps jobs away and state, tier and strikes do not say by themselves."""
     return [f"The platform says: {one.state_reason}"] if one.state_reason else []
