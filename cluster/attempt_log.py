@@ -6,10 +6,11 @@ wire an event is one line of JSON, encoded once when it is appended and then sen
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
-from cluster.jobs import Admitted, Beat, End, EndReason, Event, Fail, Text, Usage
+from cluster.jobs import Admitted, AgentReceipt, Beat, End, EndReason, Event, Fail, Text, Usage
 
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_PIECE_CHARACTERS = 32 * 1024  # of one event; JSON makes at most twelve bytes of a character
@@ -31,9 +32,10 @@ def encode(event: Event) -> bytes:
         case Beat():
             line = f'{head}"beat"}}\n'
         case End(usage=usage):
+            receipt = f',"receipt":{json.dumps(asdict(event.receipt))}' if event.receipt else ""
             line = (
                 f'{head}"end","reason":"{event.reason}","prompt_tokens":{usage.prompt_tokens},'
-                f'"completion_tokens":{usage.completion_tokens},"counted_by":"{usage.counted_by}"}}\n'
+                f'"completion_tokens":{usage.completion_tokens},"counted_by":"{usage.counted_by}"{receipt}}}\n'
             )
         case _:
             fault = "true" if event.is_request_fault else "false"
@@ -73,7 +75,8 @@ def decode(line: bytes) -> Event:
             case "end":
                 counts = _whole(said["prompt_tokens"]), _whole(said["completion_tokens"])
                 usage = Usage(prompt_tokens=counts[0], completion_tokens=counts[1], counted_by=said["counted_by"])
-                return End(seq=seq, reason=EndReason(said["reason"]), usage=usage)
+                receipt = AgentReceipt(**said["receipt"]) if "receipt" in said else None
+                return End(seq=seq, reason=EndReason(said["reason"]), usage=usage, receipt=receipt)
             case "fail":
                 is_fault = bool(said["is_request_fault"])
                 return Fail(seq=seq, status=_whole(said["status"]), detail=str(said["detail"]), is_request_fault=is_fault)

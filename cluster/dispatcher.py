@@ -19,7 +19,7 @@ import structlog
 from cluster.capacity import Capacity
 from cluster.errors import NodeLost
 from cluster.limits import LIMITS, Limits
-from cluster.nodes import Node, NodeIndex, Snapshot
+from cluster.nodes import Node, NodeIndex, NodeKind, Snapshot
 from cluster.placement import choose
 from cluster.queue import FairQueue, Refused, Standing, Wait
 from cluster.tickets import Tickets
@@ -31,6 +31,7 @@ CHANGES_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 5.0
 COLLECT_S = 0.1  # changes are told at most this often
 MATCH_S = 0.25
+SILENT_KEPT_S = 600.0  # how long an edge node without its agent is told of
 KEPT_GONE = 1000  # nodes that left: told to replicas that did not ask since
 
 
@@ -56,11 +57,23 @@ class Grant:
 
 
 class Member(Protocol):
-    """A node that can be watched. Equal members are the same node at the same place."""
+    """What can be watched: the worker of one node, or an edge gateway to many. Equal members are the same one at the same place."""
 
     @property
     def id(self) -> str:
-        """Its node id."""
+        """Its name among the members: a worker's is its node's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeMember:
+    """An edge gateway, by the URL of its node protocol."""
+
+    url: str
+
+    @property
+    def id(self) -> str:
+        """Its name among the members."""
+        return f"edge:{self.url}"
 
 
 Members = Callable[[], Awaitable[Sequence[Any]]]
@@ -86,7 +99,7 @@ async def _leave(member: Member) -> None:
 class Dispatcher:
     """Watches nodes, tells replicas what changed, gives free slots to waiting jobs.
 
-    `members` lists the nodes that exist, `locate` answers where one serves (and starts it), `watch` streams its state, `retire` cleans up
+    `members` lists whom to watch, `locate` answers where one serves (and starts it), `watch` streams the nodes behind it, `retire` cleans up
     after one that left.
     """
 
@@ -111,6 +124,9 @@ class Dispatcher:
         self._room = NodeIndex()  # of the seats
         self._capacities: dict[str, Capacity] = {}  # per model, while no node changes that has it
         self._followed: dict[str, tuple[Member, asyncio.Task[None]]] = {}
+        self._carried: dict[str, set[str]] = {}  # member -> the nodes that it told of, and nobody else since
+        self._carrier: dict[str, str] = {}  # node -> that member
+        self._silent_since: dict[str, float] = {}  # edge nodes that are not well
         self._queue = FairQueue()
         self._owner: dict[str, str] = {}  # job -> replica that waits for it
         self._replicas: dict[str, _Replica] = {}
@@ -155,27 +171,48 @@ class Dispatcher:
             if there.get(id_) != member:
                 del self._followed[id_]
                 task.cancel()
-                self._drop(id_)
+                for node in self._carried.pop(id_, ()):
+                    self._drop(node)
                 await self._retire(member)
         for id_, member in there.items():
             if id_ not in self._followed:
                 self._followed[id_] = (member, asyncio.create_task(self._follow(id_, member)))
+        self._forget_silent_nodes(time.monotonic())
+
+    def _forget_silent_nodes(self, now: float) -> None:
+        """Edge nodes come and go: one that has not been well for long is not told of any more."""
+        silent = {id_ for id_, (_, node) in self._nodes.items() if node.kind is NodeKind.EDGE and not node.is_healthy}
+        self._silent_since = {id_: self._silent_since.get(id_, now) for id_ in silent}
+        for id_, since in self._silent_since.items():
+            if now - since > SILENT_KEPT_S:
+                self._drop(id_)
 
     async def _follow(self, id_: str, member: Member) -> None:
-        """Keep one connection to a node open; a closed connection is news at once."""
+        """Keep one connection to a member open; a closed connection is news at once."""
         while True:
             try:
                 url = await self._locate(member)
                 async with aclosing(self._watch(url)) as news:
                     async for node in news:
                         if node is not None:
-                            self._set(replace(node, url=url))
+                            self._hear(id_, replace(node, url=url))
                 self._mark_lost(id_, "its connection closed")
             except NodeLost as lost:
                 self._mark_lost(id_, lost.detail)
             except Exception as broken:  # noqa: BLE001 - Ray's errors are many; each means that the worker is not there now
                 self._mark_lost(id_, f"its worker does not answer ({type(broken).__name__})")
             await asyncio.sleep(RETRY_S)
+
+    def _hear(self, member: str, node: Node) -> None:
+        """Take what a member tells of a node; of an edge node what the edge gateway tells that its agent reached last."""
+        known = self._nodes.get(node.id)
+        if known and self._carrier.get(node.id) != member and known[1].epoch > node.epoch:
+            return
+        if (other := self._carrier.get(node.id)) != member:
+            self._carried.get(other or "", set()).discard(node.id)
+            self._carried.setdefault(member, set()).add(node.id)
+            self._carrier[node.id] = member
+        self._set(node)
 
     def _set(self, node: Node) -> None:
         known = self._nodes.get(node.id)
@@ -202,12 +239,14 @@ class Dispatcher:
         if seat.has_room:
             self._match({model.name for model in node.models})
 
-    def _mark_lost(self, id_: str, reason: str) -> None:
-        if id_ in self._nodes and self._nodes[id_][1].is_healthy:
-            log.info("node_lost", node=id_, reason=reason)
-            self._set(replace(self._nodes[id_][1], is_healthy=False, reason=reason))
+    def _mark_lost(self, member: str, reason: str) -> None:
+        for id_ in self._carried.get(member, ()):
+            if id_ in self._nodes and self._nodes[id_][1].is_healthy:
+                log.info("node_lost", node=id_, reason=reason)
+                self._set(replace(self._nodes[id_][1], is_healthy=False, reason=reason))
 
     def _drop(self, id_: str) -> None:
+        self._carried.get(self._carrier.pop(id_, ""), set()).discard(id_)
         self._tickets.drop(id_)
         self._room.drop(id_)
         self._seats.pop(id_, None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import ray
 
 from cluster import logs
 from cluster.connect import NAMESPACE, remote
-from cluster.dispatcher import Changes, Dispatcher, Grant
+from cluster.dispatcher import Changes, Dispatcher, EdgeMember, Grant
 from cluster.node_client import NodeClient
-from cluster.pool import list_nodes, retire_worker, worker_url
+from cluster.pool import RayNode, list_nodes, retire_worker, worker_url
 from cluster.queue import Standing, Wait
 from cluster.service_tokens import ServiceTokens
 from cluster.worker_actor import AUDIENCE, CONCURRENCY
@@ -27,13 +26,14 @@ CONTROL = {"control": 0.001}
 class DispatcherActor:
     """Starts at its first call, also after a restart: replicas and `gfe up` call all the time."""
 
-    def __init__(self, service_key_file: str, worker_settings: WorkerSettings) -> None:
+    def __init__(self, service_key_file: str, worker_settings: WorkerSettings, edge_urls: tuple[str, ...] = ()) -> None:
         logs.configure("dispatcher")
         tokens = ServiceTokens(Path(service_key_file).read_bytes(), ISSUER)
         self._client = NodeClient(lambda: tokens.mint(AUDIENCE))
         self._starting = asyncio.Lock()
         self._dispatcher: Dispatcher | None = None
         self._worker_settings = worker_settings
+        self._edges = tuple(map(EdgeMember, edge_urls))
 
     def __repr__(self) -> str:
         """Name it as Ray's dashboard and logs show it."""
@@ -44,11 +44,16 @@ class DispatcherActor:
             async with self._starting:
                 if self._dispatcher is None:
                     await self._client.start()
-                    locate = partial(worker_url, settings=self._worker_settings)
-                    dispatcher = Dispatcher(list_nodes, locate, self._client.watch, retire_worker)
+                    dispatcher = Dispatcher(self._members, self._locate, self._client.watch, _retire)
                     dispatcher.start()
                     self._dispatcher = dispatcher
         return self._dispatcher
+
+    async def _members(self) -> list[RayNode | EdgeMember]:
+        return [*await list_nodes(), *self._edges]
+
+    async def _locate(self, member: RayNode | EdgeMember) -> str:
+        return member.url if isinstance(member, EdgeMember) else await worker_url(member, self._worker_settings)
 
     async def next_changes(self, epoch: str, version: int) -> Changes:
         """See `Dispatcher.next_changes`."""
@@ -71,11 +76,16 @@ class DispatcherActor:
         return (await self._started()).status() | {"pid": os.getpid()}
 
 
-def get_or_start(service_key_file: str, worker_settings: WorkerSettings) -> Any:
-    """Answer the Dispatcher's handle; create it when there is none."""
+async def _retire(member: RayNode | EdgeMember) -> None:
+    if not isinstance(member, EdgeMember):
+        await retire_worker(member)
+
+
+def get_or_start(service_key_file: str, worker_settings: WorkerSettings, edge_urls: tuple[str, ...] = ()) -> Any:
+    """Answer the Dispatcher's handle; create it when there is none. `edge_urls`: where edge gateways serve the node protocol."""
     actor: Any = DispatcherActor  # Ray wraps the class
     return actor.options(name=NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, resources=CONTROL).remote(
-        service_key_file, worker_settings
+        service_key_file, worker_settings, edge_urls
     )
 
 

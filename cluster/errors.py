@@ -6,6 +6,7 @@ ClusterError
 ├── ModelUnavailable      no node offers the model (404)
 ├── NodeBusy              the node refused before starting: another candidate, same attempt number
 ├── NodeLost              the node, its connection or its runtime broke in the middle of an attempt
+│   └── AttemptUnknown    the node lives and does not know the attempt: it is lost for good
 ├── AttemptSuperseded     a newer attempt of the job is known: whatever the old one says is ignored and unpaid
 ├── RuntimeFailed         the runtime on the node answered with an error (502)
 ├── RuntimeRefused        the runtime says that the request itself is wrong (400)
@@ -90,6 +91,10 @@ class NodeLost(ClusterError):
     def __str__(self) -> str:
         """Say what happened."""
         return f"the node was lost: {self.detail}"
+
+
+class AttemptUnknown(NodeLost):
+    """The node does not know the attempt, or not any more."""
 
 
 class AttemptSuperseded(ClusterError):

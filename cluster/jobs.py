@@ -95,12 +95,24 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentReceipt:
+    """An edge node's signature under the whole answer (`cluster/receipts.py`), with what it signed that nobody else says: its own counts."""
+
+    text_sha256: str
+    model_digest: str
+    prompt_tokens: int
+    completion_tokens: int
+    signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """The attempt ended well."""
+    """The attempt ended well. `receipt`: of an edge node, checked by the edge gateway; None: there is none, or it did not fit."""
 
     seq: int
     reason: EndReason
     usage: Usage
+    receipt: AgentReceipt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

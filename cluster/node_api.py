@@ -3,19 +3,27 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
 from aiohttp import web
 
-from cluster.errors import AttemptSuperseded, ClusterError, NodeBusy, OperationRefused, RuntimeFailed, RuntimeRefused
+from cluster.errors import (
+    AttemptSuperseded,
+    ClusterError,
+    ClusterUnreachable,
+    NodeBusy,
+    NodeLost,
+    OperationRefused,
+    RuntimeFailed,
+    RuntimeRefused,
+)
 from cluster.jobs import Attempt
 from cluster.model_operations import Action, Operation
 from cluster.node_wire import BEAT_LINE, attempt_of, counts_line, node_line
 from cluster.nodes import Node
 from cluster.operation_wire import SUCCESS_LINE, asked_operation, progress_line, refusal_line
-from cluster.running import Running
 from cluster.service_tokens import InvalidToken, TokenVerifier
 
 BEAT_S = 2.0
@@ -26,8 +34,18 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Readable(Protocol):
+    """The log of an attempt, as readers see it."""
+
+    def reader(self) -> AbstractContextManager[None]:
+        """Count as a reader as long as one reads."""
+
+    async def lines_from(self, seq: int) -> tuple[bytes, int, bool]:
+        """Wait for lines at a position; answer them, the next position, and whether these are the last ones. An empty line: no news."""
+
+
 class Host(Protocol):
-    """What is served: the worker of one node, or a gateway to many."""
+    """What is served: the worker of one node, or an edge gateway to many."""
 
     @property
     def changed(self) -> asyncio.Event:
@@ -39,11 +57,11 @@ class Host(Protocol):
     def note_watched(self) -> None:
         """Somebody watches."""
 
-    def admit(self, attempt: Attempt) -> Running:
+    async def begin(self, attempt: Attempt) -> Readable:
         """Take an attempt, or answer the one that runs already."""
 
-    def find(self, job: str, number: int) -> Running | None:
-        """Look an attempt up."""
+    async def attach(self, job: str, number: int, node: str, asked: Attempt | None = None) -> Readable | None:
+        """Look an attempt up; nothing is begun. `asked`: what it is, by a driver of it; None: it is not known."""
 
     def cancel(self, job: str, number: int) -> None:
         """Cancel an attempt; an unknown or ended one is fine."""
@@ -66,11 +84,14 @@ class Host(Protocol):
 
 HOST: web.AppKey[Host] = web.AppKey("host")
 VERIFIER: web.AppKey[TokenVerifier] = web.AppKey("verifier")
+OPEN: web.AppKey[frozenset[str]] = web.AppKey("open")  # paths that need no token
 
 
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let only our own services in; tell refusals in the protocol's words."""
+    if request.path in request.app[OPEN]:
+        return await handler(request)
     try:
         request.app[VERIFIER].verify(request.headers.get("Authorization", "").removeprefix("Bearer "))
     except InvalidToken:
@@ -82,6 +103,10 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
         return web.json_response({"error": "superseded"}, status=410)
     except NodeBusy as busy:
         return web.json_response({"event": "busy", "free": busy.free, "reason": busy.reason}, status=409)
+    except ClusterUnreachable:
+        return web.json_response({"error": "not known yet"}, status=503)
+    except NodeLost as lost:
+        return web.json_response({"error": lost.detail}, status=504)
     except (RuntimeFailed, RuntimeRefused) as failed:
         return web.json_response({"error": failed.detail}, status=502)
     except OperationRefused as refused:
@@ -93,23 +118,32 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 async def start_attempt(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/attempts`: start, or attach to the same attempt; answers its log after what was delivered, or 409 when it did not start."""
-    attempt = attempt_of(json.loads(await request.read()))
-    return await send_log(request, request.app[HOST].admit(attempt), len(attempt.delivered))
+    """`POST /v1/attempts`: start, or attach to the same attempt; answers its log after what was delivered, or 409 when it did not start.
+
+    With `from` in the body its driver attaches to it at this position, and nothing is started: 404 where it is not known.
+    """
+    said = json.loads(await request.read())
+    attempt, host = attempt_of(said), request.app[HOST]
+    if "from" not in said:
+        return await send_log(request, await host.begin(attempt), len(attempt.delivered))
+    return await _send_known(request, await host.attach(attempt.job, attempt.number, attempt.node, attempt), int(said["from"]))
 
 
 async def attach(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/attempts/{job}/{attempt}?from=seq`."""
-    from_seq = int(request.query.get("from", "0"))
+    """`GET /v1/attempts/{job}/{attempt}?from=seq&node=`."""
+    running = await request.app[HOST].attach(*_attempt(request), request.query.get("node", ""))
+    return await _send_known(request, running, int(request.query.get("from", "0")))
+
+
+async def _send_known(request: web.Request, running: Readable | None, from_seq: int) -> web.StreamResponse:
     if from_seq < 0:
         raise ValueError("`from` counts from 0")
-    running = request.app[HOST].find(*_attempt(request))
     if running is None:
         return web.json_response({"error": "unknown attempt"}, status=404)
     return await send_log(request, running, from_seq)
 
 
-async def send_log(request: web.Request, running: Running, seq: int) -> web.StreamResponse:
+async def send_log(request: web.Request, running: Readable, seq: int) -> web.StreamResponse:
     """Send a log from a position to its end."""
     response = web.StreamResponse(headers=NDJSON)
     with running.reader():
@@ -151,7 +185,7 @@ def _news(nodes: Sequence[Node], sent: dict[str, Node]) -> list[bytes]:
     lines = []
     for node in nodes:
         known = sent.get(node.id)
-        if known == node:
+        if known is node or known == node:
             continue
         is_count = known is not None and replace(known, running=node.running, admitted=node.admitted) == node
         lines.append(counts_line(node) if is_count else node_line(node))
@@ -207,10 +241,12 @@ def _attempt(request: web.Request) -> tuple[str, int]:
     return request.match_info["job"], int(request.match_info["attempt"])
 
 
-def create_node_app(host: Host, verifier: TokenVerifier) -> web.Application:
-    """Build the application."""
+def create_node_app(host: Host, verifier: TokenVerifier, beside: Mapping[str, Handler] | None = None) -> web.Application:
+    """Build the application; `beside` are paths that anybody who reaches this address may get."""
     app = web.Application(middlewares=[authenticated], client_max_size=MAX_BODY_BYTES)
-    app[HOST], app[VERIFIER] = host, verifier
+    app[HOST], app[VERIFIER], app[OPEN] = host, verifier, frozenset(beside or ())
+    for path, handler in (beside or {}).items():
+        app.router.add_get(path, handler)
     app.router.add_post("/v1/attempts", start_attempt)
     app.router.add_get("/v1/attempts/{job}/{attempt:[0-9]{1,9}}", attach)
     app.router.add_delete("/v1/attempts/{job}/{attempt:[0-9]{1,9}}", cancel)
@@ -223,9 +259,12 @@ def create_node_app(host: Host, verifier: TokenVerifier) -> web.Application:
     return app
 
 
-async def serve_node(host: Host, verifier: TokenVerifier, address: str, port: int) -> tuple[web.AppRunner, str]:
+async def serve_node(
+    host: Host, verifier: TokenVerifier, address: str, port: int, beside: Mapping[str, Handler] | None = None
+) -> tuple[web.AppRunner, str]:
     """Serve nodes; answers what stops it and its URL."""
-    runner = web.AppRunner(create_node_app(host, verifier), handler_cancellation=True, access_log=None, shutdown_timeout=STOP_LIMIT_S)
+    app = create_node_app(host, verifier, beside)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=STOP_LIMIT_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, address, port).start()

@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError  # lines that are too long
 
 from cluster.attempt_log import MAX_LINE_BYTES, decode
-from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
+from cluster.errors import AttemptSuperseded, AttemptUnknown, NodeBusy, NodeLost
 from cluster.jobs import Attempt, End, Event, Fail
 from cluster.keep_alive import read_to_end
 from cluster.limits import LIMITS, Limits
@@ -29,6 +29,9 @@ class Nodes(Protocol):
 
     def attach(self, url: str, job: str, number: int, from_seq: int, *, node: str) -> AsyncIterator[Event]:
         """Yield a running attempt's events from a position."""
+
+    def rejoin(self, url: str, attempt: Attempt, from_seq: int) -> AsyncIterator[Event]:
+        """Attach as its driver to an attempt that was begun before."""
 
     async def cancel(self, url: str, job: str, number: int) -> None:
         """Stop an attempt."""
@@ -97,9 +100,22 @@ class NodeClient:
 
         Raises:
             AttemptSuperseded: The node knows a newer attempt.
-            NodeLost: The node does not know it, or the connection broke.
+            AttemptUnknown: The node does not know it.
+            NodeLost: The connection broke.
         """
-        async for event in self._events("GET", f"{url}/v1/attempts/{job}/{number}?from={from_seq}", job, number, node, None):
+        async for event in self._events("GET", f"{url}/v1/attempts/{job}/{number}?from={from_seq}&node={node}", job, number, node, None):
+            yield event
+
+    async def rejoin(self, url: str, attempt: Attempt, from_seq: int) -> AsyncGenerator[Event, None]:
+        """Attach as its driver to an attempt that was begun before, and say what was asked: whoever serves it may have been restarted since.
+
+        Raises:
+            AttemptSuperseded: The node knows a newer attempt.
+            AttemptUnknown: The node does not know it.
+            NodeLost: The connection broke, or nobody can say yet.
+        """
+        body = json.dumps(attempt_json(attempt) | {"from": from_seq}, separators=(",", ":")).encode()
+        async for event in self._events("POST", url + "/v1/attempts", attempt.job, attempt.number, attempt.node, body):
             yield event
 
     async def _events(self, method: str, url: str, job: str, number: int, node: str, body: bytes | None) -> AsyncGenerator[Event, None]:
@@ -112,7 +128,7 @@ class NodeClient:
                 rest = b""
                 async for data in answer.content.iter_any():
                     *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
+                    for line in filter(None, lines):  # an empty one: there is no news
                         event = decode(line)
                         if isinstance(event, End | Fail):
                             await read_to_end(answer)
@@ -233,4 +249,6 @@ def _refusal(status: int, said: Any, job: str, number: int, node: str) -> Except
         return NodeBusy(node, str(said.get("reason", "busy")), int(said.get("free", 0)))
     if status == 410:
         return AttemptSuperseded(job, number)
+    if status == 404:
+        return AttemptUnknown(node, "it does not know the attempt")
     return NodeLost(node, f"it answered {status}")

@@ -76,6 +76,7 @@ class Node:
     zone: str = ""
     price: int | None = None
     operation: str = ""  # what is done with its models now, in words
+    epoch: int = 0  # of an edge node: grows with each connection of its agent, whichever edge gateway that reaches
 
     @property
     def has_room(self) -> bool:

@@ -299,6 +299,14 @@ class Worker:
         running.task.add_done_callback(partial(self._finish, running))
         return running
 
+    async def begin(self, attempt: Attempt) -> Running:
+        """See `admit`."""
+        return self.admit(attempt)
+
+    async def attach(self, job: str, number: int, node: str, asked: Attempt | None = None) -> Running | None:
+        """See `find`."""
+        return self.find(job, number)
+
     def _refusal(self, attempt: Attempt) -> str | None:
         node = self._node
         if attempt.node != node.id:

@@ -25,6 +25,7 @@ from ledger.errors import (
     IdempotencyConflict,
     InsufficientFunds,
     InvalidRequest,
+    JobNotSettled,
     LedgerError,
     LedgerUnavailable,
     ModelNotAllowed,
@@ -42,6 +43,7 @@ from ledger.wire import (
     FEED,
     MAX_OPERATIONS,
     OPERATIONS,
+    AgentReceipt,
     Answer,
     AuditOffered,
     AuditReported,
@@ -65,16 +67,19 @@ from ledger.wire import (
     Operations,
     PlaceHold,
     Price,
+    ReceiptSigned,
     Refused,
     Served,
     Settled,
     Share,
+    SignReceipt,
     TakeAudits,
     Void,
     Wire,
 )
 
 __all__ = [
+    "AgentReceipt",
     "AuditOffered",
     "AuditReported",
     "AuditSample",
@@ -97,6 +102,7 @@ __all__ = [
     "IdempotencyConflict",
     "InsufficientFunds",
     "InvalidRequest",
+    "JobNotSettled",
     "LedgerClient",
     "LedgerError",
     "LedgerOperations",
@@ -114,6 +120,7 @@ __all__ = [
     "Served",
     "Settled",
     "Share",
+    "SignReceipt",
     "Void",
     "check_api_key",
     "credits_text",
@@ -140,7 +147,7 @@ _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
     for error in (
         NotAuthenticated, CredentialExpired, CredentialMistyped, CredentialRevoked, CredentialUnknown, NotPermitted, ModelNotAllowed,
-        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable, BooksUnderReview, OwnNode,
+        BudgetExceeded, InsufficientFunds, RateLimited, NotFound, InvalidRequest, IdempotencyConflict, HoldNotOpen, LedgerUnavailable, BooksUnderReview, OwnNode, JobNotSettled,
     )
 }  # fmt: skip
 
@@ -210,6 +217,9 @@ class LedgerOperations(Protocol):
 
     async def find_holds(self, older_than_s: int, limit: int = 200) -> tuple[OpenHold, ...]:
         """List this service's open holds."""
+
+    async def sign_receipt(self, operation: SignReceipt) -> str:
+        """Sign the consumer's receipt of a settled job."""
 
 
 class LedgerClient:
@@ -295,6 +305,19 @@ class LedgerClient:
         if not isinstance(answer, HoldsFound):
             raise LedgerUnavailable
         return answer.holds
+
+    async def sign_receipt(self, operation: SignReceipt) -> str:
+        """Sign the consumer's receipt of a settled job; a JWT.
+
+        Raises:
+            JobNotSettled: Its hold is open.
+            NotFound: The books know no such job.
+            LedgerUnavailable: The ledger does not answer.
+        """
+        answer = await self._ask(operation)
+        if not isinstance(answer, ReceiptSigned):
+            raise LedgerUnavailable
+        return answer.token
 
     async def feed(self, after: int | None, limit: int = 500) -> FeedPage:
         """Read what changed after an entry of the feed; `None`: from nothing, which answers the whole state.

@@ -86,6 +86,7 @@ class LedgerContext:
         keys, signing_keys, limits = KeyRing(database, pepper), SigningKeys(settings.secrets_dir, settings.public_url), Limits(database)
         prices, work = PriceBook(database), Work(database)
         sessions, outbox = Sessions(database, signing_keys), Outbox(mailer_of(settings), settings.public_url)
+        owners = NodeOwners(database)
         gifts = Gifts(
             welcome=micros_of(settings.welcome_credits), open_jobs=settings.open_jobs, is_welcome_delayed=settings.welcome_after_email
         )
@@ -122,7 +123,8 @@ class LedgerContext:
                 database,
                 writer,
                 ids,
-                NodeOwners(database).owner,
+                owners.owner,
+                owners.key,
                 fee_percent=settings.platform_fee_percent,
                 goodwill_per_day=micros_of(settings.goodwill_per_day),
                 worked=work.note,

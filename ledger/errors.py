@@ -402,6 +402,16 @@ class HoldNotOpen(LedgerError):
         return f"The hold is not open: {self.state}"
 
 
+class JobNotSettled(LedgerError):
+    """The job's hold is open: what it costs is not decided yet."""
+
+    code = "not_settled"
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "This job is not settled yet. Its receipt is there a moment after its end."
+
+
 class PaymentEnded(LedgerError):
     """The deposit or withdrawal has ended; it cannot end in another way."""
 

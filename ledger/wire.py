@@ -119,7 +119,31 @@ class FindHolds(Wire):
     limit: int = Field(ge=1, le=1000, default=200)
 
 
-Operation = Annotated[PlaceHold | Capture | Void | Introspect | FindHolds, Field(discriminator="op")]
+class AgentReceipt(Wire):
+    """What an edge node vouched for: its signature, its own counts, why the answer ended (`cluster/receipts.py` has what is signed)."""
+
+    model_digest: Text
+    text_sha256: Text
+    signature: Text
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    reason: Text
+
+
+class SignReceipt(Wire):
+    """Sign the consumer's receipt of a settled job. Of money the books are asked; what the answer was is this service's word.
+
+    `text_sha256`: of all its content, then all its thinking, in UTF-8; hex.
+    """
+
+    op: Literal["sign_receipt"] = "sign_receipt"
+    id: uuid.UUID
+    model_digest: Text
+    text_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    agent: AgentReceipt | None = None
+
+
+Operation = Annotated[PlaceHold | Capture | Void | Introspect | FindHolds | SignReceipt, Field(discriminator="op")]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------------------
@@ -187,6 +211,13 @@ class HoldsFound(Wire):
     holds: tuple[OpenHold, ...]
 
 
+class ReceiptSigned(Wire):
+    """A receipt: a JWT that anybody can check with the ledger's public keys."""
+
+    answer: Literal["receipt"] = "receipt"
+    token: str
+
+
 class Refused(Wire):
     """The operation did nothing. `code` names a class of `ledger.errors`, `fields` its arguments by name."""
 
@@ -195,7 +226,7 @@ class Refused(Wire):
     fields: dict[str, int | str] = Field(default_factory=dict)
 
 
-Answer = Annotated[HoldPlaced | Settled | Introspected | HoldsFound | Refused, Field(discriminator="answer")]
+Answer = Annotated[HoldPlaced | Settled | Introspected | HoldsFound | ReceiptSigned | Refused, Field(discriminator="answer")]
 
 
 class Operations(Wire):

@@ -21,6 +21,7 @@ from serve_app.api import (
     page,
     provider_stats,
     public,
+    receipts,
     submitting,
     webhooks,
 )
@@ -44,7 +45,16 @@ def create_app(opens: Opens) -> FastAPI:
     # FastAPI is what Serve's ingress takes; the routes are Starlette's own, because they read raw bodies on the hot path.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     dialects = (*answering.ROUTES, *files.ROUTES, *batches.ROUTES, *models.ROUTES)
-    computing = (*submitting.ROUTES, *jobs.ROUTES, *live.ROUTES, *public.ROUTES, *provider_stats.ROUTES, *nodes.ROUTES, *webhooks.ROUTES)
+    computing = (
+        *submitting.ROUTES,
+        *jobs.ROUTES,
+        *receipts.ROUTES,
+        *live.ROUTES,
+        *public.ROUTES,
+        *provider_stats.ROUTES,
+        *nodes.ROUTES,
+        *webhooks.ROUTES,
+    )
     for route in (*dialects, *computing, *node_models.ROUTES, *health.ROUTES, *page.ROUTES):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -100,7 +100,7 @@ def start_dispatcher(settings: ServeSettings) -> Any:
         allows_partial=settings.node_partial,
         notes=None if settings.node_notes is None else str(settings.node_notes),
     )
-    return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker)
+    return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker, settings.edges)
 
 
 def deploy(settings: ServeSettings) -> None:

@@ -12,7 +12,6 @@ from typing import assert_never
 
 import structlog
 
-from cluster.deadlines import deadlines_of
 from cluster.errors import (
     AttemptSuperseded,
     ClusterError,
@@ -26,10 +25,11 @@ from cluster.errors import (
     RuntimeRefused,
     TooManyFailures,
 )
-from cluster.jobs import Admitted, Attempt, Beat, End, EndReason, Fail, Text, Usage
+from cluster.jobs import Admitted, Beat, End, EndReason, Fail, Text, Usage
 from cluster.nodes import Node
 from cluster.poison import CRASHES
 from cluster.queue import Wait
+from serve_app.attempts import attempt_of, events_of
 from serve_app.canceling import JobCanceled, require_canceled, require_wanted, unless_canceled
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
@@ -44,6 +44,7 @@ log = structlog.get_logger()
 BUSY_LIMIT = 20
 BUSY_PAUSE_S = 1.0  # then, for a job that has time
 MOST_DECISIONS = 10  # that are kept of one job
+TOO_LARGE = "too_large"  # for this node, whenever it is asked
 NOT_TAKEN = "No node took the job in time."
 LONGEST_PAUSE_S = 4.0  # before the only node is tried again
 
@@ -134,11 +135,8 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
         RuntimeFailed: Its runtime failed.
         RuntimeRefused: The request is to blame.
     """
-    if job.attaches:
-        job.attaches = False
-        events = context.nodes.attach(node.url, job.name, job.number, 0, node=node.id)
-    else:
-        events = context.nodes.run(node.url, _attempt_of(context, job, node))
+    attaches, job.attaches = job.attaches, False
+    events = events_of(context, job, node, attempt_of(context, job, node), attaches=attaches)
     try:
         async for event in events:
             if event.seq != len(job.events):
@@ -163,18 +161,6 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
     except AttemptSuperseded as superseded:
         raise NodeLost(node.id, "it knows a newer attempt") from superseded
     raise NodeLost(node.id, "its answer ended without an end")
-
-
-def _attempt_of(context: ServeContext, job: OpenJob, node: Node) -> Attempt:
-    asked = job.asked
-    model = next((one for one in node.models if one.name == asked.model), None)
-    weights = model.digest if model else ""
-    job.weights = job.weights or weights
-    deadlines = deadlines_of(model, asked.max_tokens, context.limits, prompt_bytes=asked.prompt_bytes)
-    return Attempt(
-        job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=weights, request=asked.request,
-        max_tokens=asked.max_tokens, deadlines=deadlines, delivered=tuple(job.events),
-    )  # fmt: skip
 
 
 def _failure_of(event: Fail, node: Node) -> ClusterError:
@@ -229,6 +215,8 @@ async def _after_busy(context: ServeContext, job: OpenJob, busy: NodeBusy) -> No
     """
     job.busy += 1
     job.node = None
+    if busy.reason == TOO_LARGE:
+        job.excluded.add(busy.node)
     if job.busy <= BUSY_LIMIT:
         return
     if job.is_sync or time.monotonic() - job.started_at > context.limits.async_wait_s:
@@ -255,6 +243,7 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
         return
     job.failures += 1
     log.info("attempt_failed", job=job.name, attempt=job.number, node=job.node.id, reason=str(failed))
+    context.spawn(context.counts.note_broken(job.node.id, job.asked.model, context.writer.driver))
     _note_failure(context, job, job.node.id, failed)
     now = time.monotonic()
     if not (_may_continue(context, job, now) if job.has_text else _may_try_again(context, job, now)):

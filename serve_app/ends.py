@@ -17,6 +17,7 @@ from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.errors import DeliveryBroken, StoreUnavailable
 from serve_app.job import Finished, OpenJob, shares_text
+from serve_app.receipts import receipt_text
 from serve_app.settlement import GOODWILL, VOID, VOID_RETRYABLE, capture_of
 from serve_app.store.answers import marks_of
 from serve_app.store.records import Finish, JobState, NewJob, Owed
@@ -37,7 +38,7 @@ def _finish_of(
         id=job.id, node=node, attempt=attempt, state=state, is_incomplete=is_incomplete, prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None, counted_by=usage.counted_by if usage else None, owed=owed, cost=cost, error=error,
         result=job.text or None, marks=marks_of(job.events) if job.events else None, served=shares_text(job.shares),
-        why=decisions.text_of(job.decisions) if len(job.decisions) > 1 else None,
+        why=decisions.text_of(job.decisions) if len(job.decisions) > 1 else None, weights=job.weights or None,
     )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ async def succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
     owed, cost = (VOID, 0) if is_free else (capture_of(outcome), _cost(job, outcome, usage))
     finish = _finish_of(job, state, owed, cost, None if outcome == "succeeded" else CANCELED, usage, is_incomplete=False)
     if outcome == "succeeded":
-        finish = replace(finish, result=job.text)  # also an empty one
+        finish = replace(finish, result=job.text, receipt=receipt_text(end))  # also an empty answer
     if not await _write_patiently(context, job, finish):
         await _require_same_end(context, job, state)
     return Finished(

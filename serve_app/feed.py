@@ -4,9 +4,10 @@ A ledger that is silent changes nothing that is known: credentials are asked for
 """
 
 import asyncio
-from collections.abc import Callable
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import structlog
 
@@ -30,13 +31,26 @@ class FeedSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What the ledger says of a node; what it offers it says itself, to the Dispatcher. `username` is its owner's."""
+    """What the ledger says of a node; what it offers it says itself, to the Dispatcher. `username` is its owner's.
+
+    `key`: of an edge node, the thumbprint that its agent's tokens must carry; `public_key` the key itself, 32 raw bytes.
+    """
 
     owner: str
     kind: str
     state: str
     name: str = ""
     username: str = ""
+    tier: str = ""
+    key: str | None = None
+    public_key: bytes | None = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Self:
+        """Read an entry's detail."""
+        texts = {name: str(said.get(name, "")) for name in ("owner", "kind", "state", "name", "username", "tier")}
+        public = said.get("public_key")
+        return cls(**texts, key=said.get("key"), public_key=urlsafe_b64decode(public + "=") if public else None)
 
 
 class LedgerFeed:
@@ -83,8 +97,7 @@ class LedgerFeed:
     def _take(self, entry: FeedEntry) -> None:
         match entry.kind:
             case "node":
-                said = {"name": "", "username": ""} | entry.detail
-                self.nodes[entry.subject] = NodeFact(*(str(said.get(name)) for name in ("owner", "kind", "state", "name", "username")))
+                self.nodes[entry.subject] = NodeFact.of(entry.detail)
             case "price":
                 self._prices[entry.subject] = Price(**{name: value for name, value in entry.detail.items() if name in Price.model_fields})
             case "model":

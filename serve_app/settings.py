@@ -26,6 +26,9 @@ class ServeSettings(BaseSettings):
     runtime_url: str = Field("http://127.0.0.1:11434", description="The Ollama API that this machine's worker uses.")
     node_host: str = Field("127.0.0.1", description="Address on which a worker serves the node protocol.")
     node_port: int = Field(0, ge=0, le=65535, description="Port of the node protocol; 0: any.")
+    edge_urls: str = Field(
+        "", description="Where edge gateways serve the node protocol, joined by commas; empty: there are none, and no edge nodes."
+    )
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
     zone: str = Field("", max_length=100, description="Where this machine stands, in your words; jobs prefer nodes of the same zone.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")
@@ -74,6 +77,11 @@ class ServeSettings(BaseSettings):
         named = [origin.strip().rstrip("/") for origin in self.console_origins.split(",") if origin.strip()]
         site = urlsplit(self.ledger_url)
         return frozenset(named or [f"{site.scheme}://{site.netloc}", f"http://{self.api_host}:{self.api_port}"])
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """The edge gateways."""
+        return tuple(url.strip().rstrip("/") for url in self.edge_urls.split(",") if url.strip())
 
     def secret(self, name: str) -> bytes:
         """Read a secret's file."""

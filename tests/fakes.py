@@ -4,6 +4,9 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ledger.client import (
     Caller,
     Capture,
@@ -13,6 +16,7 @@ from ledger.client import (
     HoldPlaced,
     IdempotencyConflict,
     InsufficientFunds,
+    JobNotSettled,
     LedgerUnavailable,
     NotFound,
     NotPermitted,
@@ -23,6 +27,7 @@ from ledger.client import (
     Settled,
     Void,
     check_api_key,
+    credits_text,
     job_cost,
 )
 from ledger.ids import new_uuid7, text_of
@@ -63,6 +68,7 @@ class FakeLedger:
     holds: dict[uuid.UUID, _Hold] = field(default_factory=dict)
     resolved: dict[uuid.UUID, tuple[str, _Hold, Capture | Void, int]] = field(default_factory=dict)
     generations: dict[tuple[uuid.UUID, str], int] = field(default_factory=dict)
+    signing_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
     def add_key(self, key, balance=0, scopes=ALL_SCOPES, person=None):
         """Make a key known, of a new person unless one is named."""
@@ -176,6 +182,20 @@ class FakeLedger:
         if isinstance(operation, Capture) and how == "capture" and before == operation:
             return Settled(status="exists", cost=cost)
         raise HoldNotOpen(STATES.get(how, "voided"))
+
+    async def sign_receipt(self, operation):
+        if self.is_down:
+            raise LedgerUnavailable
+        if operation.id in self.holds:
+            raise JobNotSettled
+        if operation.id not in self.resolved:
+            raise NotFound("Job", str(operation.id))
+        how, hold, captured, cost = self.resolved[operation.id]
+        said = {"job": text_of("job", operation.id), "sub": hold.placed.caller.user, "aud": "receipt", "text_sha256": operation.text_sha256}
+        outcome = captured.outcome if how == "capture" else STATES.get(how, "voided")
+        return jwt.encode(
+            said | {"cost": credits_text(cost), "outcome": outcome}, self.signing_key, "EdDSA", {"typ": "gfe-receipt+jwt", "kid": "fake"}
+        )
 
     def expire(self, grace_s=600):
         """Release the holds whose time, and `grace_s` after it, is over."""

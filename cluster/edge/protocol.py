@@ -20,6 +20,7 @@ PATH = "/ws/computing/"
 VERSIONS = (1,)  # that this release speaks, the newest last
 MAX_FRAME_BYTES = 256 * 1024
 MAX_RESUMED = 64
+MAX_DELIVERED = 100_000  # events of earlier attempts before an attempt's own
 MAX_MODELS = 500
 MAX_GPUS = 64
 UNACKED_CHUNKS = 32
@@ -97,12 +98,16 @@ class Error(Frame):
 
 
 class Held(Frame):
-    """An attempt that the agent has the log of: chunks from `first_seq` on are kept, `next_seq` is to be produced next."""
+    """An attempt that the agent has the log of: chunks from `first_seq` on are kept, `next_seq` is to be produced next.
+
+    `delivered` events of earlier attempts stand before it in the log, as the offer said.
+    """
 
     job: Id
     lease: Lease
     first_seq: Count = 0
     next_seq: Count
+    delivered: Annotated[int, Field(ge=0, le=MAX_DELIVERED)] = 0
     ended: bool = False
 
 

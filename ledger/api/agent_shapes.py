@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.shapes import Answer, Moment
+from ledger.api.shapes import Answer, Credits, Moment
 
 Label = Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
@@ -108,6 +108,24 @@ class AgentAccess(Answer):
 
     access_token: str
     expires_in_s: int
+
+
+class AgentStatus(Answer):
+    """How a node stands, for its agent."""
+
+    node_id: str
+    name: str
+    state: NodeState
+    state_reason: str | None = Field(description="Why it is in quarantine or banned.")
+    tier: str
+    strikes: int = Field(description="Flags among its last 100 judged audits.")
+    earned_today: Credits
+    earned_total: Credits
+    jobs_today: int
+    jobs_total: int
+    held: Credits = Field(description="Earned, and not to be withdrawn yet.")
+    held_until: Moment | None = Field(description="When all of it is released; null: nothing waits, or nothing leaves now.")
+    reasons: list[str] = Field(description="What else keeps jobs away, in sentences.")
 
 
 class NodeAnswer(Answer):

@@ -1,13 +1,15 @@
 """Agents and nodes: codes of people, what agents call before they connect, what owners do with their nodes."""
 
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from ledger.amounts import credits_text
 from ledger.api.agent_shapes import (
     AgentAccess,
+    AgentStatus,
     AgentTokenPage,
     AgentTokenRow,
     Enroll,
@@ -23,17 +25,26 @@ from ledger.api.agent_shapes import (
     RevokedAgentToken,
     SignedNonce,
 )
-from ledger.api.callers import Context, address_of, caller_with, of
+from ledger.api.callers import Context, address_of, caller_with, credential_of, of
 from ledger.api.cursors import Cursor, Limit, read_mark, write_mark
 from ledger.api.routes import both, moment
 from ledger.context import LedgerContext
 from ledger.identity.credentials import Principal
-from ledger.identity.enrollment import ID_PREFIX, NONCE_LIFE_S, TOKEN_LIFE_S, AgentToken, Applicant
+from ledger.identity.enrollment import AUDIENCE, ID_PREFIX, NONCE_LIFE_S, TOKEN_LIFE_S, AgentToken, Applicant
 from ledger.identity.limits import Bucket
 from ledger.identity.nodes import Node
 from ledger.ids import text_of
+from ledger.verification.node_status import reasons, status_of
+
+
+async def agent_claims(request: Request, context: Context) -> dict[str, Any]:
+    """Read the claims of an agent's token."""
+    return context.signing_keys.verify(credential_of(request), AUDIENCE)
+
 
 router = APIRouter(prefix="/api/core", redirect_slashes=False)
+Agent = Annotated[dict[str, Any], Depends(agent_claims)]
+STATUS_PER_MINUTE = 30  # per node
 Reader = Annotated[Principal, caller_with("nodes:read")]
 Owner = Annotated[Principal, caller_with("nodes:write")]
 PER_MINUTE = 240  # of each kind, per address
@@ -105,6 +116,21 @@ async def token(request: Request, context: Context, body: SignedNonce) -> AgentA
     await _require_room(request, context, "tokens")
     made = await context.agent_tokens.token(context.signing_keys, body.node_id, body.nonce, body.signature)
     return AgentAccess(access_token=made, expires_in_s=TOKEN_LIFE_S)
+
+
+@both(router, "GET", "/agent/status/", id="get_agent_status", refusals=(401, 429, 503))
+async def status(context: Context, claims: Agent) -> AgentStatus:
+    """Tell an agent, by its short token, how its node stands and what it earned."""
+    node = str(claims["sub"])
+    await context.limits.require_room("status per minute", Bucket(f"agent-status:{node}", STATUS_PER_MINUTE))
+    found = await context.database.run(lambda connection: status_of(connection, claims, context.settings.payout_delay))
+    total, today = await context.earnings.of_node(found.person, found.node, datetime.now(UTC))
+    held = found.escrow
+    return AgentStatus(
+        node_id=found.node, name=found.name, state=found.state, state_reason=found.state_reason, tier=found.tier, strikes=found.strikes,
+        earned_today=credits_text(today.earned), earned_total=credits_text(total.earned), jobs_today=today.jobs, jobs_total=total.jobs,
+        held=credits_text(held.held if held else 0), held_until=_moment_or_none(held.last_at) if held else None, reasons=reasons(found),
+    )  # fmt: skip
 
 
 @both(router, "GET", "/nodes/", id="list_nodes", refusals=(400, 401, 403, 404, 503))

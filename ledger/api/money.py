@@ -17,6 +17,8 @@ from ledger.api.money_shapes import (
     EarningsAnswer,
     EarningsOfDay,
     EarningsOfModel,
+    EarningsOfNode,
+    EscrowAnswer,
     PastBalanceAnswer,
     PriceAnswer,
     PriceList,
@@ -32,6 +34,8 @@ from ledger.ids import text_of
 from ledger.money import history, statements
 from ledger.money.earnings import Sum
 from ledger.pricing import PriceRow
+from ledger.verification import escrows
+from ledger.verification.escrows import Escrow
 
 CSV_PAGE = 500
 CSV_COLUMNS = ("id", "created_at", "kind", "description", "job_id", "amount", "balance_after")
@@ -42,12 +46,26 @@ Days = Annotated[int, Query(ge=1, le=365, description="How many days, today incl
 
 @both(router, "GET", "/earnings/", id="get_earnings")
 async def earnings(context: Context, caller: Reader, days: Days = 30) -> EarningsAnswer:
-    """What the caller's nodes have earned: ever, in these days, by day and by model."""
+    """What the caller's nodes have earned: ever, in these days, by day, model and node; and what of it waits until when."""
     found = await context.earnings.report(caller.person, days, datetime.now(UTC))
+    fixed = context.settings.payout_delay
+    waiting = await context.database.run(lambda connection: escrows.escrows_of(connection, caller.person, fixed))
+    released = await statements.withdrawable(context.database, caller.person)
     return EarningsAnswer(
         total=credits_text(found.total.earned), period=credits_text(found.period.earned), jobs=found.period.jobs,
+        pending=credits_text(sum(one.held for one in waiting)), released=credits_text(released),
         by_day=[EarningsOfDay(date=day.isoformat(), **_sum(one)) for day, one in found.by_day],
         by_model=[EarningsOfModel(model=model, **_sum(one)) for model, one in found.by_model],
+        by_node=[EarningsOfNode(node_id=node, name=name, **_sum(one)) for node, name, one in found.by_node],
+        escrows=[escrow_answer(one) for one in waiting],
+    )  # fmt: skip
+
+
+def escrow_answer(one: Escrow) -> EscrowAnswer:
+    """Write what waits."""
+    return EscrowAnswer(
+        node_id=one.node, name=one.name, amount=credits_text(one.held), first_at=moment(one.first_at) if one.first_at else None,
+        last_at=moment(one.last_at) if one.last_at else None,
     )  # fmt: skip
 
 

@@ -25,14 +25,39 @@ class EarningsOfModel(Answer):
     jobs: int
 
 
+class EarningsOfNode(Answer):
+    """What one node brought in the period."""
+
+    node_id: str
+    name: str
+    earned: Credits
+    jobs: int
+
+
+class EscrowAnswer(Answer):
+    """What a node earned that cannot be withdrawn yet."""
+
+    node_id: str
+    name: str
+    amount: Credits
+    first_at: Moment | None = Field(
+        description="When the first of it is released; null: nothing leaves while the node is in quarantine or banned."
+    )
+    last_at: Moment | None = Field(description="When the last of it is.")
+
+
 class EarningsAnswer(Answer):
     """A provider's earnings."""
 
     total: Credits
     period: Credits
     jobs: int
+    pending: Credits = Field(description="Of nodes that cannot be withdrawn yet.")
+    released: Credits = Field(description="What can be withdrawn.")
     by_day: list[EarningsOfDay]
     by_model: list[EarningsOfModel]
+    by_node: list[EarningsOfNode]
+    escrows: list[EscrowAnswer]
 
 
 class PastBalanceAnswer(Answer):

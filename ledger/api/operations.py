@@ -16,6 +16,7 @@ from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError, LedgerUnavailable, ModelNotAllowed, NotAuthenticated, NotPermitted, RateLimited
 from ledger.identity.credentials import Principal
 from ledger.identity.limits import Bucket
+from ledger.money import receipts
 from ledger.money.requests import CaptureRequest, Done, HoldRequest, OpenHold, Placed, Served, Share, VoidRequest
 from ledger.problems import problem, problem_of
 
@@ -103,6 +104,8 @@ async def answer_all(context: LedgerContext, service: str, batch: Sequence[Parse
                 places.append((n, op, known))
         elif isinstance(op, wire.FindHolds):
             answers[n] = await _find(context, service, op)
+        elif isinstance(op, wire.SignReceipt):
+            answers[n] = await _sign(context, op)
         else:
             resolves.append((n, _resolution(op, service)))
     # The holds to be resolved are read first; then both halves meet in one batch of the writer, and share its commit.
@@ -217,6 +220,17 @@ async def _find(context: LedgerContext, service: str, op: wire.FindHolds) -> Ans
     except DatabaseUnavailable:
         return LedgerUnavailable()
     return wire.HoldsFound(holds=tuple(wire.OpenHold(id=id_, age_s=age) for id_, age in found))
+
+
+async def _sign(context: LedgerContext, op: wire.SignReceipt) -> Answered:
+    try:
+        job = await context.database.run(lambda connection: receipts.settled_job(connection, op.id))
+    except DatabaseUnavailable:
+        return LedgerUnavailable()
+    except LedgerError as refused:
+        return refused
+    claims = receipts.claims_of(op.id, job, op.model_dump())
+    return wire.ReceiptSigned(token=context.signing_keys.sign(claims, receipts.TYPE))
 
 
 def _as_answer(answer: Answered) -> wire.Answer:

@@ -34,6 +34,7 @@ CODE_LIFE_S = 600
 NONCE_LIFE_S = 60
 TOKEN_LIFE_S = 600
 ID_PREFIX = "agent"
+AUDIENCE = "agent"  # of the tokens that agents connect with
 
 
 class TokenSigner(Protocol):
@@ -105,7 +106,7 @@ def agent_claims(node: str, public_key: str, now: float) -> dict[str, Any]:
     """Make the claims of an agent's token; it is bound to the agent's key by its thumbprint."""
     issued = int(now)
     return {
-        "aud": "agent", "sub": node, "iat": issued, "exp": issued + TOKEN_LIFE_S, "jti": uuid.uuid4().hex,
+        "aud": AUDIENCE, "sub": node, "iat": issued, "exp": issued + TOKEN_LIFE_S, "jti": uuid.uuid4().hex,
         "cnf": {"jkt": proofs.thumbprint(public_key)},
     }  # fmt: skip
 

@@ -52,14 +52,14 @@ async def tell_node(connection: Connection, node: str) -> None:
 def _node(row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     """Write a node for the feed.
 
-    `key` is the thumbprint that its tokens must carry, so that a replaced key is cut too; `audit_percent` says how many of a hundred of its
-    jobs are to be audited: none where the operator is trusted anyway.
+    `key` is the thumbprint that its tokens must carry, so that a replaced key is cut too; receipts are checked by `public_key`;
+    `audit_percent` says how many of a hundred of its jobs are to be audited: none where the operator is trusted anyway.
     """
     id_, person, kind, state, tier, public_key, name, username, audit_percent = row
     key = thumbprint(public_key) if public_key else None
     return id_, {
-        "owner": text_of("user", person), "kind": kind, "state": state, "tier": tier, "key": key, "name": name, "username": username,
-        "audit_percent": audit_percent if kind == "edge" else 0,
+        "owner": text_of("user", person), "kind": kind, "state": state, "tier": tier, "key": key, "public_key": public_key, "name": name,
+        "username": username, "audit_percent": audit_percent if kind == "edge" else 0,
     }  # fmt: skip
 
 

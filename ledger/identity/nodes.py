@@ -167,12 +167,21 @@ async def revoke(connection: Connection, person: uuid.UUID, id_: str) -> None:
         await tell_node(connection, id_)
 
 
+@dataclass(frozen=True, slots=True)
+class _Earning:
+    """Who earns with a node, and by which key it is known."""
+
+    owner: uuid.UUID
+    is_edge: bool
+    key: str | None
+
+
 class NodeOwners:
-    """Tells who earns with a node; cached for `CACHE_S`."""
+    """Tells who earns with a node, and by which key it is known; cached for `CACHE_S`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[str, tuple[float, uuid.UUID, bool]] = {}
+        self._known: dict[str, tuple[float, _Earning]] = {}
 
     async def owner(self, node: str, consumer: uuid.UUID) -> uuid.UUID:
         """Tell who earns with a job of a consumer on a node. One that was revoked or deregistered since is still paid for what it did before.
@@ -182,19 +191,33 @@ class NodeOwners:
             OwnNode: It is the consumer's own, and not one of the operator's, which serve everybody.
             DatabaseUnavailable: The database does not answer.
         """
+        earning = await self._look_up(node)
+        if earning.is_edge and earning.owner == consumer:
+            raise OwnNode(node)
+        return earning.owner
+
+    async def key(self, node: str) -> str | None:
+        """Tell the public key that a node has now; None: a trusted node, which signs nothing.
+
+        Raises:
+            NotFound: The node is unknown or banned.
+            DatabaseUnavailable: The database does not answer.
+        """
+        return (await self._look_up(node)).key
+
+    async def _look_up(self, node: str) -> _Earning:
         known = self._known.get(node)
         if known is None or time.monotonic() - known[0] >= CACHE_S:
             self._known.pop(node, None)
-            known = self._known[node] = (time.monotonic(), *await self._database.run(lambda connection: _read_owner(connection, node)))
-        _, owner, is_edge = known
-        if is_edge and owner == consumer:
-            raise OwnNode(node)
-        return owner
+            known = self._known[node] = (time.monotonic(), await self._database.run(lambda connection: _read_earning(connection, node)))
+        return known[1]
 
 
-async def _read_owner(connection: Connection, node: str) -> tuple[uuid.UUID, bool]:
-    cursor = await connection.execute("SELECT person_id, kind = 'edge' FROM ledger.node WHERE id = %s AND state <> 'banned'", [node])
+async def _read_earning(connection: Connection, node: str) -> _Earning:
+    cursor = await connection.execute(
+        "SELECT person_id, kind = 'edge', public_key FROM ledger.node WHERE id = %s AND state <> 'banned'", [node]
+    )
     row = await cursor.fetchone()
     if row is None:
         raise NotFound("Node", node)
-    return row[0], row[1]
+    return _Earning(*row)

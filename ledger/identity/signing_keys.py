@@ -88,10 +88,10 @@ class SigningKeys:
         """Id of the key that signs now."""
         return signer(self._current(), time.time()).kid
 
-    def sign(self, claims: dict[str, Any]) -> str:
-        """Sign claims, with our name as their issuer."""
+    def sign(self, claims: dict[str, Any], type_: str = "JWT") -> str:
+        """Sign claims, with our name as their issuer. `type_` tells what kind of token it is (RFC 8725, 3.11)."""
         key = signer(self._current(), time.time())
-        return jwt.encode(claims | {"iss": self._issuer}, key.private, algorithm="EdDSA", headers={"kid": key.kid})
+        return jwt.encode(claims | {"iss": self._issuer}, key.private, algorithm="EdDSA", headers={"kid": key.kid, "typ": type_})
 
     def verify(self, token: str, audience: str) -> dict[str, Any]:
         """Read the claims of a token of ours.

@@ -1,4 +1,4 @@
-"""Earnings: released for withdrawal after the pay-out delay, and summed by day and model for their owner."""
+"""Earnings: released for withdrawal after the pay-out delay, and summed by day, model and node for their owner."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -24,12 +24,13 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A provider's earnings: ever, in the period asked for, by day (every day of it) and by model."""
+    """A provider's earnings: ever, in the period asked for, by day (every day of it), by model, and by node: its id, its name."""
 
     total: Sum
     period: Sum
     by_day: tuple[tuple[date, Sum], ...]
     by_model: tuple[tuple[str, Sum], ...]
+    by_node: tuple[tuple[str, str, Sum], ...]
 
 
 Terms = Callable[[Connection, str], Awaitable[timedelta | None]]
@@ -128,7 +129,9 @@ class Earnings:
                 )
                 total = await cursor.fetchone()
                 cursor = await connection.execute(
-                    "SELECT day, model, earned, jobs FROM ledger.earnings_day WHERE person_id = %s AND day >= %s", [person, first]
+                    "SELECT d.day, d.model, d.node, coalesce(n.name, ''), d.earned, d.jobs FROM ledger.earnings_day d "
+                    "LEFT JOIN ledger.node n ON n.id = d.node AND n.person_id = d.person_id WHERE d.person_id = %s AND d.day >= %s",
+                    [person, first],
                 )
                 rows = await cursor.fetchall()
             assert total is not None
@@ -136,37 +139,70 @@ class Earnings:
 
         return await self._database.run(work)
 
+    async def of_node(self, person: uuid.UUID, node: str, now: datetime) -> tuple[Sum, Sum]:
+        """Tell what a person's node earned: ever, and today (UTC's).
 
-def _report(total: Sum, rows: list[tuple[date, str, int, int]], first: date, days: int) -> Report:
-    """Lay rows of (day, model, earned, jobs) out."""
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+        today = now.astimezone(UTC).date()
+
+        async def work(connection: Connection) -> tuple[Sum, Sum]:
+            async with connection.transaction():
+                await _sum_up(connection, person)
+                cursor = await connection.execute(
+                    "SELECT coalesce(sum(earned), 0), coalesce(sum(jobs), 0), coalesce(sum(earned) FILTER (WHERE day = %s), 0), "
+                    "coalesce(sum(jobs) FILTER (WHERE day = %s), 0) FROM ledger.earnings_day WHERE person_id = %s AND node = %s",
+                    [today, today, person, node],
+                )
+                row = await cursor.fetchone()
+            assert row is not None
+            return Sum(int(row[0]), int(row[1])), Sum(int(row[2]), int(row[3]))
+
+        return await self._database.run(work)
+
+
+def _report(total: Sum, rows: list[tuple[date, str, str, str, int, int]], first: date, days: int) -> Report:
+    """Lay rows of (day, model, node, its name, earned, jobs) out."""
     by_day = {first + timedelta(days=n): Sum() for n in range(days)}
     by_model: dict[str, Sum] = {}
-    for day, model, earned, jobs in rows:
+    by_node: dict[tuple[str, str], Sum] = {}
+    for day, model, node, name, earned, jobs in rows:
         by_day[day] = _plus(by_day.get(day, Sum()), earned, jobs)
         by_model[model] = _plus(by_model.get(model, Sum()), earned, jobs)
+        by_node[node, name] = _plus(by_node.get((node, name), Sum()), earned, jobs)
     period = Sum(sum(one.earned for one in by_day.values()), sum(one.jobs for one in by_day.values()))
     models = sorted(by_model.items(), key=lambda item: (-item[1].earned, item[0]))
-    return Report(total, period, tuple(sorted(by_day.items())), tuple(models))
+    nodes = sorted(((*node, one) for node, one in by_node.items()), key=lambda item: (-item[2].earned, item[0]))
+    return Report(total, period, tuple(sorted(by_day.items())), tuple(models), tuple(nodes))
 
 
 def _plus(one: Sum, earned: int, jobs: int) -> Sum:
     return Sum(one.earned + earned, one.jobs + jobs)
 
 
+# A node's earnings are what came into its escrow; what promotional credits paid has no escrow, and is of the node that finished the job.
+# A job counts once, at the node that finished it where that is the person's, whatever else of the person's served it.
+_SUM_UP = """
+WITH own AS (SELECT a.id, a.seq AS last, coalesce(m.seq, 0) AS mark, substring(a.address FROM '^provider:[^:]+:pending:(.+)$') AS node
+               FROM ledger.account a LEFT JOIN ledger.earnings_mark m ON m.account_id = a.id
+              WHERE a.address = ANY (%(addresses)s) AND a.seq > coalesce(m.seq, 0)),
+fresh AS (SELECT (t.at AT TIME ZONE 'UTC')::date AS day, coalesce(t.meta->>'model', '') AS model, t.kind, e.amount,
+                 coalesce(own.node, max(own.node) OVER (PARTITION BY t.id), c.meta->>'node', t.meta->>'node', '') AS node,
+                 row_number() OVER (PARTITION BY t.id ORDER BY own.node IS DISTINCT FROM coalesce(c.meta->>'node', t.meta->>'node'), own.id) AS nr
+            FROM own JOIN ledger.entry e ON e.account_id = own.id AND e.seq > own.mark AND e.seq <= own.last JOIN ledger.txn t ON t.id = e.txn_id
+            LEFT JOIN ledger.txn c ON c.id = t.reverses
+           WHERE (t.kind = %(capture)s AND e.amount > 0) OR (t.kind = %(refund)s AND e.amount < 0)),
+marked AS (INSERT INTO ledger.earnings_mark (account_id, seq) SELECT id, last FROM own ON CONFLICT (account_id) DO UPDATE SET seq = excluded.seq)
+INSERT INTO ledger.earnings_day AS d (person_id, day, model, node, earned, jobs)
+SELECT %(person)s, day, model, node, sum(amount),
+       count(*) FILTER (WHERE nr = 1 AND kind = %(capture)s) - count(*) FILTER (WHERE nr = 1 AND kind = %(refund)s)
+  FROM fresh GROUP BY day, model, node
+ON CONFLICT (person_id, day, model, node) DO UPDATE SET earned = d.earned + excluded.earned, jobs = d.jobs + excluded.jobs"""
+
+
 async def _sum_up(connection: Connection, person: uuid.UUID) -> None:
     """Add the entries since the last time to the summary, in the caller's transaction; one at a time per person."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [str(person)])
     addresses = [*await accounts.open_pendings(connection, person), accounts.promo(person)]
-    await connection.execute(
-        "WITH own AS (SELECT a.id, a.seq AS last, coalesce(m.seq, 0) AS mark FROM ledger.account a LEFT JOIN ledger.earnings_mark m ON m.account_id = a.id "
-        "WHERE a.address = ANY (%(addresses)s)), fresh AS ("
-        "SELECT (t.at AT TIME ZONE 'UTC')::date AS day, coalesce(t.meta->>'model', '') AS model, e.amount, t.id, t.kind FROM own "
-        "JOIN ledger.entry e ON e.account_id = own.id AND e.seq > own.mark AND e.seq <= own.last JOIN ledger.txn t ON t.id = e.txn_id "
-        "WHERE (t.kind = %(capture)s AND e.amount > 0) OR (t.kind = %(refund)s AND e.amount < 0)), "
-        "marked AS (INSERT INTO ledger.earnings_mark (account_id, seq) SELECT id, last FROM own "
-        "ON CONFLICT (account_id) DO UPDATE SET seq = excluded.seq) "
-        "INSERT INTO ledger.earnings_day AS d (person_id, day, model, earned, jobs) SELECT %(person)s, day, model, sum(amount), "
-        "count(DISTINCT id) FILTER (WHERE kind = %(capture)s) - count(DISTINCT id) FILTER (WHERE kind = %(refund)s) FROM fresh GROUP BY day, model "
-        "ON CONFLICT (person_id, day, model) DO UPDATE SET earned = d.earned + excluded.earned, jobs = d.jobs + excluded.jobs",
-        {"addresses": addresses, "person": person, "capture": int(Kind.CAPTURE), "refund": int(Kind.REFUND)},
-    )
+    await connection.execute(_SUM_UP, {"addresses": addresses, "person": person, "capture": int(Kind.CAPTURE), "refund": int(Kind.REFUND)})

@@ -28,7 +28,10 @@ Answered = Done | LedgerError
 
 
 class Settling:
-    """Turns holds into payments, or gives them back. `owner_of` tells who earns with a consumer's job on a node, or raises."""
+    """Turns holds into payments, or gives them back. `owner_of` tells who earns with a consumer's job on a node, or raises.
+
+    `key_of` tells the public key of a node: the books keep it, so that what the node signed can be checked when it has another one.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Settling:
         writer: Writer,
         ids: AccountIds,
         owner_of: Callable[[str, uuid.UUID], Awaitable[uuid.UUID]],
+        key_of: Callable[[str], Awaitable[str | None]],
         *,
         fee_percent: int,
         goodwill_per_day: int | None = None,
@@ -46,6 +50,7 @@ class Settling:
         self._writer = writer
         self._ids = ids
         self._owner_of = owner_of
+        self._key_of = key_of
         self._fee_percent = fee_percent
         self._goodwill_per_day = goodwill_per_day
         self._worked = worked
@@ -123,8 +128,9 @@ class Settling:
             return Post(id=request.id, kind=kind, resolves_hold=True, meta=_kept(held) | {"reason": request.reason})
         cost = pricing.cost(held.price, held.held, request.outcome, request.prompt_tokens, request.completion_tokens)
         ids = await self._ids.of((accounts.FEES, accounts.ALLOWANCES))
+        earners, key = await self._earners(request, held), await self._key_of(request.node)
         legs = pricing.capture_legs(
-            held.pockets, cost, promo_account=held.accounts[0], earners=await self._earners(request, held), fees=ids[accounts.FEES],
+            held.pockets, cost, promo_account=held.accounts[0], earners=earners, fees=ids[accounts.FEES],
             fee_percent=self._fee_percent,
         )  # fmt: skip
         if cost and held.budgets:
@@ -132,7 +138,7 @@ class Settling:
         meta = _kept(held) | {
             "cost": cost, "node": request.node, "attempt": request.attempt, "outcome": request.outcome, "counted_by": request.counted_by,
             "prompt_tokens": request.prompt_tokens, "completion_tokens": request.completion_tokens,
-        } | _said_shares(request)  # fmt: skip
+        } | _said_shares(request) | ({"node_key": key} if key else {})  # fmt: skip
         return Post(id=request.id, kind=Kind.CAPTURE, legs=legs, resolves_hold=True, meta=meta)
 
     async def _earners(self, request: CaptureRequest, held: OpenHold) -> list[Earner]:

@@ -162,6 +162,15 @@ async def log_page(database: Database, person: uuid.UUID, *, limit: int, before:
     return await database.run(query)
 
 
+async def withdrawable(database: Database, person: uuid.UUID) -> int:
+    """Tell what a person may withdraw, in micro-credits.
+
+    Raises:
+        DatabaseUnavailable: The database does not answer.
+    """
+    return (await database.run(lambda connection: _balance(connection, person))).withdrawable
+
+
 async def _balance(connection: Connection, person: uuid.UUID) -> Balance:
     own = [accounts.promo(person), accounts.paid(person), accounts.earned(person)]
     cursor = await connection.execute("SELECT address, posted, held FROM ledger.account WHERE address = ANY (%s)", [own])

@@ -58,13 +58,13 @@ def _model(request: Request) -> str | None:
 
 async def get_job(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/jobs/<id>/`: owner only."""
-    record = await _own(request, context, "jobs:read")
+    record = await own_job(request, context, "jobs:read")
     return whole_row(context, record) | {"wait": await _wait(context, record)}
 
 
 async def cancel_job(request: Request, context: ServeContext) -> Any:
     """`POST /api/computing/jobs/<id>/cancel/` and `DELETE /api/computing/jobs/<id>/`: it stops within a second; what it cost is in its row then."""
-    record = await _own(request, context, "jobs:write")
+    record = await own_job(request, context, "jobs:write")
     await cancel(context, record)
     return PlainJSON(whole_row(context, record), 202, NOT_KEPT)
 
@@ -77,7 +77,7 @@ async def _wait(context: ServeContext, record: JobRecord) -> dict[str, Any] | No
 
 async def why(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/jobs/<id>/why/`: why the job went where it went, or why it still waits; one sentence per node."""
-    record = await _own(request, context, "jobs:read")
+    record = await own_job(request, context, "jobs:read")
     return _why(context, record) | {"wait": await _wait(context, record)}
 
 
@@ -93,8 +93,13 @@ def _why(context: ServeContext, record: JobRecord) -> dict[str, Any]:
     }
 
 
-async def _own(request: Request, context: ServeContext, scope: str) -> JobRecord:
-    """Find the caller's job."""
+async def own_job(request: Request, context: ServeContext, scope: str) -> JobRecord:
+    """Find the caller's job.
+
+    Raises:
+        UnknownJob: There is none with this id.
+        NotYourJob: It is somebody else's.
+    """
     caller = await require_caller(request, context, scope)
     try:
         id_ = uuid_of_job(request.path_params["id"])
@@ -110,7 +115,7 @@ async def _own(request: Request, context: ServeContext, scope: str) -> JobRecord
 
 async def stream(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/jobs/<id>/stream/?from=seq`: a job's events from a position on, as server-sent events, to its end."""
-    record = await _own(request, context, "jobs:read")
+    record = await own_job(request, context, "jobs:read")
     position = _position(request)
     credential = credential_of(request.headers.get("authorization"))
     told = _told(context, credential, follow(context, record, position), position)

@@ -61,6 +61,10 @@ PRICE = _object({"job": CREDITS, "prompt_per_million": CREDITS, "completion_per_
 ENDS = {
     "jobs": COUNT, "completed": COUNT, "failed": COUNT, "canceled": COUNT, "success_rate": RATE, "completion_tokens": COUNT,
 }  # fmt: skip
+NODE_FIGURES = _object({
+    "node_id": {"type": "string"}, "name": {"type": "string"}, "jobs": COUNT, "attempts": COUNT, "broken": COUNT, "success_rate": RATE,
+    "completion_tokens": COUNT,
+})  # fmt: skip
 CANCELED = {**_answer(202, "the job; it stops within a second", "Job"), **problems(401, 403, 404, 409, 503)}
 
 SCHEMAS: Schema = {
@@ -98,6 +102,15 @@ SCHEMAS: Schema = {
         "usage": _nullable(_object({"prompt_tokens": COUNT, "completion_tokens": {"type": ["integer", "null"]}})),
         "attempts": COUNT, "incomplete": {"type": "boolean"}, "wait": WAIT,
     }, "wait"),
+    "Receipt": _object({
+        "receipt": _text("A JWT (typ gfe-receipt+jwt); the ledger's public keys are at /.well-known/jwks.json."),
+        "claims": _object({
+            "job": {"type": "string"}, "outcome": {"type": "string", "enum": ["succeeded", "incomplete", "canceled", "voided", "expired"]},
+            "model": {"type": "string"}, "model_digest": {"type": "string"}, "text_sha256": {"type": "string"},
+            "node": {"type": ["string", "null"]}, "node_key": {"type": ["string", "null"]}, "cost": CREDITS, "refunded": CREDITS, "held": CREDITS,
+            "settled_at": MOMENT, "agent": {"type": "object"},
+        }, "agent"),
+    }),
     "Models": _object({
         "models": {"type": "array", "items": _object({
             "name": {"type": "string"}, "providers": {"type": "array", "items": {"type": "string"}}, "nodes": COUNT, "online": {"type": "boolean"},
@@ -109,6 +122,13 @@ SCHEMAS: Schema = {
     "ProviderStats": _object({
         "days": COUNT, **ENDS, "nodes": _object({"total": COUNT, "online": COUNT}),
         "by_model": {"type": "array", "items": _object({"model": {"type": "string"}, **ENDS})},
+        "by_node": {"type": "array", "items": NODE_FIGURES},
+    }),
+    "WhyNoJobs": _object({
+        "node_id": {"type": "string"}, "name": {"type": "string"}, "takes_jobs": {"type": "boolean"},
+        "reasons": {"type": "array", "description": "What keeps every job away, one sentence each.", "items": {"type": "string"}},
+        "models": {"type": "array", "items": _object({"model": {"type": "string"}, "offered": {"type": "boolean"}, "why": {"type": "string"}})},
+        "done": NODE_FIGURES,
     }),
     "NodePage": _object({"results": {"type": "array", "items": {"type": "object", "required": ["id", "name", "kind", "online"]}}, "next": NEXT}),
 }  # fmt: skip
@@ -156,6 +176,14 @@ PATHS: Schema = {
         "operationId": "explain_job", "summary": "Why a job went where it went, in one sentence per node.", "parameters": [ID],
         "responses": {"200": {"description": "the decisions", "content": {"application/json": {}}}, **problems(401, 403, 404, 503)},
     }},
+    "/api/computing/jobs/{id}/receipt/": {"get": {
+        "operationId": "get_receipt", "summary": "What a job of yours was and what it cost, signed by the platform and by the edge node that served it.",
+        "parameters": [ID],
+        "responses": {
+            **_answer(200, "the receipt", "Receipt"), **problems(401, 403, 404, 503),
+            "409": {"description": "it is not settled yet", **PROBLEM},
+        },
+    }},
     "/api/computing/models/": {"get": {
         "operationId": "list_offered_models", "summary": "The models that are offered, by whom, at which price. Everybody may ask.", "security": [],
         "responses": {**_answer(200, "the models", "Models"), **problems(503)},
@@ -167,6 +195,11 @@ PATHS: Schema = {
     "/api/computing/nodes/": {"get": {
         "operationId": "list_own_nodes", "summary": "Your nodes, and how each is now.", "parameters": PAGE,
         "responses": {**_answer(200, "a page", "NodePage"), **problems(400, 401, 403, 503)},
+    }},
+    "/api/computing/nodes/{id}/why/": {"get": {
+        "operationId": "explain_node", "summary": "Why a node of yours gets no jobs, one sentence per reason and per model; and what it did of late.",
+        "parameters": [ID],
+        "responses": {**_answer(200, "the reasons", "WhyNoJobs"), **problems(401, 403, 404, 503)},
     }},
     "/api/computing/provider-stats/": {"get": {
         "operationId": "get_provider_stats", "summary": "What your nodes did; what they earned is told by `/api/payments/earnings/`.",

@@ -1,16 +1,20 @@
 """Nodes as people see them: `/api/computing/nodes/` for their owners, `/api/admin/nodes/` for operators."""
 
+import time
 from typing import Any
 
 from starlette.requests import Request
 
 from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
 from serve_app.api.answering_json import both, require_caller
+from serve_app.api.provider_stats import USUAL_DAYS, node_figures
 from serve_app.api.queries import cursor_of, cursor_to, page_size
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
 from serve_app.errors import UnknownNode
 from serve_app.feed import GONE, NodeFact
+from serve_app.store.counts import ServedNode
+from serve_app.why_no_jobs import why_models, why_no_jobs
 
 
 async def list_own(request: Request, context: ServeContext) -> Any:
@@ -24,6 +28,28 @@ async def list_own(request: Request, context: ServeContext) -> Any:
     return {
         "results": [_row(context, here.get(id_) or _absent(id_, context.feed.nodes[id_])) for _, id_ in page],
         "next": None if is_last else cursor_to(*page[-1]),
+    }
+
+
+async def why(request: Request, context: ServeContext) -> Any:
+    """`GET /api/computing/nodes/<id>/why/`: why a node of the caller's gets no jobs; another's is as unknown as none."""
+    caller = await require_caller(request, context, "nodes:read")
+    wanted = str(request.path_params["id"])
+    own = {id_: fact for id_, fact in context.feed.nodes.items() if fact.owner == caller.user and fact.state != GONE}
+    id_ = wanted if wanted in own else next((id_ for id_, fact in own.items() if fact.name == wanted), None)
+    if id_ is None:
+        raise UnknownNode(wanted)
+    fact, snapshot = own[id_], context.view.snapshot
+    found = why_no_jobs(snapshot.nodes.get(id_), fact, is_broken=id_ in context.breakers.open(time.monotonic()))
+    models = why_models(id_, snapshot, context.feed.catalog)
+    done = (await context.counts.served_by_node([id_], USUAL_DAYS)).get(id_) or ServedNode(id_, 0, 0, 0, 0, 0)
+    return {
+        "node_id": id_,
+        "name": fact.name,
+        "takes_jobs": not found and any(model["offered"] for model in models),
+        "reasons": found,
+        "models": models,
+        "done": node_figures(id_, fact.name, done),
     }
 
 
@@ -129,6 +155,7 @@ def _model(model: OfferedModel) -> dict[str, Any]:
 
 ROUTES = [
     *both("/api/computing/nodes/", list_own),
+    *both("/api/computing/nodes/{id}/why/", why),
     *both("/api/admin/nodes/", list_all),
     *both("/api/admin/nodes/{id}/", show),
     *both("/api/admin/nodes/{id}/drain/", drain, "POST"),

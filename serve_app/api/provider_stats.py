@@ -9,10 +9,11 @@ from serve_app.api.answering_json import both, require_caller
 from serve_app.api.queries import whole
 from serve_app.context import ServeContext
 from serve_app.feed import GONE
-from serve_app.store.counts import ServedModel
+from serve_app.store.counts import ServedModel, ServedNode
 
 USUAL_DAYS, MOST_DAYS = 30, 365
 MOST_MODELS = 100
+MOST_NODES = 100
 
 
 async def provider_stats(request: Request, context: ServeContext) -> Any:
@@ -22,6 +23,7 @@ async def provider_stats(request: Request, context: ServeContext) -> Any:
     own = {id_: fact for id_, fact in context.feed.nodes.items() if fact.owner == caller.user}
     here = context.view.snapshot.nodes
     rows = await context.counts.served(own.keys(), days)
+    by_node = await context.counts.served_by_node(own.keys(), days)
     return {
         "days": days,
         **_figures(rows),
@@ -30,6 +32,24 @@ async def provider_stats(request: Request, context: ServeContext) -> Any:
             "online": sum(id_ in here and here[id_].is_healthy for id_ in own),
         },
         "by_model": [{"model": row.model, **_figures([row])} for row in rows[:MOST_MODELS]],
+        "by_node": [
+            node_figures(id_, own[id_].name, row)
+            for id_, row in sorted(by_node.items(), key=lambda one: (-one[1].served, one[0]))[:MOST_NODES]
+        ],
+    }
+
+
+def node_figures(id_: str, name: str, row: ServedNode) -> dict[str, Any]:
+    """Write what a node did. An attempt that broke counts against it also where another node took the job over."""
+    decided = row.completed + row.broken
+    return {
+        "node_id": id_,
+        "name": name,
+        "jobs": row.served,
+        "attempts": decided + row.canceled,
+        "broken": row.broken,
+        "success_rate": round(row.completed / decided, 4) if decided else None,
+        "completion_tokens": row.completion_tokens,
     }
 
 

@@ -1,4 +1,4 @@
-"""`gfe jobs`: your jobs, one of them, why it went where it went, who is told of its end; a job that runs by itself: what it can cost, its begin and its end."""
+"""`gfe jobs`: your jobs, one of them, why it went where it went, its receipt, who is told of its end; a job that runs by itself: what it can cost, its begin and its end."""
 
 import sys
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from serve_app.cli import output, webhooks
+from serve_app.cli import output, receipts, webhooks
 from serve_app.cli.http import installation
 
 JSON = typer.Option(False, "--json", help="Print JSON.")
@@ -32,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(webhooks.app, name="webhook")
+app.command()(receipts.receipt)
 
 
 @app.command("list")

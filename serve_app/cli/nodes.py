@@ -1,4 +1,4 @@
-"""`gfe nodes`: what is there, on the platform's own machine; and taking a machine out of service."""
+"""`gfe nodes`: what is there, on the platform's own machine, and taking a machine out of service; for everybody, why an own node gets no jobs."""
 
 from typing import Any
 
@@ -7,7 +7,11 @@ import typer
 from serve_app.cli import output
 from serve_app.cli.http import Installation, installation
 
-app = typer.Typer(help="List, show, drain and resume nodes.", invoke_without_command=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="List, show, drain and resume nodes; tell why one of yours gets no jobs.",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 NODE = typer.Argument(help="Its id or its name.")
 GIB = 1024**3
@@ -76,6 +80,25 @@ def drain(node: str = NODE, *, as_json: bool = JSON) -> None:
 def resume(node: str = NODE, *, as_json: bool = JSON) -> None:
     """Give a drained node jobs again."""
     _change(node, "resume", "takes jobs again", as_json=as_json)
+
+
+@app.command()
+def why(node: str = NODE, *, as_json: bool = JSON) -> None:
+    """Tell why one of your nodes gets no jobs, one sentence per reason and per model."""
+    found = installation()
+    said: dict[str, Any] = found.call("GET", f"{found.api_url}/api/computing/nodes/{node}/why/")
+    output.data(said if as_json else "\n".join(reasons_of(said)), as_json=as_json)
+
+
+def reasons_of(said: dict[str, Any]) -> list[str]:
+    """Write for a person why a node gets no jobs."""
+    done = said["done"]
+    rate = "" if done["success_rate"] is None else f", {done['success_rate']:.1%} of the attempts ended well"
+    return [
+        f"{said['name']} {'takes jobs' if said['takes_jobs'] else 'takes no jobs'}; {done['jobs']} paid in 30 days{rate}",
+        *said["reasons"],
+        *(f"{model['model']}: {model['why']}" for model in said["models"]),
+    ]
 
 
 def _change(node: str, what: str, said: str, *, as_json: bool) -> None:

@@ -1,10 +1,14 @@
-"""What is counted of jobs that ended, in the statement that ends them: exactly once, and read without looking at any job."""
+"""What is counted of jobs that ended, in the statement that ends them: exactly once, and read without looking at any job.
+
+Beside them the attempts that broke on a node: rare, in a statement of their own, and one may be missing after a crash.
+"""
 
 import zlib
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
-from serve_app.db import Line
+from serve_app.db import DatabaseUnavailable, Line
 
 SHARDS = 16
 KNOWN_DAYS = 7
@@ -31,6 +35,13 @@ SERVED = """
 SELECT model, sum(served)::bigint, sum(completed)::bigint, sum(failed)::bigint, sum(canceled)::bigint, sum(completion_tokens)::bigint
   FROM serve_app.node_day WHERE node = ANY (%b) AND day > (clock_timestamp() AT TIME ZONE 'UTC')::date - %b::int
  GROUP BY model ORDER BY 2 DESC, model LIMIT %b"""
+SERVED_BY_NODE = """
+SELECT node, sum(served)::bigint, sum(completed)::bigint, sum(canceled)::bigint, sum(broken)::bigint, sum(completion_tokens)::bigint
+  FROM serve_app.node_day WHERE node = ANY (%b) AND day > (clock_timestamp() AT TIME ZONE 'UTC')::date - %b::int GROUP BY node"""
+NOTE_BROKEN = """
+INSERT INTO serve_app.node_day AS d (node, day, model, shard, served, completed, failed, canceled, completion_tokens, broken)
+VALUES (%b, (clock_timestamp() AT TIME ZONE 'UTC')::date, %b, %b::smallint, 0, 0, 0, 0, 0, 1)
+ON CONFLICT (node, day, model, shard) DO UPDATE SET broken = d.broken + 1"""
 HAS_RUN = "SELECT 1 FROM serve_app.tally WHERE model = %b AND completed_at > clock_timestamp() - make_interval(days => %b) LIMIT 1"
 
 
@@ -59,8 +70,20 @@ class ServedModel:
     completion_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class ServedNode:
+    """What a node did: jobs that are paid for, attempts that ended well, were canceled by the consumer or broke, tokens written."""
+
+    node: str
+    served: int
+    completed: int
+    canceled: int
+    broken: int
+    completion_tokens: int
+
+
 class Counts:
-    """Reads what was counted."""
+    """Reads what was counted, and counts attempts that broke."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -81,6 +104,20 @@ class Counts:
         """
         rows = await self._line.query(SERVED, (sorted(nodes), days, MOST_MODELS)) if nodes else []
         return [ServedModel(*row) for row in rows]
+
+    async def served_by_node(self, nodes: Collection[str], days: int) -> dict[str, ServedNode]:
+        """Tell per node what it did today and on the days before it, `days` in all; one that did nothing is left out.
+
+        Raises:
+            DatabaseUnavailable: Ours does not answer.
+        """
+        rows = await self._line.query(SERVED_BY_NODE, (sorted(nodes), days)) if nodes else []
+        return {row[0]: ServedNode(*row) for row in rows}
+
+    async def note_broken(self, node: str, model: str, driver: str) -> None:
+        """Count an attempt that broke on a node; a database that does not answer loses it."""
+        with suppress(DatabaseUnavailable):
+            await self._line.query(NOTE_BROKEN, (node, model, shard_of(driver)))
 
     async def has_run(self, model: str) -> bool:
         """Tell whether a job of a model ended well within `KNOWN_DAYS`.

@@ -41,13 +41,14 @@ UPDATE serve_app.job j SET change = DEFAULT, attempt = u.attempt, node = u.node,
  WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2 AND u.attempt >= j.attempt RETURNING j.id"""
 FINISH = """
 WITH u AS (SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::boolean[], %b::int[], %b::int[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],
-           %b::text[], %b::text[], %b::text[], %b::text[], %b::smallint[])
-           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt)),
+           %b::text[], %b::text[], %b::text[], %b::text[], %b::smallint[], %b::text[], %b::text[])
+           AS u(id, state, incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt, weights, receipt)),
 done AS (UPDATE serve_app.job j SET change = DEFAULT, state = u.state, node = coalesce(u.node, j.node), attempt = CASE WHEN u.node IS NULL THEN j.attempt ELSE u.attempt END, is_incomplete = u.incomplete, prompt_tokens = u.prompt, completion_tokens = u.completion,
          counted_by = u.counted, owed = u.owed, cost = u.cost, error = u.error, served = u.served, ended_at = clock_timestamp(), lease_until = NULL
     FROM u WHERE j.id = u.id AND j.driver = %b::text AND j.state < 2
     RETURNING j.id, j.model, j.node, j.state, j.owed, j.completion_tokens, j.user_id, j.key_id, j.webhook),
-text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why) FROM u JOIN done USING (id)
+text AS (UPDATE serve_app.job_text t SET result = coalesce(u.result, t.result), marks = u.marks, why = coalesce(u.why, t.why),
+         weights = u.weights, receipt = u.receipt FROM u JOIN done USING (id)
          WHERE t.job_id = u.id AND (u.result IS NOT NULL OR u.why IS NOT NULL)),
 <counts>,
 told AS (<tell>)
@@ -224,7 +225,8 @@ class JobWriter:
             [one.id for one in ends], [int(one.state) for one in ends], [one.is_incomplete for one in ends], [one.prompt_tokens for one in ends],
             [one.completion_tokens for one in ends], [one.counted_by for one in ends], [one.owed for one in ends], [one.cost for one in ends],
             [one.error for one in ends], [one.result for one in ends], [one.marks for one in ends], [one.served for one in ends],
-            [one.why for one in ends], [one.node for one in ends], [one.attempt for one in ends],
+            [one.why for one in ends], [one.node for one in ends], [one.attempt for one in ends], [one.weights for one in ends],
+            [one.receipt for one in ends],
         )  # fmt: skip
         return {row[0] for row in await self._line.query(FINISH, (*arrays, self.driver, self._shard, self._shard))}
 
@@ -257,7 +259,8 @@ class JobStore:
         """Look a job up."""
         rows = await self._line.query(
             "SELECT j.id, j.user_id, j.username, j.model, j.state, j.is_incomplete, j.attempt, j.node, j.held, j.cost, j.prompt_tokens, "
-            "j.completion_tokens, j.counted_by, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result, t.marks, t.why "
+            "j.completion_tokens, j.counted_by, j.error, j.created_at, j.started_at, j.ended_at, t.request, t.result, t.marks, t.why, t.weights, "
+            "t.receipt "
             "FROM serve_app.job j JOIN serve_app.job_text t ON t.job_id = j.id WHERE j.id = %b",
             (id_,),
         )
@@ -268,7 +271,7 @@ class JobStore:
             id=row[0], user=row[1], username=row[2], model=row[3], state=JobState(row[4]), is_incomplete=row[5], attempt=row[6], node=row[7],
             held=row[8], cost=row[9], prompt_tokens=row[10], completion_tokens=row[11], counted_by=row[12], error=row[13], created_at=row[14],
             started_at=row[15], ended_at=row[16], request=json.loads(row[17]), result=row[18], marks=row[19],
-            why=json.loads(row[20]) if row[20] else [],
+            why=json.loads(row[20]) if row[20] else [], weights=row[21], receipt=json.loads(row[22]) if row[22] else None,
         )  # fmt: skip
 
     async def known(self, ids: list[uuid.UUID]) -> set[uuid.UUID]:

@@ -76,6 +76,8 @@ class Finish:
     marks: str | None = None  # how the result was told (serve_app/store/answers.py)
     served: str | None = None  # JSON: what earlier nodes served of it
     why: str | None = None  # when there was more than the first decision
+    weights: str | None = None  # digest of the model that answered
+    receipt: str | None = None  # JSON: what the node that ended it vouched for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class JobRecord:
     result: str | None
     marks: str | None
     why: list[dict[str, Any]]
+    weights: str | None = None
+    receipt: dict[str, Any] | None = None
 
     @property
     def has_ended(self) -> bool:

@@ -20,13 +20,16 @@ from cluster.attempt_log import (
     embedding_events,
     encode,
 )
-from cluster.jobs import Admitted, Beat, End, EndReason, Fail, Text, Usage
+from cluster.jobs import Admitted, AgentReceipt, Beat, End, EndReason, Fail, Text, Usage
 
 seqs = st.integers(0, 2**31)
 # Half surrogate pairs too, as JSON of a runtime may carry them; whole ones are one character.
 texts = st.text(st.characters(exclude_categories=())).map(lambda text: json.loads(json.dumps(text)))
 usages = st.builds(Usage, prompt_tokens=seqs, completion_tokens=seqs, counted_by=st.sampled_from(["platform", "provider"]))
 calls = st.lists(st.dictionaries(st.text(), st.text() | st.integers(), max_size=3), max_size=2).map(tuple)
+receipts = st.none() | st.builds(
+    AgentReceipt, model_digest=texts, text_sha256=texts, signature=texts, prompt_tokens=seqs, completion_tokens=seqs
+)
 vectors = st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple), max_size=3).map(tuple)
 events = st.one_of(
     st.builds(Text, seq=seqs, content=texts, thinking=texts, tool_calls=calls, embeddings=vectors, tokens=seqs),

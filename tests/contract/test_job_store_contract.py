@@ -63,6 +63,7 @@ def end_of(id_, **changes):
     fields = {
         "id": id_, "node": "node_b", "attempt": 2, "state": JobState.SUCCEEDED, "is_incomplete": False, "prompt_tokens": 3, "completion_tokens": 4,
         "counted_by": "platform", "owed": "capture:succeeded", "cost": 7, "error": None, "result": "hello", "marks": "[5]",
+        "weights": "d" * 64, "receipt": '{"signature": "s"}',
     }  # fmt: skip
     return Finish(**(fields | changes))
 
@@ -117,6 +118,7 @@ async def test_an_end_is_written_once_and_by_the_driver_only(rows):
         "hello",
         "[5]",
     )
+    assert (found.weights, found.receipt) == ("d" * 64, {"signature": "s"})
     assert found.ended_at is not None
     assert not await writer.finish(end_of(uuid.uuid4()))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import jwt
 import pytest
 
 from ledger.client import (
@@ -12,12 +13,15 @@ from ledger.client import (
     HoldNotOpen,
     IdempotencyConflict,
     InsufficientFunds,
+    JobNotSettled,
     NotAuthenticated,
     NotFound,
     NotPermitted,
     PlaceHold,
     RateLimited,
+    SignReceipt,
     Void,
+    job_id,
     new_hold_id,
 )
 from ledger.identity.api_keys import new_key
@@ -49,6 +53,10 @@ class Subject:
 
     async def void(self, id_, *, retryable=False):
         return await self.operations.void(Void(id=id_, reason="test", retryable=retryable))
+
+    async def receipt(self, id_):
+        token = await self.operations.sign_receipt(SignReceipt(id=id_, model_digest="d" * 64, text_sha256="0" * 64))
+        return jwt.decode(token, options={"verify_signature": False})
 
 
 def fake(**settings):
@@ -276,3 +284,16 @@ async def test_holds_are_found_by_age_oldest_first(subject):
     assert await subject.operations.find_holds(30) == ()
     await subject.void(ids[0])
     assert [hold.id for hold in await subject.operations.find_holds(0)] == ids[1:]
+
+
+async def test_a_receipt_is_there_when_the_job_is_settled(subject):
+    captured, voided = (await subject.place()).id, (await subject.place()).id
+    with pytest.raises(JobNotSettled):
+        await subject.receipt(captured)
+    with pytest.raises(NotFound):
+        await subject.receipt(new_hold_id())
+    await subject.capture(captured)
+    await subject.void(voided)
+    paid, unpaid = await subject.receipt(captured), await subject.receipt(voided)
+    assert (paid["job"], paid["aud"], paid["outcome"], paid["cost"]) == (job_id(captured), "receipt", "succeeded", "1.00")
+    assert (unpaid["job"], unpaid["outcome"], unpaid["cost"]) == (job_id(voided), "voided", "0.00")

@@ -12,6 +12,7 @@ PUBLIC = {
     "enroll_agent", "make_agent_nonce", "make_agent_access", "list_prices", "quote", "receive_payment_event", "receive_mock_event",
     "begin_sign_in", "end_journey", "finish_sign_in",
 }  # fmt: skip
+AGENTS = {"get_agent_status"}  # by the token of an agent alone: nobody else's credential is one
 IDS = {
     "key_id": "abcdefgh", "node_id": "node_nobody", "token_id": "enr_nobody", "transaction_id": "dep_01KB0000000000000000000000",
     "gateway": "nobody", "provider": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
@@ -66,6 +67,9 @@ async def test_every_route_is_public_by_name_or_wants_a_credential(ledger, calle
             continue
         assert (statuses["anonymous"], statuses["revoked"], statuses["nonsense"]) == (401, 401, 401), (method, path, statuses)
         assert answers["anonymous"].headers["www-authenticate"] == "Bearer"
+        if operation["operationId"] in AGENTS:
+            assert set(statuses.values()) == {401}, (method, path, statuses)
+            continue
         assert statuses["narrow"] in {400, 403}, (method, path, statuses)
         if path.startswith("/api/admin/"):
             assert statuses["user"] in {400, 403}, (method, path, statuses)

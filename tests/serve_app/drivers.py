@@ -36,6 +36,10 @@ class NoNodes:
         raise NodeLost(node, "dead")
         yield
 
+    async def rejoin(self, url, attempt, from_seq):
+        raise NodeLost(attempt.node, "dead")
+        yield
+
 
 async def _nothing_written(finish):
     return False

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from serve_app.store import batches, cancels, files, jobs
+from serve_app.store import batches, cancels, counts, files, jobs
 from serve_app.webhooks import outbox
 from tests.simulation.network import ask
 
@@ -52,6 +52,8 @@ class Row:
     ended_at: float | None = None
     result: str | None = None
     marks: str | None = None
+    weights: str | None = None
+    receipt: str | None = None
     served: str | None = None
     seen_at: float | None = None
 
@@ -109,7 +111,7 @@ class JobTable:
         *columns, driver, _shard, _shard_again = columns_and_driver
         written = []
         for one in zip(*columns, strict=True):
-            id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt = one
+            id_, state, is_incomplete, prompt, completion, counted, owed, cost, error, result, marks, served, why, node, attempt = one[:15]
             row = self._driven(id_, driver)
             if row is None:
                 continue
@@ -120,6 +122,7 @@ class JobTable:
             )  # fmt: skip
             if result is not None or why is not None:
                 texts = {"result": row.result if result is None else result, "marks": marks, "why": row.why if why is None else why}
+                texts |= {"weights": one[15], "receipt": one[16]}
                 row.__dict__.update(texts)
             written.append((id_,))
         return written
@@ -206,6 +209,10 @@ class JobTable:
         """Nobody has a file or a batch here."""
         return []
 
+    def no_counts(self, *_):
+        """Nobody looks at the counts of nodes here."""
+        return []
+
     def note_seen(self, id_):
         row = self.rows.get(id_)
         if row and row.state < ENDED:
@@ -236,7 +243,7 @@ def _found(row):
     return (
         row.id, row.user_id, row.username, row.model, row.state, row.is_incomplete, row.attempt, row.node, row.held, row.cost, row.prompt_tokens,
         row.completion_tokens, row.counted_by, row.error, _at(row.created_at), _at(row.started_at), _at(row.ended_at), row.request, row.result,
-        row.marks, row.why,
+        row.marks, row.why, row.weights, row.receipt,
     )  # fmt: skip
 
 
@@ -266,6 +273,7 @@ STATEMENTS = {
     batches.SWEEP: "no_batches",
     "UPDATE serve_app.batch SET lease_until": "no_batches",
     files.SWEEP: "no_batches",
+    counts.NOTE_BROKEN: "no_counts",
 }
 
 

@@ -130,8 +130,11 @@ class Client:
         async def nobody(node: str, consumer: uuid.UUID) -> uuid.UUID:
             raise AssertionError(node)
 
+        async def no_key(node: str) -> str | None:
+            raise AssertionError(node)
+
         database = self._market["database"]
-        settling = Settling(database, self._writer, AccountIds(database), nobody, fee_percent=0)
+        settling = Settling(database, self._writer, AccountIds(database), nobody, no_key, fee_percent=0)
         while time.time() < self._until:
             with contextlib.suppress(DatabaseUnavailable):
                 await settling.expire()

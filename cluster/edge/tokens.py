@@ -1,0 +1,125 @@
+"""Agents' tokens: short JWTs that the ledger signs, bound to the agent's key, checked here by public keys alone (security reference 5.1)."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import jwt
+import structlog
+
+log = structlog.get_logger()
+AUDIENCE = "agent"
+LEEWAY_S = 60
+KEYS_KEPT_S = 300.0
+FETCH_AGAIN_S = 30.0  # at most so often for a key that nobody knows
+FETCH_LIMIT_S = 3.0
+MAX_KEYS = 16
+MAX_TOKEN = 4096
+Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class InvalidAgentToken(Exception):
+    """It is none of the ledger's, for somebody else, or expired."""
+
+
+class KeysUnknown(Exception):
+    """No key of the ledger's is known: it has not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClaims:
+    """Whose token it is. `key`: the thumbprint of the key that it is bound to; `left_s`: how long it is good, in seconds from now."""
+
+    node: str
+    key: str
+    left_s: float
+
+
+class AgentVerifier:
+    """Verifies by the ledger's published keys (RFC 7517), which `fetch` answers."""
+
+    def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.time) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._fetching = asyncio.Lock()
+
+    async def keep_fresh(self) -> None:
+        """Read the keys again and again, for ever: a new one is published long before it signs."""
+        while True:
+            await self._refresh()
+            await asyncio.sleep(KEYS_KEPT_S if self._keys else 1.0)
+
+    async def prepare(self, token: str) -> None:
+        """See that the key of a token is known, if the ledger knows it.
+
+        Raises:
+            KeysUnknown: The ledger has not told any key yet.
+        """
+        if _kid(token) not in self._keys:
+            async with self._fetching:
+                if _kid(token) not in self._keys and (not self._keys or time.monotonic() - self._fetched_at > FETCH_AGAIN_S):
+                    await self._refresh()
+        if not self._keys:
+            raise KeysUnknown
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(FETCH_LIMIT_S):
+                found = (await self._fetch()).get("keys")
+        except (aiohttp.ClientError, OSError, ValueError, AttributeError) as silent:
+            log.info("keys_not_read", reason=type(silent).__name__)
+            return
+        self._fetched_at = time.monotonic()
+        keys = {}
+        for one in found[:MAX_KEYS] if isinstance(found, list) else ():
+            try:
+                key = jwt.PyJWK(one, algorithm="EdDSA")
+            except (jwt.PyJWTError, TypeError, AttributeError):
+                continue
+            if key.key_id:
+                keys[key.key_id] = key
+        self._keys = keys or self._keys
+
+    def verify(self, token: str) -> AgentClaims:
+        """Tell whose token it is.
+
+        Raises:
+            InvalidAgentToken: It is not valid.
+        """
+        key = self._keys.get(_kid(token) or "")
+        if key is None:
+            raise InvalidAgentToken("nobody knows its key")
+        options: Any = {"require": ["aud", "sub", "exp", "jti", "cnf"]}
+        try:
+            claims = jwt.decode(token, key, algorithms=["EdDSA"], audience=AUDIENCE, leeway=LEEWAY_S, options=options)
+            bound = claims["cnf"]["jkt"]
+        except (jwt.PyJWTError, KeyError, TypeError) as refused:
+            raise InvalidAgentToken(str(refused)) from refused
+        return AgentClaims(str(claims["sub"]), str(bound), max(0.0, float(claims["exp"]) - self._clock()))
+
+
+def _kid(token: str) -> str | None:
+    if len(token) > MAX_TOKEN:
+        return None
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except (jwt.PyJWTError, ValueError):
+        return None
+    return kid if isinstance(kid, str) else None
+
+
+def fetch_from(session: aiohttp.ClientSession, url: str) -> Fetch:
+    """Read the keys from an address."""
+
+    async def fetch() -> Mapping[str, Any]:
+        async with session.get(url) as answer:
+            answer.raise_for_status()
+            said: Mapping[str, Any] = await answer.json(content_type=None)
+            return said
+
+    return fetch
