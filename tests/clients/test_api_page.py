@@ -6,10 +6,12 @@ import uuid
 
 import pytest
 
+from ledger.identity.people import ALL_SCOPES
 from serve_app.api.reference import OPENAPI
 from serve_app.local.api_examples import BODIES, USES, Call, File, curl, javascript, python
 from serve_app.local.api_reference import GROUPS, operations
 from tests.clients.examples import MODEL, first, offer, run
+from tests.edge_agent import Account
 from tests.ledger.people import somebody
 from tests.platform_in_process import Platform
 from tests.serve_app.consumers import Consumer
@@ -34,7 +36,7 @@ async def readers(platform):
 async def offered(platform, readers, call):
     """The platform as its reader sees it."""
     if call.operation not in readers:
-        readers[call.operation] = await (await somebody(platform.ledger, f"reader{len(readers)}")).key()
+        readers[call.operation] = await (await somebody(platform.ledger, f"reader{len(readers)}")).key(scopes=sorted(ALL_SCOPES))
     return Platform(**vars(platform) | {"key": readers[call.operation]})
 
 
@@ -72,6 +74,13 @@ async def made_delivery(platform):
     return hook["id"], (await desk.call(platform, "POST", f"{hook['id']}/test/")).json()["id"]
 
 
+async def made_node(platform):
+    """An edge node of the reader's; its agent never came."""
+    _, node = await Account(platform.ledger.http, platform.key).enrolled()
+    await platform.context.feed.poll()
+    return node
+
+
 async def meant(platform, call):
     """Make what a call needs to be there; answers what the words of its example stand for."""
     consumer = Consumer(platform)
@@ -88,6 +97,12 @@ async def meant(platform, call):
     if call.path.startswith("/api/computing/webhooks/"):
         hook, delivery = await made_delivery(platform)
         return {"{id}": delivery if "/deliveries/{id}/" in call.path else hook}
+    if call.path.startswith("/api/computing/nodes/"):
+        return {"{id}": await made_node(platform)}
+    if call.path.endswith("/receipt/"):
+        name = await made_job(consumer, is_running=False)
+        await platform.settled()
+        return {"{id}": name}
     if "{id}" in call.path:
         return {"{id}": await made_job(consumer, is_running=call.operation == "cancel_job" or call.method == "DELETE")}
     return {}
