@@ -316,7 +316,7 @@ class EdgeGateway:
         self._looked_at = now
         for session in tuple(self._sessions):
             session.look(now)
-            session.node.take_facts(self._facts(session.node.id))
+            session.node.take_facts(self._facts(session.node.id), now)
         self._forget(now)
         self.metrics.agents.set(sum(node.session is not None for node in self._nodes.values()))
         self.metrics.running.set(sum(node.running for node in self._nodes.values() if node.mirrors))

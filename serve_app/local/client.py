@@ -167,7 +167,10 @@ def _json_or_text(raw: bytes) -> Any:
 def report(home: Home, state: Mapping[str, Any] | None) -> dict[str, Any]:
     """Tell what `--json` prints: where everything is, the key, and each part with what runs below it."""
     key = home.secrets / "first_api_key"
-    fixed = {name: (state or {}).get(name) for name in ("api_url", "console_url", "dashboard_url", "agent_url", "supervisor_pid", "database", "runtime")}
+    fixed = {
+        name: (state or {}).get(name)
+        for name in ("api_url", "console_url", "dashboard_url", "agent_url", "supervisor_pid", "database", "runtime")
+    }
     parts = [dict(part) for part in (state or {}).get("parts", [])]
     rows = processes.table()
     marks = _by_part(home.tag)
