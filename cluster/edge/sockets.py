@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -30,7 +29,7 @@ MAX_PENDING = 1024  # connections that have sent no request yet
 NODE_CONNECTS = (1.0, 5.0)  # per second, and at once
 STRANGER_CONNECTS = (1.0, 60.0)  # without a good token, per address
 MAX_BUCKETS = 10_000
-STOP_LIMIT_S = 3.0
+STOP_LIMIT_S = 1.0
 Find = Callable[[str], Awaitable[NodeFacts | None]]
 
 
@@ -253,11 +252,12 @@ class AgentSite:
         port = self._server.sockets[0].getsockname()[1]
         return f"ws://{self._address}:{port}{protocol.PATH}"
 
-    async def aclose(self) -> None:
-        """Stop listening, and end what is open."""
+    def stop_listening(self) -> None:
+        """Let nobody else in."""
         if self._server is not None:
             self._server.close()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_LIMIT_S):
-                    await self._runner.shutdown()
+
+    async def aclose(self) -> None:
+        """Stop listening, and end what is open."""
+        self.stop_listening()
         await self._runner.cleanup()
