@@ -70,7 +70,10 @@ class AgentSockets:
             max_msg_size=protocol.MAX_FRAME_BYTES,
             timeout=CLOSE_LIMIT_S,
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # it did not wait
+            return web.Response(status=400)
         self._edge.metrics.connections.inc()
         session = self._edge.open(*let_in)
         try:
