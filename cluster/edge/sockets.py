@@ -30,6 +30,7 @@ NODE_CONNECTS = (1.0, 5.0)  # per second, and at once
 STRANGER_CONNECTS = (1.0, 60.0)  # without a good token, per address
 MAX_BUCKETS = 10_000
 STOP_LIMIT_S = 1.0
+CLOSE_DEFECT = 1011  # RFC 6455
 Find = Callable[[str], Awaitable[NodeFacts | None]]
 
 
@@ -136,6 +137,9 @@ async def _carry(request: web.Request, socket: web.WebSocketResponse, session: S
     reading, writing = asyncio.create_task(_read(socket, session)), asyncio.create_task(_write(socket, session))
     try:
         await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        if reading.done() and (broken := reading.exception()) is not None:  # a defect of ours: it must not end in silence
+            log.error("session_failed", node=session.node.id, exc_info=broken)
+            session.close(CLOSE_DEFECT, "internal error")
         session.close(1000, "")  # of no effect where one of us closed it
         await writing
         reading.cancel()  # who waits for a frame would hinder the close
