@@ -76,7 +76,7 @@ class EdgeNode:
             inventory = self._inventory
             self._record = Node(
                 id=self.id, name=self.facts.name or self.id, kind=NodeKind.EDGE, url="", slots=self.slots, running=self.running, models=self._models,
-                gpus=self._gpus, runtime=f"{inventory.runtime} {inventory.ollama_version}".strip() if inventory else "", admitted=self._admitted,
+                gpus=self._gpus, runtime=shown(f"{inventory.runtime} {inventory.ollama_version}".strip()) if inventory else "", admitted=self._admitted,
                 is_healthy=not trouble, is_draining=bool(closed), reason=trouble or closed, epoch=self.epoch,
             )  # fmt: skip
         return self._record
@@ -126,10 +126,10 @@ class EdgeNode:
             self._gpus = gpus
             self.changed()
 
-    def take_facts(self, facts: NodeFacts | None) -> None:
-        """Take what the ledger says now; an agent that may not be connected any more is cut."""
+    def take_facts(self, facts: NodeFacts | None, now: float) -> None:
+        """Take what the ledger says now; an agent that may not be connected any more is cut, and what runs on it is over."""
         if facts is None or not facts.may_connect or facts.key != self.facts.key:
-            self.cut(protocol.CLOSE_UNAUTHORIZED, "the node may not connect any more")
+            self._cut(now)
         if facts is not None and facts != self.facts:
             self.facts = facts
             self.changed()
@@ -146,13 +146,13 @@ class EdgeNode:
         self._inventory, self._models, self._gpus = None, (), ()
         resume, drop = [], []
         named = set()
-        for one in held:
+        for one in sorted(held, key=lambda one: one.lease, reverse=True):  # of a job the newest first: it is the one that counts
             named.add((one.job, one.lease))
             if (reason := self._unwanted(one, is_others, now)) is not None:
                 drop.append(protocol.Dropped(job=one.job, lease=one.lease, reason=reason))
             else:
                 mirror = self.mirrors[one.job, one.lease]
-                mirror.resume(one.next_seq, now)
+                mirror.resume(one)
                 resume.append(protocol.ResumeFrom(job=one.job, lease=one.lease, next_seq=mirror.next_chunk))
         for attempt, mirror in list(self.mirrors.items()):
             if attempt in named:
@@ -173,6 +173,7 @@ class EdgeNode:
         if mirror is None:
             if newest == held.lease or is_others(held.job, held.lease):
                 return "unknown"
+            self._supersede(held.job, now)
             mirror = Mirror(held.job, held.lease, self.id, now, delivered=held.delivered)
             self._add(mirror, now)
             mirror.accept(now)
@@ -204,13 +205,12 @@ class EdgeNode:
                 mirror.refuse("lost")
         self.changed()
 
-    def cut(self, code: int, reason: str) -> None:
-        """Close the connection."""
+    def _cut(self, now: float) -> None:
+        for mirror in self.mirrors.values():
+            if mirror.phase is Phase.RUNNING:
+                self.fail(mirror, Fail(seq=0, status=504, detail="its agent was cut"), "revoked", now)
         if self.session is not None:
-            for mirror in self.mirrors.values():
-                if mirror.phase is Phase.RUNNING:
-                    self.session.say(protocol.Cancel(job=mirror.job, lease=mirror.lease, why="revoked"))
-            self.session.close(code, reason)
+            self.session.close(protocol.CLOSE_UNAUTHORIZED, "the node may not connect any more")
 
     def newest(self, job: str) -> int:
         """Tell a job's newest lease on this node; 0: it never had the job."""
