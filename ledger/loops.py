@@ -19,7 +19,6 @@ from ledger.money.prices import set_default_price
 from ledger.money.settling import EXPIRY_BATCH
 from ledger.payments.deposits import expire
 from ledger.payments.inbox import work_inbox
-from ledger.verification import samples
 from ledger.verification.work import promote
 
 EXPIRY_EVERY_S = 5.0
@@ -30,6 +29,7 @@ PRICE_EVERY_S = 1.0
 RELEASE_EVERY_S = 10.0
 WORK_EVERY_S = 10.0
 PROMOTION_EVERY_S = 60.0
+SAMPLES_EVERY_S = 60.0
 AUDIT_EVERY_S = 60.0
 FULL_AUDIT_LOOK_S = 600.0
 FULL_AUDIT_EVERY_S = 24 * 3600.0
@@ -61,6 +61,7 @@ def loops_of_leader(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(lambda: expire_deposits(context), DEPOSITS_EVERY_S),
         repeat(context.earnings.release, RELEASE_EVERY_S),
         repeat(lambda: promote(context.database), PROMOTION_EVERY_S),
+        repeat(context.samples.forget_old, SAMPLES_EVERY_S),
         repeat(lambda: audit_new_entries(context), AUDIT_EVERY_S),
         repeat(lambda: audit_everything(context), FULL_AUDIT_LOOK_S),
         repeat(lambda: clean_up(context), CLEAN_UP_EVERY_S),
@@ -138,7 +139,7 @@ async def clean_up(context: LedgerContext) -> None:
     """Forget what has expired, and seal the audit log."""
 
     async def work(connection: Connection) -> None:
-        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up, samples.clean_up):
+        for forget in (sessions.clean_up, mail_codes.clean_up, guests.clean_up, limits.clean_up, replies.clean_up):
             await forget(connection)
         while await audit_log.seal(connection) == audit_log.BLOCK:
             pass

@@ -20,6 +20,10 @@ class Looked:
     oldest_event_s: float
     pending_withdrawals: int
     clearing_micros: int
+    waiting_samples: int
+    oldest_sample_s: float
+    quarantined_nodes: int
+    open_appeals: int
 
 
 class Metrics:
@@ -41,6 +45,12 @@ class Metrics:
         )
         self.audited_at = Gauge("gfe_ledger_audit_timestamp_seconds", "When the last audit ended.", ["audit"], registry=r)
 
+        self.waiting_samples = Gauge("gfe_ledger_audit_samples_waiting", "Samples that wait for their audit.", registry=r)
+        self.oldest_sample = Gauge(
+            "gfe_ledger_oldest_audit_sample_seconds", "Age of the oldest of them; it is dropped after 71 hours.", registry=r
+        )
+        self.quarantined = Gauge("gfe_ledger_nodes_quarantined", "Nodes in quarantine: an operator should look.", registry=r)
+        self.appeals = Gauge("gfe_ledger_appeals_open", "Appeals that wait for an operator.", registry=r)
         self.verdicts = Counter("gfe_ledger_node_audits", "Verdicts about nodes, by rule and finding.", ["rule", "found"], registry=r)
 
     def note_audit(self, name: str, violations: int) -> None:
@@ -56,6 +66,10 @@ class Metrics:
         self.oldest_event.set(looked.oldest_event_s)
         self.withdrawals.set(looked.pending_withdrawals)
         self.clearing.set(looked.clearing_micros)
+        self.waiting_samples.set(looked.waiting_samples)
+        self.oldest_sample.set(looked.oldest_sample_s)
+        self.quarantined.set(looked.quarantined_nodes)
+        self.appeals.set(looked.open_appeals)
 
 
 async def look(connection: Connection) -> Looked:
@@ -65,7 +79,10 @@ async def look(connection: Connection) -> Looked:
         "(SELECT count(*) FROM ledger.payment_event WHERE worked_at IS NULL), "
         "(SELECT coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float8 FROM ledger.payment_event WHERE worked_at IS NULL), "
         "(SELECT count(*) FROM ledger.payment WHERE status = 'PENDING' AND kind = 'WITHDRAWAL'), "
-        "(SELECT coalesce(sum(posted), 0)::bigint FROM ledger.account WHERE address LIKE 'clearing:%')"
+        "(SELECT coalesce(sum(posted), 0)::bigint FROM ledger.account WHERE address LIKE 'clearing:%'), "
+        "(SELECT count(*) FROM ledger.audit_sample), "
+        "(SELECT coalesce(extract(epoch FROM clock_timestamp() - min(wanted_at)), 0)::float8 FROM ledger.audit_sample), "
+        "(SELECT count(*) FROM ledger.node WHERE state = 'quarantined'), (SELECT count(*) FROM ledger.appeal WHERE state = 'OPEN')"
     )
     row = await cursor.fetchone()
     assert row is not None

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from ledger.db import Connection, Database
 
-KEPT_HOURS = 72  # security reference 6.3
+KEPT_HOURS = 71  # 72 are promised (security reference 6.3); the hour is for a ledger that is down
 LEASE_S = 600
 MAX_WAITING = 4_000  # samples; of 256 KiB each at most
 MAX_WAITING_OF_NODE = 200
@@ -107,6 +107,21 @@ class Samples:
 
         return await self._database.run(work)
 
+    async def forget_old(self) -> int:
+        """Forget samples that nobody audited in time; answer how many.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer; the next round does it.
+        """
+
+        async def work(connection: Connection) -> int:
+            cursor = await connection.execute(
+                "DELETE FROM ledger.audit_sample WHERE wanted_at < clock_timestamp() - make_interval(hours => %s)", [KEPT_HOURS]
+            )
+            return cursor.rowcount
+
+        return await self._database.run(work)
+
 
 async def _is_audited(connection: Connection, node: str) -> bool:
     """Whether a node is audited at all: the operator's own machines are trusted, a banned one has been judged."""
@@ -120,10 +135,3 @@ async def _is_known(connection: Connection, job: UUID) -> bool:
         {"job": job},
     )
     return await cursor.fetchone() is not None
-
-
-async def clean_up(connection: Connection) -> None:
-    """Forget samples that nobody audited in time."""
-    await connection.execute(
-        "DELETE FROM ledger.audit_sample WHERE wanted_at < clock_timestamp() - make_interval(hours => %s)", [KEPT_HOURS]
-    )

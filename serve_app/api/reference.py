@@ -51,10 +51,10 @@ OPENAPI: dict[str, Any] = {
         **jobs_reference.PATHS,
         **WEBHOOK_PATHS,
         **live_reference.PATHS,
-        "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "responses": {"200": {"description": "alive"}}}},
+        "/healthz": {"get": {"operationId": "get_liveness", "summary": "This replica lives.", "security": [], "responses": {"200": {"description": "alive"}}}},
         "/readyz": {
             "get": {
-                "operationId": "get_readiness", "summary": "Every part is ready, or which one is not.",
+                "operationId": "get_readiness", "summary": "Every part is ready, or which one is not.", "security": [],
                 "responses": {"200": {"description": "ready"}, "503": {"description": "not ready"}},
             }
         },

@@ -14,6 +14,7 @@ from serve_app.live.changes import Change, Changes
 from serve_app.live.listener import Listener, ReaderLost
 from serve_app.live.messages import Kind, Message, News, beat, jobs_update, models_update, stats_update
 from serve_app.live.seats import Seats
+from serve_app.store.counts import Totals
 
 log = structlog.get_logger()
 READ_S = 0.25
@@ -38,6 +39,7 @@ class Hub:
         self._surveyed: dict[Kind, Message] = {}
         self._surveyed_at = -SURVEY_S
         self._survey_due = 0.0
+        self._totals = Totals(0, 0)
 
     async def aclose(self) -> None:
         """End; who listens is told to come back."""
@@ -138,10 +140,12 @@ class Hub:
         try:
             async with self._between_readings:
                 is_whole = await self._read()
+            if is_due := began >= self._survey_due:
+                self._totals = await self._context.counts.totals()
         except DatabaseUnavailable as silent:
             log.info("live_reader_waits", reason=str(silent))
             return SILENT_S
-        if began >= self._survey_due:
+        if is_due:
             self._survey_due = began + SURVEY_S
             for listener in self._listeners:
                 self._tell_survey(listener)
@@ -151,6 +155,7 @@ class Hub:
         """Read what is new, and tell it; False: something is new that cannot be told yet."""
         assert self._changes is not None
         if self._position is None:
+            self._totals = await self._context.counts.totals()
             self._position = await self._changes.begin()
             if self._position is not None:
                 self._has_begun.set()
@@ -195,7 +200,7 @@ class Hub:
         """Write how the cluster is. What nodes say of themselves may be anything: it must not end the reader."""
         try:
             snapshot, catalog = self._context.view.snapshot, self._context.feed.catalog
-            return {Kind.STATS: stats_update(snapshot, catalog), Kind.MODELS: models_update(snapshot, catalog)}
+            return {Kind.STATS: stats_update(snapshot, catalog, self._totals), Kind.MODELS: models_update(snapshot, catalog)}
         except ClusterError:
             return {}
         except Exception:

@@ -10,6 +10,7 @@ from cluster.nodes import Snapshot
 from ledger.client import credits_text, job_id
 from serve_app.catalog import Catalog
 from serve_app.live.changes import Change
+from serve_app.store.counts import Totals
 from serve_app.store.records import WIRE_STATES
 
 MODELS_TOLD = 500
@@ -119,11 +120,11 @@ def _cost(change: Change) -> str | None:
     return None if change.cost is None else credits_text(change.cost)
 
 
-def stats_update(snapshot: Snapshot, catalog: Catalog) -> Message:
-    """Write how much of the cluster there is now."""
+def stats_update(snapshot: Snapshot, catalog: Catalog, totals: Totals) -> Message:
+    """Write how much of the cluster there is now, and how much it has done."""
     return message(
-        "stats_update", active_nodes=sum(node.is_healthy for node in snapshot.nodes.values()),
-        available_models=sum(map(catalog.allows, snapshot.models())), waiting_jobs=sum(snapshot.waiting.values()),
+        "stats_update", active_nodes=sum(node.is_healthy for node in snapshot.nodes.values()), total_jobs=totals.jobs,
+        completed_jobs=totals.completed, available_models=sum(map(catalog.allows, snapshot.models())), waiting_jobs=sum(snapshot.waiting.values()),
     )  # fmt: skip
 
 

@@ -34,6 +34,11 @@ async def test_a_restored_copy_has_everything_and_passes_the_audit(ledger, datab
     ada = await somebody(ledger)
     key = await ada.key(budget_total="2.00")
     await ledger.client.place_hold(ledger.hold(key=key))
+    with psycopg.connect(database.admin_url) as admin:
+        admin.execute(
+            "INSERT INTO ledger.audit_sample (job_id, node_id, model, model_digest, weights_sha256, rule_inputs, sealed) "
+            "VALUES (gen_random_uuid(), 'node_local', 'm', '', '', '{}', 'what is promised to go')"
+        )
     assert backup.backup(database.admin_url, tmp_path / "copy") > 10_000
     assert (tmp_path / "copy").stat().st_mode & 0o077 == 0
     url = backup.restore(database.admin_url, tmp_path / "copy", copy_name, passwords=PASSWORDS)
@@ -42,6 +47,7 @@ async def test_a_restored_copy_has_everything_and_passes_the_audit(ledger, datab
     assert is_held, said
     with psycopg.connect(url, user="gfe_ledger", password="test-only") as service:
         assert service.execute("SELECT count(*) FROM ledger.hold").fetchone() == (1,)
+        assert service.execute("SELECT count(*) FROM ledger.audit_sample").fetchone() == (0,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             service.execute("UPDATE ledger.account SET posted = 0")
 

@@ -30,6 +30,13 @@ FORBIDDEN_TO_THE_LEDGER = [
     "DELETE FROM ledger.audit_log",
     "TRUNCATE ledger.audit_log",
     "DELETE FROM ledger.audit_seal",
+    "UPDATE ledger.audit_verdict SET is_flagged = false",
+    "DELETE FROM ledger.audit_verdict",
+    "UPDATE ledger.audit_sample SET sealed = ''",
+    "UPDATE ledger.count_alarm SET jobs = 0",
+    "DELETE FROM ledger.node_step",
+    "UPDATE ledger.appeal SET note = ''",
+    "DELETE FROM ledger.appeal",
     "INSERT INTO ledger.feed (seq, kind, subject) VALUES (1, 'x', 'x')",
     "ALTER TABLE ledger.audit_log DISABLE TRIGGER append_only",
     "CREATE TABLE ledger.mine (x int)",
@@ -48,6 +55,8 @@ FORBIDDEN_TO_PAY = [
     "SELECT 1 FROM ledger.api_key",
     "SELECT 1 FROM ledger.session",
     "SELECT 1 FROM ledger.audit_log",
+    "SELECT 1 FROM ledger.audit_sample",
+    "SELECT 1 FROM ledger.audit_verdict",
     "UPDATE ledger.person SET is_operator = true",
     "SELECT ledger.tell('x', 'x', '{}')",
     "SET ROLE gfe_ledger",
@@ -56,6 +65,7 @@ FORBIDDEN_TO_PAY = [
 ]
 FORBIDDEN_TO_SERVE = [
     "SELECT 1 FROM ledger.person",
+    "SELECT 1 FROM ledger.audit_sample",
     "SELECT ledger.tell('x', 'x', '{}')",
     "SELECT ledger.apply(null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,null)",
 ]

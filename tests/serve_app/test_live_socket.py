@@ -251,7 +251,10 @@ async def test_the_cluster_is_told_at_first_and_when_it_changes(platform, monkey
     async with dashboard(platform) as board:
         stats = await board.until(lambda one: one["type"] == "stats_update")
         models = await board.until(lambda one: one["type"] == "models_update")
-        assert stats == {"type": "stats_update", "active_nodes": 1, "available_models": len(models["models"]), "waiting_jobs": 0}
+        assert stats == {
+            "type": "stats_update", "active_nodes": 1, "total_jobs": 0, "completed_jobs": 0, "available_models": len(models["models"]),
+            "waiting_jobs": 0,
+        }  # fmt: skip
         assert {"name": "fake:words=3", "nodes": 1} in models["models"]
         await until(lambda: len(surveys) > 4)
         platform.context.view.workers.clear()

@@ -50,7 +50,7 @@ async def test_a_lease_ends_and_so_does_a_sample(ledger, database, node):
     assert len(await ledger.auditor.take_audits()) == 1
     execute(database, "UPDATE ledger.audit_sample SET leased_until = NULL, wanted_at = wanted_at - interval '73 hours'")
     assert await ledger.auditor.take_audits() == ()
-    await ledger.context.database.run(samples.clean_up)
+    assert await ledger.context.samples.forget_old() == 1
     assert execute(database, "SELECT count(*) FROM ledger.audit_sample") == [(0,)]
     with pytest.raises(NotFound):
         await ledger.auditor.report_audit(verdict_on(offered.job))

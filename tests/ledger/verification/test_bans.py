@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 
 from ledger.client import NotFound, Share
+from ledger.errors import PaymentEnded
 from ledger.money import accounts
 from ledger.money.earnings import Earnings
 from ledger.operators.refunds import refund
+from ledger.verification import forfeiture
 from ledger.verification.payouts import payout_terms
 from tests.edge_agent import execute
 from tests.ledger.auditing import CREDIT, OPERATOR, market, sample_of, verdict_on
@@ -49,7 +51,7 @@ async def test_three_flags_end_in_a_ban_each_with_its_reason(ledger, database):
     assert [(row["rule"], row["is_flagged"]) for row in seen["results"]] == [("A", True), ("B", True), ("A", True)]
     assert (seen["audited"], "appeal" in seen["what_next"]) == (3, True)
     mine = (await ledger.http.get("/api/payments/wallet/", headers=m.owner.headers)).json()
-    assert mine["logs"][0]["description"] == "Forfeited earnings of a banned node"
+    assert [row["amount"] for row in mine["logs"] if row["description"] == "Forfeited earnings of a banned node"] == ["-1.80"]
     theirs = (await m.consumer.get("/api/payments/wallet/")).json()
     assert [row["kind"] for row in theirs["logs"]].count("refund") == 3
 
@@ -82,6 +84,26 @@ async def test_a_refund_is_as_much_as_is_there_and_what_lacks_is_told(ledger_wit
     assert sum(amount for (amount,) in lacking) + 750_000 == 3 * CREDIT
 
 
+async def test_what_the_owner_spends_at_the_moment_of_the_ban_comes_from_the_escrow(ledger_with, database, monkeypatch):
+    ledger = await ledger_with(welcome_credits="1.00")
+    m = await market(ledger, database, paid=3 * CREDIT)
+    node = await m.node()
+    jobs = await m.serve(node, 4)
+    await m.judge(node, *jobs[1:3])
+    look = forfeiture._open_purse
+
+    async def spend_after_the_look(connection, node):
+        purse = await look(connection, node)
+        monkeypatch.setattr(forfeiture, "_open_purse", look)
+        await fund(database, m.owner.person, -CREDIT, accounts.promo)
+        return purse
+
+    monkeypatch.setattr(forfeiture, "_open_purse", spend_after_the_look)
+    await m.judge(node, jobs[0])
+    assert m.consumers == (CREDIT, 2 * CREDIT)
+    assert (m.escrow(node), m.forfeited(node), m.balance(accounts.promo(m.owner.person))) == (0, 0, 0)
+
+
 async def test_a_job_that_is_found_out_after_the_ban_is_refunded_from_what_was_forfeited(ledger, database):
     m = await market(ledger, database)
     node = await m.node()
@@ -103,8 +125,8 @@ async def test_nobody_gets_money_back_twice(ledger, database):
     await refund(ledger.context.database, jobs[0], "the operator was first", OPERATOR)
     await m.judge(node, *jobs[:3])
     assert m.consumers[1] == 99 * CREDIT
-    again = await refund(ledger.context.database, jobs[1], "the operator is late", OPERATOR)
-    assert again.existed
+    with pytest.raises(PaymentEnded):
+        await refund(ledger.context.database, jobs[1], "the operator is late", OPERATOR)
     assert m.consumers[1] == 99 * CREDIT
 
 
