@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from urllib.parse import urlsplit
 
 import httpx2
 import uvicorn
@@ -59,12 +60,19 @@ class EdgePlatform:
             secrets_dir=self.platform.settings.secrets_dir, ledger_socket=self.platform.settings.ledger_socket, ledger_url=self.ledger_url,
             edge_port=edge_port, edge_node_port=edge_node_port, **settings,
         )  # fmt: skip
-        stack = contextlib.AsyncExitStack()
+        self.stack_of_edge = stack = contextlib.AsyncExitStack()
         running = await stack.enter_async_context(running_edge(chosen))
         self.stack.push_async_callback(stack.aclose)
         self.edges.append(running)
         self.members.append(EdgeMember(running.node_url))
         return running
+
+    async def exchange_edge(self):
+        """Stop the edge gateway as a deploy does, and start another one in its place."""
+        old = self.edges.pop()
+        self.members.clear()
+        await self.stack_of_edge.aclose()
+        await self.start_edge(edge_port=urlsplit(old.agent_url).port, edge_node_port=urlsplit(old.node_url).port)
 
     async def provider(self):
         """A person who has machines."""

@@ -76,7 +76,7 @@ class EdgeNode:
             inventory = self._inventory
             self._record = Node(
                 id=self.id, name=self.facts.name or self.id, kind=NodeKind.EDGE, url="", slots=self.slots, running=self.running, models=self._models,
-                gpus=self._gpus, runtime=f"{inventory.runtime} {inventory.ollama_version}".strip() if inventory else "", admitted=self._admitted,
+                gpus=self._gpus, runtime=shown(f"{inventory.runtime} {inventory.ollama_version}".strip()) if inventory else "", admitted=self._admitted,
                 is_healthy=not trouble, is_draining=bool(closed), reason=trouble or closed, epoch=self.epoch,
             )  # fmt: skip
         return self._record
@@ -126,10 +126,10 @@ class EdgeNode:
             self._gpus = gpus
             self.changed()
 
-    def take_facts(self, facts: NodeFacts | None) -> None:
-        """Take what the ledger says now; an agent that may not be connected any more is cut."""
+    def take_facts(self, facts: NodeFacts | None, now: float) -> None:
+        """Take what the ledger says now; an agent that may not be connected any more is cut, and what runs on it is over."""
         if facts is None or not facts.may_connect or facts.key != self.facts.key:
-            self.cut(protocol.CLOSE_UNAUTHORIZED, "the node may not connect any more")
+            self._cut(now)
         if facts is not None and facts != self.facts:
             self.facts = facts
             self.changed()
@@ -204,13 +204,12 @@ class EdgeNode:
                 mirror.refuse("lost")
         self.changed()
 
-    def cut(self, code: int, reason: str) -> None:
-        """Close the connection."""
+    def _cut(self, now: float) -> None:
+        for mirror in self.mirrors.values():
+            if mirror.phase is Phase.RUNNING:
+                self.fail(mirror, Fail(seq=0, status=504, detail="its agent was cut"), "revoked", now)
         if self.session is not None:
-            for mirror in self.mirrors.values():
-                if mirror.phase is Phase.RUNNING:
-                    self.session.say(protocol.Cancel(job=mirror.job, lease=mirror.lease, why="revoked"))
-            self.session.close(code, reason)
+            self.session.close(protocol.CLOSE_UNAUTHORIZED, "the node may not connect any more")
 
     def newest(self, job: str) -> int:
         """Tell a job's newest lease on this node; 0: it never had the job."""

@@ -55,7 +55,7 @@ class EdgeGateway:
         self._spawn(self._look_for_ever())
 
     async def aclose(self) -> None:
-        """Tell the agents to come back soon, and stop."""
+        """Stop."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -88,10 +88,13 @@ class EdgeGateway:
         """Count the open sockets."""
         return len(self._sessions)
 
-    def say_restart(self, code: int) -> None:
-        """Close all connections with a code; what runs goes on through resume."""
+    async def leave(self, code: int, limit_s: float) -> None:
+        """Close all connections with a code, and wait a little for that; what runs goes on through resume, at whoever comes next."""
         for session in tuple(self._sessions):
             session.close(code, "restart")
+        until = time.monotonic() + limit_s
+        while self._sessions and time.monotonic() < until:
+            await asyncio.sleep(TICK_S)
 
     def new_epoch(self, known: int) -> int:
         """See `Floor.new_epoch`: by the clock, so that another edge gateway's later number is higher."""
@@ -316,7 +319,7 @@ class EdgeGateway:
         self._looked_at = now
         for session in tuple(self._sessions):
             session.look(now)
-            session.node.take_facts(self._facts(session.node.id))
+            session.node.take_facts(self._facts(session.node.id), now)
         self._forget(now)
         self.metrics.agents.set(sum(node.session is not None for node in self._nodes.values()))
         self.metrics.running.set(sum(node.running for node in self._nodes.values() if node.mirrors))

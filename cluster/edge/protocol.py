@@ -7,10 +7,11 @@ so a log that a new gateway builds from the agent's chunks has the same numbers 
 is compared across machines.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cluster.attempt_log import decode, encode
 from cluster.jobs import Beat, Event, JobKind, Text
@@ -203,12 +204,63 @@ class Reject(Frame):
     retry_after_s: Seconds | None = None
 
 
+class CalledFunction(Frame):
+    """The function of a tool call, as Ollama writes it."""
+
+    name: Name
+    arguments: dict[str, Any]
+
+
+class ToolCall(Frame):
+    """What a tool call must have."""
+
+    function: CalledFunction
+
+
+class LikelyToken(Frame):
+    """A token and its log probability, as Ollama writes it."""
+
+    token: str
+    logprob: float
+    bytes: list[Annotated[int, Field(ge=0, le=255)]] | None = None
+
+
+class ChosenToken(LikelyToken):
+    """A token of the answer, and those that were likely in its place."""
+
+    top_logprobs: list[LikelyToken] = Field(default_factory=list)
+
+
+_TOOL_CALLS = TypeAdapter(list[ToolCall])
+_TOKENS = TypeAdapter(list[ChosenToken])
+
+
+def _plain(value: Any) -> None:
+    """Refuse numbers that JSON does not know: who reads the answer could not read it any more."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers are finite")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _plain(inner)
+
+
+def _as(known: TypeAdapter[Any]) -> AfterValidator:
+    """Check the form of what is passed on as it is."""
+
+    def check(value: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        if value is not None:
+            known.validate_python(value)
+            _plain(value)
+        return value
+
+    return AfterValidator(check)
+
+
 class Delta(Frame):
     """What the model said since the last chunk. Nothing at all: the attempt lives, without news."""
 
     content: str | None = None
     thinking: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: Annotated[list[dict[str, Any]] | None, _as(_TOOL_CALLS)] = None
     embeddings: list[list[float]] | None = None
 
 
@@ -220,7 +272,7 @@ class Chunk(Frame):
     lease: Lease
     seq: Count
     delta: Delta
-    logprobs: list[dict[str, Any]] | None = None
+    logprobs: Annotated[list[dict[str, Any]] | None, _as(_TOKENS)] = None
     tokens: Count | None = None
 
 

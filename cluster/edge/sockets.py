@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -30,7 +29,7 @@ MAX_PENDING = 1024  # connections that have sent no request yet
 NODE_CONNECTS = (1.0, 5.0)  # per second, and at once
 STRANGER_CONNECTS = (1.0, 60.0)  # without a good token, per address
 MAX_BUCKETS = 10_000
-STOP_LIMIT_S = 3.0
+STOP_LIMIT_S = 1.0
 Find = Callable[[str], Awaitable[NodeFacts | None]]
 
 
@@ -130,15 +129,25 @@ class AgentSockets:
 
 
 async def _carry(request: web.Request, socket: web.WebSocketResponse, session: Session) -> None:
-    """Carry frames both ways until the connection ends."""
-    writing = asyncio.create_task(_write(request, socket, session))
+    """Carry frames both ways until one side ends the connection; what was said before a close is sent before it."""
+    reading, writing = asyncio.create_task(_read(socket, session)), asyncio.create_task(_write(socket, session))
     try:
-        await _read(socket, session)
-        session.close(1000, "")  # of no effect where it was closed by one of us
+        await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        session.close(1000, "")  # of no effect where one of us closed it
         await writing
+        reading.cancel()  # who waits for a frame would hinder the close
+        await asyncio.gather(reading, return_exceptions=True)
+        assert session.closing is not None
+        code, reason = session.closing
+        async with asyncio.timeout(SEND_LIMIT_S):
+            await socket.close(code=code, message=reason.encode())
+    except (ConnectionError, TimeoutError, RuntimeError):  # gone, or it does not take what it is sent
+        if request.transport is not None:
+            request.transport.abort()
     finally:
+        reading.cancel()
         writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        await asyncio.gather(reading, writing, return_exceptions=True)
 
 
 async def _read(socket: web.WebSocketResponse, session: Session) -> None:
@@ -151,27 +160,22 @@ async def _read(socket: web.WebSocketResponse, session: Session) -> None:
             return
 
 
-async def _write(request: web.Request, socket: web.WebSocketResponse, session: Session) -> None:
-    """Send what the session says, then close with its code."""
+async def _write(socket: web.WebSocketResponse, session: Session) -> None:
+    """Send what the session says, until it is closed.
+
+    Raises:
+        TimeoutError: The other side does not take it.
+    """
     ready = asyncio.Event()
     session.wake = ready.set
-    ready.set()
-    try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            while (text := session.next_out()) is not None:
-                async with asyncio.timeout(SEND_LIMIT_S):
-                    await socket.send_str(text)
-            if session.closing:
-                code, reason = session.closing
-                async with asyncio.timeout(SEND_LIMIT_S):
-                    await socket.close(code=code, message=reason.encode())
-                return
-    except (ConnectionError, TimeoutError, RuntimeError):  # gone, or it does not take what it is sent
-        session.close(1001, "gone")
-        if request.transport is not None:
-            request.transport.abort()
+    while True:
+        while (text := session.next_out()) is not None:
+            async with asyncio.timeout(SEND_LIMIT_S):
+                await socket.send_str(text)
+        if session.closing:
+            return
+        await ready.wait()
+        ready.clear()
 
 
 # --- serving --------------------------------------------------------------------------------------------------------------------------
@@ -248,11 +252,12 @@ class AgentSite:
         port = self._server.sockets[0].getsockname()[1]
         return f"ws://{self._address}:{port}{protocol.PATH}"
 
-    async def aclose(self) -> None:
-        """Stop listening, and end what is open."""
+    def stop_listening(self) -> None:
+        """Let nobody else in."""
         if self._server is not None:
             self._server.close()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_LIMIT_S):
-                    await self._runner.shutdown()
+
+    async def aclose(self) -> None:
+        """Stop listening, and end what is open."""
+        self.stop_listening()
         await self._runner.cleanup()

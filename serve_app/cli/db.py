@@ -23,7 +23,7 @@ def upgrade(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")
 
     home = Home.of_environment()
     home.make()
-    passwords = secrets.make_all(home.secrets, home.ray_secrets)
+    passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
     try:
         admin_url = os.environ.get("GFE_DATABASE_URL") or (home.secrets / "admin_database_url").read_text().strip()
         database.upgrade(admin_url, passwords)
@@ -76,7 +76,7 @@ def restore(
 
     try:
         home = Home.of_environment()
-        passwords = secrets.make_all(home.secrets, home.ray_secrets)
+        passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
         url = copies.restore(_admin_url(), source, into, passwords=passwords)
         is_held, said = copies.audit(url)
     except Refused as refused:

@@ -69,8 +69,8 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     try:
         yield RunningEdge(edge, await site.start(), node_url)
     finally:
-        edge.say_restart(CLOSE_RESTART)
-        await asyncio.sleep(GOODBYE_S if edge.connections else 0)
+        site.stop_listening()
+        await edge.leave(CLOSE_RESTART, GOODBYE_S)
         await site.aclose()
         await runner.cleanup()
         for loop in loops:

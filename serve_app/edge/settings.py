@@ -17,7 +17,7 @@ class EdgeSettings(BaseSettings):
     edge_host: str = Field("127.0.0.1", description="Address on which an edge gateway takes agents.")
     edge_port: int = Field(8090, ge=0, le=65535, description="Port for agents; 0: any.")
     edge_node_host: str = Field("127.0.0.1", description="Address on which an edge gateway serves the node protocol to our own services.")
-    edge_node_port: int = Field(8091, ge=0, le=65535, description="Port of that; 0: any.")
+    edge_node_port: int = Field(8085, ge=0, le=65535, description="Port of that; 0: any.")
     edge_max_agents: int = Field(5000, ge=1, le=100_000, description="Agents that one edge gateway takes at once.")
     reference_url: str | None = Field(
         None,

@@ -149,6 +149,7 @@ def panel_text(home: Home, report: Mapping[str, Any]) -> str:
             f"API        {report['api_url']}",
             f"key        {report['api_key']}",
             f"console    {report['console_url']}",
+            f"agents     {report['agent_url']}",
             f"dashboard  {report['dashboard_url']}  (token: {home.ray_secrets / 'ray_token'})",
             f"logs       {home.logs}",
         )
@@ -187,7 +188,17 @@ def down(
 def _purge(home: Home) -> None:
     """Delete what we made, and the home itself when nothing else is in it."""
     postgres.purge(home.postgres, tag=home.tag)
-    for folder in (home.secrets, home.ray_secrets, home.mail, home.models, home.logs, home.run, home.root / "ray", home.runtime):
+    for folder in (
+        home.secrets,
+        home.ray_secrets,
+        home.edge_secrets,
+        home.mail,
+        home.models,
+        home.logs,
+        home.run,
+        home.root / "ray",
+        home.runtime,
+    ):
         shutil.rmtree(folder, ignore_errors=True)
     if home.root.is_dir() and not any(home.root.iterdir()):
         home.root.rmdir()

@@ -61,9 +61,9 @@ def show(hidden_paths: dict[Path, Path]) -> None:
         os.close(descriptor)
 
 
-def become(uid: int, gid: int) -> None:
-    """Be another user for good: no groups, no capabilities, no way to gain any."""
-    os.setgroups([])
+def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
+    """Be another user for good: no groups but these, no capabilities, no way to gain any."""
+    os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     process_control(PR_SET_NO_NEW_PRIVS, 1)
@@ -74,13 +74,14 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--uid", type=int, required=True)
     parser.add_argument("--gid", type=int, required=True)
+    parser.add_argument("--group", type=int, action="append", default=[])
     parser.add_argument("--show", type=Path, action="append", default=[])
     parser.add_argument("command", nargs="+")
     asked = parser.parse_args(words)
     if needed := hidden(asked.show, asked.uid, asked.gid):
         show(needed)
     os.chdir("/")
-    become(asked.uid, asked.gid)
+    become(asked.uid, asked.gid, asked.group)
     os.execv(asked.command[0], asked.command)  # noqa: S606 - there is no shell to be wanted
 
 

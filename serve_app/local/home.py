@@ -59,6 +59,11 @@ class Home:
         return self.root / "ray_secrets"
 
     @property
+    def edge_secrets(self) -> Path:
+        """What the edge gateway may read: its own key, and Serve's public one."""
+        return self.root / "edge_secrets"
+
+    @property
     def mail(self) -> Path:
         """Mail that was written into files."""
         return self.root / "mail"
@@ -145,7 +150,7 @@ class Home:
             HomeUnusable: A folder cannot be made or written, or somebody else owns the runtime folder.
         """
         try:
-            for folder in (self.root, self.secrets, self.ray_secrets, self.models, self.logs, self.run):
+            for folder in (self.root, self.secrets, self.ray_secrets, self.edge_secrets, self.models, self.logs, self.run):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.run / f".write-{os.getpid()}"
             probe.write_text("")

@@ -35,6 +35,7 @@ PASSED_ON = (
 )
 SECRET_SETTINGS = frozenset({"GFE_DATABASE_URL", "GFE_API_KEY", "GFE_TEST_DATABASE_URL"})
 LOOPBACK = "127.0.0.1"
+AGENT_PATH = "/ws/computing/"
 HEAD_NAME = "head"  # what Ray's dashboard and `gfe nodes` call this machine
 
 
@@ -75,6 +76,16 @@ class Setup:
         return f"http://{LOOPBACK}:{self.ports.dashboard}"
 
     @property
+    def agent_url(self) -> str:
+        """Where agents connect: on loopback, unless somebody said how they reach this machine."""
+        return self.environment.get("GFE_AGENT_URL") or f"ws://{LOOPBACK}:{self.ports.edge}{AGENT_PATH}"
+
+    @property
+    def edge_node_url(self) -> str:
+        """Where the edge gateway serves the node protocol."""
+        return f"http://{LOOPBACK}:{self.ports.edge_node}"
+
+    @property
     def embedded_runtime_url(self) -> str:
         """Where the embedded runtime listens."""
         return f"http://{LOOPBACK}:{self.ports.runtime}"
@@ -82,7 +93,7 @@ class Setup:
 
 def parts_of(setup: Setup) -> tuple[Part, ...]:
     """List the parts of an installation."""
-    found = [_upgrade(setup), _bootstrap(setup), _ledger(setup), _ray(setup), _serve(setup)]
+    found = [_upgrade(setup), _bootstrap(setup), _ledger(setup), _edge(setup), _ray(setup), _serve(setup)]
     if setup.postgres is not None:
         found.insert(0, _postgres(setup, setup.postgres))
     if setup.runtime_url is None:
@@ -132,6 +143,8 @@ def _settings(setup: Setup, secrets: Path) -> dict[str, str]:
         "GFE_DASHBOARD_URL": setup.dashboard_url,
         "GFE_RUNTIME_URL": setup.runtime_url or setup.embedded_runtime_url,
         "GFE_NODE_ID": setup.node_id,
+        "GFE_AGENT_URL": setup.agent_url,
+        "GFE_EDGE_URLS": ",".join(filter(None, (setup.edge_node_url, setup.environment.get("GFE_EDGE_URLS")))),
     }
 
 
@@ -219,6 +232,26 @@ def _ledger(setup: Setup) -> Part:
         gate=http_gate(f"{setup.console_url}/api/core/health/"),
         after=("bootstrap",),
         stop_s=4,
+    )
+
+
+def _edge(setup: Setup) -> Part:
+    user, home, ports = None if setup.users is None else setup.users.edge, setup.home, setup.ports
+    here = {
+        "GFE_EDGE_HOST": setup.environment.get("GFE_EDGE_HOST") or LOOPBACK,
+        "GFE_EDGE_PORT": str(ports.edge),
+        "GFE_EDGE_NODE_HOST": LOOPBACK,
+        "GFE_EDGE_NODE_PORT": str(ports.edge_node),
+    }
+    counts = {} if setup.runtime_url else {"GFE_REFERENCE_URL": setup.embedded_runtime_url}
+    settings = counts | _settings(setup, home.edge_secrets) | here
+    return Part(
+        name="edge",
+        command=_as(user, (home.edge_secrets,), _python("serve_app.edge")),
+        environment=_environment(setup, "edge", settings | _of(user, Path("/"))),
+        gate=http_gate(f"http://{LOOPBACK}:{ports.edge_node}/healthz"),
+        after=("ledger",),
+        stop_s=5,
     )
 
 

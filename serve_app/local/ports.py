@@ -1,6 +1,6 @@
 """Which ports an installation takes: a pure plan, and a probe that tries to bind.
 
-Four ports are for people and have names in the documentation; they are free or the start is refused. The others are only used by the
+Five ports are for people and agents and have names in the documentation; they are free or the start is refused. The others are only used by the
 parts among themselves: the next free one does. Two installations on one machine never share a port or a window.
 """
 
@@ -48,9 +48,11 @@ class Ports:
     base: int | None  # what `--port-base` said; None: the well-known ports
     api: int = 8000
     console: int = 8080
+    edge: int = 8090
     gcs: int = 6379
     dashboard: int = 8265
     runtime: int = 8084
+    edge_node: int = 8085
     ray_client: int = 10001
     node_manager: int = 8076
     object_manager: int = 8077
@@ -90,7 +92,7 @@ class Ports:
         return cls(**value)
 
 
-PUBLIC = {"api": "the job API", "console": "accounts and console", "gcs": "Ray", "dashboard": "Ray's dashboard"}
+PUBLIC = {"api": "the job API", "console": "accounts and console", "gcs": "Ray", "dashboard": "Ray's dashboard", "edge": "agents"}
 
 
 def _length(name: str) -> int:
@@ -122,7 +124,7 @@ def _fill(wish: Ports, is_free: Callable[[int], bool], *, keeps: Ports | None) -
     """Find a place for each name: where it was, or after the ones before it."""
     chosen: dict[str, int] = {}
     used: set[int] = set(keeps.taken()) if keeps is not None else set()
-    start = wish.base if wish.base is not None else max(wish.dashboard, wish.console)
+    start = wish.base if wish.base is not None else max(wish.dashboard, wish.console, wish.edge)
     for name, wanted in ((field.name, getattr(wish, field.name)) for field in fields(Ports) if field.name != "base"):
         length = _length(name)
         if keeps is not None and all(is_free(port) for port in range(wanted, wanted + length)):

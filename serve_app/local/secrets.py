@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PUBLIC_KEY = "service_serve.pub.pem"
+EDGE_PUBLIC_KEY = "service_edge.pub.pem"
 
 
 def made_once(path: Path, text: str) -> str:
@@ -45,23 +46,27 @@ def make_service_key(folder: Path, name: str) -> None:
     overwrite(folder / f"service_{name}.pub.pem", public.decode())
 
 
-def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
+def make_all(folder: Path, rays: Path | None = None, edges: Path | None = None) -> dict[str, str]:
     """Make what is missing; answer the passwords of the database roles by role.
 
-    `rays` is the folder of what Ray's processes may read; None: the same.
+    `rays` is the folder of what Ray's processes may read, `edges` that of the edge gateway; None: the same.
     """
     if rays is None:
         rays = folder
     else:
         _move_out(folder, rays)
+    edges = edges or folder
     made_once(folder / "api_key_pepper", secrets.token_hex(32))
     made_once(rays / "ray_token", secrets.token_hex(32))
     made_once(rays / "batch_key", secrets.token_hex(32))
-    make_service_key(folder, "edge")
+    _move(folder, edges, "service_edge.pem")
+    make_service_key(edges, "edge")
     make_service_key(folder, "auditor")
     made_once(rays / "webhook_root", secrets.token_hex(32))
     make_service_key(rays, "serve")
-    overwrite(folder / PUBLIC_KEY, (rays / PUBLIC_KEY).read_text())  # the ledger knows Serve by it
+    for home, key in ((rays, PUBLIC_KEY), (edges, EDGE_PUBLIC_KEY)):
+        overwrite(folder / key, (home / key).read_text())  # the ledger knows its callers by them
+    overwrite(edges / PUBLIC_KEY, (rays / PUBLIC_KEY).read_text())  # and the edge gateway knows Serve
     return {
         role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_pay", "gfe_serve")
     }
@@ -70,6 +75,10 @@ def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
 def _move_out(folder: Path, rays: Path) -> None:
     """Move what is Ray's out of an installation of the time when there was one folder."""
     for name in ("ray_token", "service_serve.pem"):
-        if (folder / name).exists() and not (rays / name).exists():
-            (folder / name).rename(rays / name)
+        _move(folder, rays, name)
     (folder / "serve_database_url").unlink(missing_ok=True)
+
+
+def _move(folder: Path, other: Path, name: str) -> None:
+    if (folder / name).exists() and not (other / name).exists():
+        (folder / name).rename(other / name)

@@ -8,6 +8,7 @@ from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from ledger.settings import LedgerSettings
+from serve_app.edge.settings import EdgeSettings
 from serve_app.local.errors import Refused
 from serve_app.settings import ServeSettings
 
@@ -27,6 +28,7 @@ OF_COMMANDS = {
         "such account. `none`: everything runs as root, and no machine should join."
     ),
     "GFE_RAY_USER": "The same for Ray and all that it starts; unset: `gfe-ray`, or the number 60901.",
+    "GFE_EDGE_USER": "The same for the edge gateway; unset: `gfe-edge`, or the number 60902.",
     "GFE_INGRESS": "`default` uses Ray's own ingress in place of HAProxy.",
     "GFE_API_KEY": "Key that the `gfe` commands of a consumer use; unset: the installation's first one.",
     "GFE_CONSOLE_URL": "Where those commands reach accounts and wallet.",
@@ -49,7 +51,7 @@ def settings() -> Iterator[SettingName]:
     """List every setting, by who reads it."""
     for name, description in OF_COMMANDS.items():
         yield SettingName(name, "", description, "commands")
-    for reader, model in (("ledger", LedgerSettings), ("job APIs", ServeSettings)):
+    for reader, model in (("ledger", LedgerSettings), ("job APIs", ServeSettings), ("edge gateway", EdgeSettings)):
         for name, field in model.model_fields.items():
             default = "" if field.default in (PydanticUndefined, None) else str(field.default)
             alias = field.validation_alias

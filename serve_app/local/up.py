@@ -72,7 +72,7 @@ def prepare(home: Home, base: int | None, environment: Mapping[str, str]) -> Set
         database.check_server(external)
     apart, why_together = _users(environment)
     chosen = choose_ports(home, base)
-    passwords = secrets.make_all(home.secrets, home.ray_secrets)
+    passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
     server = None if external else _prepare_postgres(home, passwords["postgres"])
     _write_urls(home, external or _embedded_url(server, passwords["postgres"]), passwords)
     write_atomically(home.node_address_file, environment.get("GFE_NODE_ADDRESS"))
@@ -236,6 +236,7 @@ def summary(setup: Setup) -> dict[str, Any]:
         "api_url": setup.api_url,
         "console_url": setup.console_url,
         "dashboard_url": setup.dashboard_url,
+        "agent_url": setup.agent_url,
         "home": str(setup.home.root),
         "supervisor_pid": os.getpid(),
         "supervisor_start": None if this is None else this.start,
@@ -297,7 +298,7 @@ async def _main(home: Home, base: int | None, teller: Teller, owner: int | None)
     try:
         setup = await asyncio.to_thread(prepare, home, base, dict(os.environ))
         if setup.why_together:
-            teller.tell({"note": f"the ledger and Ray run as one user: {setup.why_together}"})
+            teller.tell({"note": f"the ledger, the edge gateway and Ray run as one user: {setup.why_together}"})
         await run(setup, teller, stop)
     except Refused as refused:
         teller.tell({"refused": refused.what, "hint": refused.hint, "is_untouched": True})

@@ -1,4 +1,4 @@
-"""Who runs what when root starts an installation: the ledger as a user of its own, Ray as another, neither reading what is the other's.
+"""Who runs what when root starts an installation: ledger, edge gateway and Ray as users of their own, none reading what is another's.
 
 A machine that joins the cluster can run code as Ray's user on the head (docs/threat-model.md); so nothing of the ledger may be that
 user's, and that user must not be root: without capabilities root still owns the program's files and the machine's.
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import processes
@@ -21,13 +21,14 @@ NONE = "none"  # GFE_LEDGER_USER: everything runs as whoever starts it
 # Numbers for machines without accounts of these names: of a range that neither distributions nor systemd give to anybody.
 LEDGER = ("gfe-ledger", 60_900)
 RAY = ("gfe-ray", 60_901)
+EDGE = ("gfe-edge", 60_902)
+INTERNAL_GROUP = 60_903  # of those who may pass to the ledger's socket
 TRY_LIMIT_S = 60.0
 ROOTS_OWN = (
     "admin_database_url",
     "password_",
-    "service_edge.pem",
     "service_auditor.pem",
-)  # of upgrades, commands, the edge gateway, the auditor: the ledger does not read them
+)  # of upgrades, commands, the auditor: the ledger does not read them
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,16 @@ class User:
     name: str
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who runs the ledger, and who runs Ray and all that it starts."""
+    """Who runs the ledger, who runs Ray and all that it starts, and who runs the edge gateway."""
 
     ledger: User
     ray: User
+    edge: User
 
 
 def choose(environment: Mapping[str, str], uid: int) -> Users | None:
@@ -56,12 +59,23 @@ def choose(environment: Mapping[str, str], uid: int) -> Users | None:
     wanted = environment.get("GFE_LEDGER_USER"), environment.get("GFE_RAY_USER")
     if uid != 0 or wanted[0] == NONE:
         return None
-    users = Users(_user("GFE_LEDGER_USER", wanted[0], *LEDGER), _user("GFE_RAY_USER", wanted[1], *RAY))
-    if users.ledger.uid == users.ray.uid:
-        raise Refused(
-            f"the ledger and Ray would both run as {users.ray.name}", "name two users in GFE_LEDGER_USER and GFE_RAY_USER, or unset both"
-        )
+    caller = (INTERNAL_GROUP,)
+    users = Users(
+        _user("GFE_LEDGER_USER", wanted[0], *LEDGER), replace(_user("GFE_RAY_USER", wanted[1], *RAY), groups=caller),
+        replace(_user("GFE_EDGE_USER", environment.get("GFE_EDGE_USER"), *EDGE), groups=caller),
+    )  # fmt: skip
+    _require_apart("the ledger", users.ledger, "Ray", users.ray)
+    _require_apart("the ledger", users.ledger, "the edge gateway", users.edge)
+    _require_apart("Ray", users.ray, "the edge gateway", users.edge)
     return users
+
+
+def _require_apart(one: str, its: User, other: str, others: User) -> None:
+    if its.uid == others.uid:
+        raise Refused(
+            f"{one} and {other} would both run as {others.name}",
+            "name different users in GFE_LEDGER_USER, GFE_RAY_USER and GFE_EDGE_USER, or unset all",
+        )
 
 
 def _user(setting: str, wanted: str | None, usual: str, number: int) -> User:
@@ -101,7 +115,8 @@ def confined(user: User, shown: Iterable[Path], command: Iterable[str]) -> tuple
     """Write the command line that runs another as a user who sees these of the folders that are closed to him; see `confined.py`."""
     options = [word for path in shown for word in ("--show", str(path))]
     this = (sys.executable, "-P", "-m", "serve_app.local.confined")
-    return (*this, "--uid", str(user.uid), "--gid", str(user.gid), *options, "--", *command)
+    groups = [word for group in user.groups for word in ("--group", str(group))]
+    return (*this, "--uid", str(user.uid), "--gid", str(user.gid), *groups, *options, "--", *command)
 
 
 def why_not(user: User) -> str | None:
@@ -126,10 +141,11 @@ def hand_over(home: Home, users: Users) -> None:
         for path in (Path(folder) / name for name in names if not name.startswith(ROOTS_OWN)):
             _give(path, users.ledger.uid, users.ledger.gid, 0o600)
     _give(home.mail, users.ledger.uid, users.ledger.gid, 0o700)
-    _give(home.ledger_socket.parent, users.ledger.uid, users.ray.gid, 0o710)  # Ray's user may pass, to the socket
-    _give(home.ray_secrets, 0, users.ray.gid, 0o750)  # root's: what Ray's user may read and not replace
-    for path in home.ray_secrets.iterdir():
-        _give(path, 0, users.ray.gid, 0o440)
+    _give(home.ledger_socket.parent, users.ledger.uid, INTERNAL_GROUP, 0o710)  # its callers may pass, to the socket
+    for folder, user in ((home.ray_secrets, users.ray), (home.edge_secrets, users.edge)):
+        _give(folder, 0, user.gid, 0o750)  # root's: what its user may read and not replace
+        for path in folder.iterdir():
+            _give(path, 0, user.gid, 0o440)
     for place in (home.rays, home.haproxy, home.notes):
         if place.stat().st_uid != users.ray.uid:  # what another user left there would only be in the way
             shutil.rmtree(place)

@@ -31,11 +31,11 @@ def openai_client(installation) -> openai.OpenAI:
 def test_the_first_start_is_ready_in_time_and_tells_where_everything_is(installation):
     assert installation.first_start_s <= FIRST_START_LIMIT_S
     report = installation.report
-    assert {"api_url", "api_key", "console_url", "dashboard_url", "home", "supervisor_pid", "parts"} <= set(report)
+    assert {"api_url", "api_key", "console_url", "dashboard_url", "agent_url", "home", "supervisor_pid", "parts"} <= set(report)
     assert report["home"] == str(installation.home.root)
     assert {part["name"]: part["state"] for part in report["parts"]} == {
         "runtime": "running", "postgres": "running", "ray": "running", "upgrade": "done", "bootstrap": "done", "ledger": "running",
-        "serve": "running",
+        "edge": "running", "serve": "running",
     }  # fmt: skip
     assert report["api_key"].startswith("gfe_live_")
 
@@ -89,7 +89,7 @@ def test_a_second_up_says_that_it_is_up_and_shows_the_same(green):
 
 
 def test_no_secret_stands_in_an_environment_or_on_a_command_line(green):
-    folders = (green.home.secrets, green.home.ray_secrets)
+    folders = (green.home.secrets, green.home.ray_secrets, green.home.edge_secrets)
     secrets = {path.name: path.read_text().strip() for folder in folders for path in folder.rglob("*") if path.is_file()}
     secrets |= {f"password in {name}": text.split(":")[2].split("@")[0] for name, text in secrets.items() if name.endswith("_url")}
     secrets.pop("service_serve.pub.pem")

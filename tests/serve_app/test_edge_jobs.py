@@ -1,5 +1,7 @@
 """Jobs on edge nodes, through everything that is real: ledger, driver, Dispatcher, edge gateway; only the agents are scripted."""
 
+import asyncio
+
 import pytest
 
 from tests.cluster.waiting import until
@@ -47,3 +49,37 @@ async def test_a_revoked_agent_is_cut_within_seconds(world):
     [code] = await agent.owner.tokens()
     await agent.owner.call("POST", f"agent-token/{code['id']}/revoke/")
     await until(lambda: agent.last_close == 4401, 6)
+
+
+async def test_an_edge_gateway_that_is_exchanged_in_mid_answer_costs_nothing(world):
+    agent = await world.agent(words=40, pace_s=0.05, back_s=0.3)
+    asking = asyncio.create_task(world.platform.chat("m", max_tokens=100))
+    await until(lambda: agent.offers and len(next(iter(agent.logs.values()))) > 10)
+    await world.exchange_edge()
+    answer = await asking
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == "".join(words_of(answer.headers["x-gfe-job"], 40))
+    assert (len(agent.offers), agent.connects) == (1, 2)
+    assert await world.platform.settled() == "9.00"
+
+
+async def test_a_request_that_fits_no_frame_goes_to_another_kind_of_node_or_is_told(world):
+    agent = await world.agent(words=3)
+    answer = await world.platform.chat("m", text="x" * 300_000, max_tokens=10)
+    assert answer.status_code == 429, answer.text
+    assert not agent.offers
+    assert await world.platform.settled() == "10.00"
+
+
+async def test_the_owners_own_agent_gets_none_of_the_owners_jobs(world):
+    agent = await world.agent(words=3)
+    answer = await world.platform.http.post("/v1/chat/completions", json=world.platform.body("m"), headers=agent.owner.headers)
+    assert answer.status_code in {402, 429, 503}, answer.text
+    assert not agent.offers
+
+
+async def test_counts_ten_times_too_high_do_not_cost_ten_times_as_much(world):
+    agent = await world.agent(words=5, inflates=10)
+    answer = await world.platform.chat("m", max_tokens=5)
+    assert answer.json()["usage"]["completion_tokens"] <= 5
+    assert agent.offers

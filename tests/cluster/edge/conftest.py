@@ -92,11 +92,12 @@ async def edge_with(tmp_path):
         verifier = AgentVerifier(fetch)
         gateway = EdgeGateway(known.get, verifier, counter or ReferenceCounter(None), EdgeMetrics())
         gateway.start()
-        site = AgentSite(AgentSockets(gateway, verifier, find, max_agents=max_agents), "127.0.0.1", port)
+        sockets = AgentSockets(gateway, verifier, find, max_agents=max_agents)
+        site = AgentSite(sockets, "127.0.0.1", port)
         agent_url = await site.start()
         runner, url = await serve_node(gateway, node_verifier, "127.0.0.1", node_port)
         running = RunningEdge(gateway, agent_url, url, client, issuer, known)
-        running.site, running.runner = site, runner
+        running.site, running.runner, running.site_sockets = site, runner, sockets
 
         async def stop():
             await running.stack.aclose()

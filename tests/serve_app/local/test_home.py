@@ -25,6 +25,7 @@ def test_folders_are_closed_to_others(home):
         home.root,
         home.secrets,
         home.ray_secrets,
+        home.edge_secrets,
         home.logs,
         home.run,
         home.rays,

@@ -12,7 +12,7 @@ def all_free(port: int) -> bool:
 
 def test_without_a_base_the_well_known_ports_are_taken():
     chosen = ports.plan(None, None, all_free)
-    assert (chosen.api, chosen.console, chosen.gcs, chosen.dashboard) == (8000, 8080, 6379, 8265)
+    assert (chosen.api, chosen.console, chosen.edge, chosen.gcs, chosen.dashboard) == (8000, 8080, 8090, 6379, 8265)
 
 
 def test_a_taken_well_known_port_is_refused_by_name():
