@@ -209,7 +209,7 @@ async def prepare_kernel(ground: Ground) -> Market:
     connection = await connect(ground.pay_url, name="bench")
     fixed = [accounts.PROMOTIONS, accounts.FEES, accounts.SLOT_ISSUER, "issuer:allowances", "world:bench"]
     people = [new_uuid7() for _ in range(CONSUMERS)]
-    providers = [accounts.pending(new_uuid7()) for _ in range(PROVIDERS)]
+    providers = [accounts.pending(new_uuid7(), f"node_{n}") for n in range(PROVIDERS)]
     own = [(accounts.promo(one), accounts.paid(one), f"budget:{one}:total", accounts.slots(one)) for one in people]
     ids = await accounts.open_accounts(connection, fixed + providers + [address for four in own for address in four])
     gifts = []

@@ -96,6 +96,8 @@ def test_every_error_of_the_ledger_and_of_serve_has_a_row_in_its_table():
         "KeyInUse",
         "GatewayUnavailable",
         "PaymentEnded",
+        "AppealOpen",
+        "AppealDecided",
     }  # answered by the ledger's public port only
     for root in (ServeError, ClusterError, LedgerError):
         unlisted = [kind.__name__ for kind in all_below(root) - {root} if not any(parent in TABLE for parent in kind.__mro__)]

@@ -12,7 +12,7 @@ from ledger.errors import InvalidRequest
 from ledger.money.statements import START, Position
 
 MAX_PAGE = 100
-MAX_ACCOUNTS = 1000  # of one person, in a cursor of the log
+MIN_ACCOUNTS, MAX_ACCOUNTS = 3, 1000  # of one person, in a cursor of the log: two pockets, earnings, an escrow per node
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Rows per page.")]
 Cursor = Annotated[str | None, Query(max_length=8000, description="`next` of the page before.")]
 Mark = tuple[datetime, str]
@@ -33,7 +33,7 @@ def read_position(text: str | None) -> Position:
         return START
     try:
         seqs, after = _read(text)
-        if not 0 < len(seqs) <= MAX_ACCOUNTS or not all(type(seq) is int and 0 <= seq < 2**63 for seq in seqs):
+        if not MIN_ACCOUNTS <= len(seqs) <= MAX_ACCOUNTS or not all(type(seq) is int and 0 <= seq < 2**63 for seq in seqs):
             raise ValueError
         return Position(seqs=tuple(seqs), after=uuid.UUID(after) if after else None)
     except (ValueError, TypeError, AttributeError) as wrong:

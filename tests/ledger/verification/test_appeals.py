@@ -1,6 +1,9 @@
 """Appeals and what operators decide: a quarantine is lifted, a node pardoned, money given back."""
 
 import asyncio
+import json
+import os
+import sys
 import uuid
 
 import pytest
@@ -150,3 +153,32 @@ async def test_operators_page_through_verdicts(ledger, database, operator):
     assert [row["node_id"] for row in (await operator("GET", "verdicts/?flagged=true")).json()["results"]] == [node]
     own = await m.audits(node, limit=2)
     assert [len(own["results"]), len((await m.audits(node, limit=2, cursor=own["next"]))["results"])] == [2, 2]
+
+
+async def test_the_command_shows_and_decides_on_the_machine_itself(ledger, database):
+    environment = {**os.environ, "GFE_SECRETS_DIR": str(ledger.folder), "GFE_LEDGER_SOCKET": str(ledger.context.settings.ledger_socket)}
+
+    async def audits(*arguments):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-c", "from ledger.admin_cli import app; app()", "audits", *arguments,
+            env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        said, wrong = await process.communicate()
+        return process.returncode, said.decode(), wrong.decode()
+
+    assert (await audits("list"))[:2] == (0, "nothing speaks against any node\n")
+    m = await market(ledger, database)
+    node = await m.node()
+    await m.judge(node, uuid.uuid4(), uuid.uuid4())
+    (row,) = json.loads((await audits("list", "--json"))[1])
+    assert (row["node"], row["state"], row["strikes"]) == (node, "quarantined", 2)
+    assert (await audits("lift", node, "--reason", "looked at"))[:2] == (0, f"{node} may work again\n")
+    assert (await audits("lift", node, "--reason", "once more"))[0] == 1
+    filed = (await appealed(m, node)).json()
+    said = (await audits("appeals"))[1]
+    assert (filed["id"] in said, NOTE in said) == (True, True)
+    assert (await audits("decide", filed["id"], "--uphold", "--reason", "A false alarm."))[:2] == (0, f"{filed['id']}: UPHELD\n")
+    assert (await audits("decide", filed["id"], "--refuse", "--reason", "no"))[2].startswith("This appeal is decided already.")
+    seen = await m.audits(node)
+    assert (seen["strikes"], seen["appeal"]["answer"]) == (0, "A false alarm.")
+    assert (await audits("appeals"))[1] == "no appeal is open\n"
