@@ -42,6 +42,7 @@ from ledger.wire import (
     ANSWERS,
     FEED,
     MAX_OPERATIONS,
+    MAX_SEALED,
     OPERATIONS,
     AgentReceipt,
     Answer,
@@ -79,6 +80,7 @@ from ledger.wire import (
 )
 
 __all__ = [
+    "MAX_SEALED",
     "AgentReceipt",
     "AuditOffered",
     "AuditReported",

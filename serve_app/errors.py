@@ -22,6 +22,7 @@ ServeError
 ├── RequestReplayed     the Idempotency-Key was used before: answer the stored job
 ├── StillRunning        409: the stored job has no end yet
 ├── JobFailed           502: the stored job failed
+├── AnswerCanceled      499: the job was canceled while somebody read it
 ├── DeliveryBroken      the stream broke after the first token: the job is incomplete
 └── StoreUnavailable    503: job rows cannot be written
 """
@@ -252,6 +253,19 @@ class JobFailed(ServeError):
     def __str__(self) -> str:
         """Say why."""
         return self.detail
+
+
+class AnswerCanceled(ServeError):
+    """The job was canceled by its owner before its answer was complete."""
+
+    def __init__(self, job: str, cost: int) -> None:
+        super().__init__(job, cost)
+        self.job = job
+        self.cost = cost  # micro-credits
+
+    def __str__(self) -> str:
+        """Say where the rest is."""
+        return f"{self.job} was canceled. What it said until then, and what that cost, is at GET /api/computing/jobs/{self.job}/."
 
 
 class DeliveryBroken(ServeError):

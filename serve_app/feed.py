@@ -34,6 +34,7 @@ class NodeFact:
     """What the ledger says of a node; what it offers it says itself, to the Dispatcher. `username` is its owner's.
 
     `key`: of an edge node, the thumbprint that its agent's tokens must carry; `public_key` the key itself, 32 raw bytes.
+    `audit_percent`: how many of a hundred of its jobs are audited.
     """
 
     owner: str
@@ -44,13 +45,17 @@ class NodeFact:
     tier: str = ""
     key: str | None = None
     public_key: bytes | None = None
+    audit_percent: int = 0
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:
         """Read an entry's detail."""
         texts = {name: str(said.get(name, "")) for name in ("owner", "kind", "state", "name", "username", "tier")}
         public = said.get("public_key")
-        return cls(**texts, key=said.get("key"), public_key=urlsafe_b64decode(public + "=") if public else None)
+        return cls(
+            **texts, key=said.get("key"), public_key=urlsafe_b64decode(public + "=") if public else None,
+            audit_percent=int(said.get("audit_percent") or 0),
+        )  # fmt: skip
 
 
 class LedgerFeed:

@@ -35,6 +35,7 @@ from ledger.client import (
 )
 from serve_app.db import DatabaseUnavailable
 from serve_app.errors import (
+    AnswerCanceled,
     BatchOver,
     DeliveryBroken,
     FileInUse,
@@ -62,6 +63,7 @@ from serve_app.errors import (
 
 KNOWN_ERRORS = (ServeError, LedgerError, ClusterError, DatabaseUnavailable)  # what routes expect; the rest is our defect
 
+CANCELED = 499  # as Google's APIs and nginx have it; OpenAI's and Anthropic's clients send what got a 409 or a 5xx again by themselves
 # class -> status, code (None: the error's own), OpenAI's type
 TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     NotAuthenticated: (401, None, "invalid_request_error"),
@@ -87,6 +89,7 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
     HoldNotOpen: (409, None, "invalid_request_error"),
     JobNotSettled: (409, None, "invalid_request_error"),
     StillRunning: (409, "in_progress", "invalid_request_error"),
+    AnswerCanceled: (CANCELED, "canceled", "api_error"),
     JobFailed: (502, "job_failed", "api_error"),
     TooLarge: (413, "too_large", "invalid_request_error"),
     NoRoom: (413, "no_room", "invalid_request_error"),
@@ -110,8 +113,8 @@ TABLE: dict[type[Exception], tuple[int, str | None, str]] = {
 }
 TITLES = {
     400: "Invalid request", 401: "Not authenticated", 402: "Insufficient funds", 403: "Not permitted", 404: "Not found", 405: "Method not allowed",
-    409: "Conflict", 413: "Too large", 422: "Idempotency conflict", 429: "Too many requests", 500: "Internal error", 502: "Bad gateway",
-    503: "Unavailable", 504: "Timed out",
+    409: "Conflict", 413: "Too large", 422: "Idempotency conflict", 429: "Too many requests", CANCELED: "Canceled", 500: "Internal error",
+    502: "Bad gateway", 503: "Unavailable", 504: "Timed out",
 }  # fmt: skip
 DATABASE_RETRY_S = 2
 
@@ -155,6 +158,8 @@ def problem_of(error: Exception) -> Refusal:
         more = {"model": error.model}
     elif isinstance(error, OperationRefused):
         more = {"hint": error.hint}
+    elif isinstance(error, AnswerCanceled):
+        more = {"job": error.job, "cost": credits_text(error.cost)}
     retry_after_s = getattr(error, "retry_after_s", DATABASE_RETRY_S if isinstance(error, DatabaseUnavailable) else None)
     if retry_after_s is not None:
         more["retry_after_s"] = retry_after_s

@@ -19,6 +19,7 @@ from cluster.view import ClusterView
 from ledger.client import LedgerClient
 from serve_app.adoption import adopt_for_ever
 from serve_app.app import create_app
+from serve_app.auditing import SEALING_KEY, AuditDesk
 from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.batches.runner import BatchRunner
 from serve_app.canceling import stop_unwanted
@@ -59,9 +60,11 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     pages, marks = Line(database_url, name="gfe_serve_pages"), Line(database_url, name="gfe_serve_marks")
     settlement = Settlement(ledger, writer, store)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
+    feed = LedgerFeed(ledger, callers.forget, settings.catalog_mode)
+    audits = _audit_desk(settings, ledger, feed)
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
+        feed=feed, audits=audits, cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
         webhooks=WebhookDesk.of(settings, database_url), files=FileStore(database_url), batches=BatchStore(database_url),
     )  # fmt: skip
     await ledger.start()
@@ -79,6 +82,8 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
             context.feed.run, partial(stop_unwanted, context), deliverer.run, deliverer.tidy_for_ever, BatchRunner(context, batches, files).run,
         )
     ]  # fmt: skip
+    if audits:
+        loops.append(asyncio.create_task(_kept(audits.run)))
     try:
         yield context
     finally:
@@ -96,6 +101,17 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
             await one.aclose()
         for line in (pages, marks):
             await line.drop()
+
+
+def _audit_desk(settings: ServeSettings, ledger: LedgerClient, feed: LedgerFeed) -> AuditDesk | None:
+    """Make the desk that offers jobs to be audited; None where there is no auditor. Ray shows the figures with its own."""
+    if not settings.has_secret(SEALING_KEY):
+        return None
+    from ray.util.metrics import Counter  # noqa: PLC0415 - not before cluster.connect, which sets what Ray reads at its import
+
+    samples = Counter("gfe_audit_samples", "Jobs that were chosen to be audited, by what became of them.", tag_keys=("became",))
+    key = bytes.fromhex(settings.secret(SEALING_KEY).decode())
+    return AuditDesk(ledger, feed, key, meter=lambda became: samples.inc(1, tags={"became": became}))
 
 
 async def _kept(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:

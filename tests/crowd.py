@@ -193,7 +193,7 @@ def judge(answer, said, outcome, whole):
         return None
     error = said.get("error") or {}
     outcome.detail = f"{answer.status} {error.get('code')}: {error.get('message')}"
-    outcome.ended = "incomplete" if error.get("code") in {"incomplete", "job_failed"} else "refused"
+    outcome.ended = "incomplete" if error.get("code") in {"incomplete", "job_failed", "canceled"} else "refused"
     if answer.status in {409, 429, 503} and "Retry-After" in answer.headers:
         outcome.refusals += answer.status != 409  # 409: it is still running
         return float(answer.headers["Retry-After"])

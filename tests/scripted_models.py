@@ -9,6 +9,7 @@ CONTEXT = 8192
 HIDDEN = 576
 TURN = "<|im_start|>{role}\n{content}<|im_end|>\n"
 ANSWER = "<|im_start|>assistant\n"
+FORMAT_PIECE = 7  # characters
 
 
 def words_of(prompt: str, count: int) -> list[str]:
@@ -56,13 +57,22 @@ def cut_at(pieces: list[str], stops: list[str]) -> list[str]:
     return [piece for piece in kept if piece]
 
 
-def object_of(schema: dict, words: list[str]) -> object:
-    """Make something that a JSON schema describes, out of words."""
+def object_of(schema: dict, words: list[str], root: dict) -> object:
+    """Make something that a JSON schema describes, out of words: of several kinds the last one. References lead into the `root`."""
+    if ref := schema.get("$ref"):
+        found = root
+        for name in ref.removeprefix("#").strip("/").split("/"):
+            found = found[name]
+        return object_of(found, words, root)
+    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return choices[0]
+    if kinds := schema.get("anyOf"):
+        return object_of(kinds[-1], words, root)
     match schema.get("type"):
         case "object":
-            return {name: object_of(inner, words[1:]) for name, inner in (schema.get("properties") or {}).items()}
+            return {name: object_of(inner, words[1:], root) for name, inner in (schema.get("properties") or {}).items()}
         case "array":
-            return []
+            return [object_of(schema["items"], words[1:], root) for _ in range(schema.get("minItems", 0))]
         case "integer" | "number":
             return 1
         case "boolean":
@@ -71,9 +81,9 @@ def object_of(schema: dict, words: list[str]) -> object:
 
 
 def formatted(wanted: object, words: list[str]) -> list[str]:
-    """The answer where a format is asked for."""
-    said = {"answer": words[0].strip()} if wanted == "json" else object_of(wanted, words)  # type: ignore[arg-type]
-    return [json.dumps(said)]
+    """The answer where a format is asked for, in pieces that end in the middle of words."""
+    said = json.dumps({"answer": words[0].strip()} if wanted == "json" else object_of(wanted, words, wanted))  # type: ignore[arg-type]
+    return [said[n : n + FORMAT_PIECE] for n in range(0, len(said), FORMAT_PIECE)]
 
 
 def vector_of(text: str) -> list[float]:

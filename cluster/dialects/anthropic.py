@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.dialects.answer import Ending, Head, Refusal, content_of, thinking_of
+from cluster.dialects.answer import Ending, Head, Refusal, thinking_of
 from cluster.dialects.asked import Asked
+from cluster.dialects.calls import calls_in, object_of
 from cluster.dialects.fields import Fields
-from cluster.dialects.openai import EVENT_STREAM, MAX_MESSAGES, MAX_STOPS, MAX_TOKENS, named_results
-from cluster.dialects.tools import IMAGE_TYPES, MAX_IMAGES, MAX_TOOLS, NOT_SERVED, called, calls_of, checked_base64
+from cluster.dialects.forced import add_tools, anthropics_choice
+from cluster.dialects.openai import EFFORTS, EVENT_STREAM, MAX_MESSAGES, MAX_STOPS, MAX_TOKENS, named_results
+from cluster.dialects.tools import IMAGE_TYPES, MAX_IMAGES, MAX_TOOLS, NOT_SERVED, called, checked_base64
 from cluster.errors import InvalidRequest
 from cluster.jobs import EndReason, JobKind, Text
 from cluster.prompt_size import most_tokens
@@ -34,7 +36,7 @@ def read_messages(body: Json) -> Asked:
     fields = Fields(body)
     if not isinstance(body.get("max_tokens"), int) or body["max_tokens"] is True or body["max_tokens"] <= 0:
         raise InvalidRequest("max_tokens is required and must be positive", "max_tokens")
-    request, capabilities = conversation(fields)
+    request, capabilities, forced = conversation(fields)
     options: Json = {
         "temperature": 1.0 if (told := fields.number("temperature", 0, 2)) is None else told,
         "top_p": fields.number("top_p", 0, 1),
@@ -42,17 +44,18 @@ def read_messages(body: Json) -> Asked:
         "stop": fields.texts("stop_sequences", MAX_STOPS),
     }
     request["options"] = {name: value for name, value in options.items() if value is not None}
-    if (form := _format(fields)) is not None:
+    if (form := _format(fields)) is not None and not forced:
         request["format"] = form
     wants_stream = fields.flag("stream")
     return Asked(
         kind=JobKind.CHAT, model=fields.text("model"), request=request, max_tokens=fields.whole("max_tokens", 1, MAX_TOKENS),
-        capabilities=capabilities, wants_stream=wants_stream, includes_usage=True, echo={"estimate": estimate(request)},
+        capabilities=capabilities, wants_stream=wants_stream, includes_usage=True, forced=forced,
+        echo={"estimate": estimate(request)},
     )  # fmt: skip
 
 
-def conversation(fields: Fields) -> tuple[Json, frozenset[str]]:
-    """Read what the model is to read: system, messages, tools, and whether it thinks; and what it must be able to do.
+def conversation(fields: Fields) -> tuple[Json, frozenset[str], tuple[str, ...]]:
+    """Read what the model is to read: system, messages, tools, and whether it thinks; what it must be able to do, and what it must call.
 
     Raises:
         InvalidRequest: A field is wrong; names it.
@@ -67,18 +70,28 @@ def conversation(fields: Fields) -> tuple[Json, frozenset[str]]:
         messages += _messages(message, f"messages[{n}]")
     request: Json = {"messages": named_results(messages)}
     capabilities = {"completion"}
-    if tools := _tools(fields):
-        request["tools"] = tools
-        capabilities.add("tools")
     images = sum(len(message.get("images", ())) for message in messages)
     if images > MAX_IMAGES:
         raise InvalidRequest(f"`messages` may carry at most {MAX_IMAGES} images.", "messages")
     if images:
         capabilities.add("vision")
-    # A model that thinks does so unless it is told not to; one that does not ignores the wish.
-    if Fields(fields.mapping("thinking") or {}, "thinking").choice("type", "enabled", "disabled", "adaptive") in {None, "disabled"}:
-        request["think"] = False
-    return request, frozenset(capabilities)
+    if (think := _thinks(fields)) is not None:
+        request["think"] = think
+        capabilities |= {"thinking"} if think else set()
+    forced = add_tools(request, capabilities, _tools(fields), anthropics_choice(fields))
+    return request, frozenset(capabilities), forced
+
+
+def _thinks(fields: Fields) -> bool | str | None:
+    """Read whether the model is to think, and how much, as OpenAI's effort is read; None: as it likes.
+
+    A model that thinks does so unless it is told not to. One that does not ignores a wish for thoughts; an effort it must be able to make.
+    """
+    wish = Fields(fields.mapping("thinking") or {}, "thinking").choice("type", "enabled", "disabled", "adaptive")
+    effort = Fields(fields.mapping("output_config") or {}, "output_config").choice("effort", *EFFORTS)
+    if effort is not None and wish != "disabled":
+        return EFFORTS[effort]
+    return False if wish in {None, "disabled"} else None
 
 
 def estimate(request: Json) -> int:
@@ -87,9 +100,6 @@ def estimate(request: Json) -> int:
 
 
 def _tools(fields: Fields) -> list[Json]:
-    choice = Fields(fields.mapping("tool_choice") or {}, "tool_choice").choice("type", "auto", "none", "any", "tool")
-    if choice in {"any", "tool"}:
-        raise InvalidRequest('`tool_choice.type` may be "auto" or "none": a tool cannot be forced.', "tool_choice")
     tools = []
     for n, tool in enumerate(fields.objects("tools", MAX_TOOLS)):
         read = Fields(tool, f"tools[{n}]")
@@ -99,7 +109,7 @@ def _tools(fields: Fields) -> list[Json]:
             raise read.wrong("name", "the tool's name")
         function = {"name": name, "description": read.text("description") or "", "parameters": read.mapping("input_schema") or {}}
         tools.append({"type": "function", "function": function})
-    return [] if choice == "none" else tools
+    return tools
 
 
 def _format(fields: Fields) -> Json | None:
@@ -184,7 +194,7 @@ class MessageWriter:
         self.asked, self.head = asked, head
         self._block = -1
         self._kind: str | None = None
-        self._calls = 0
+        self._calls = calls_in(asked.forced, head.job)
 
     def _message(self, content: list[Json], stop_reason: str | None, usage: Json) -> Json:
         return {
@@ -207,14 +217,17 @@ class MessageWriter:
         if event.thinking:
             said += self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             said += self._delta({"type": "thinking_delta", "thinking": event.thinking})
-        if event.content:
-            said += self._open("text", {"type": "text", "text": ""})
-            said += self._delta({"type": "text_delta", "text": event.content})
-        for call in calls_of(event, self._calls):
-            said += self._open(f"tool {call['index']}", {"type": "tool_use", "id": call["id"], "name": call["name"], "input": {}})
-            said += self._delta({"type": "input_json_delta", "partial_json": json.dumps(call["arguments"])})
-        self._calls += len(event.tool_calls)
+        content, pieces = self._calls.take(event)
+        said += self._said(content)
+        for piece in pieces:
+            said += self._open(f"tool {piece.index}", {"type": "tool_use", "id": piece.id, "name": piece.name, "input": {}})
+            said += self._delta({"type": "input_json_delta", "partial_json": piece.arguments})
         return said
+
+    def _said(self, content: str) -> bytes:
+        if not content:
+            return b""
+        return self._open("text", {"type": "text", "text": ""}) + self._delta({"type": "text_delta", "text": content})
 
     def _open(self, kind: str, block: Json) -> bytes:
         if self._kind == kind:
@@ -232,8 +245,9 @@ class MessageWriter:
 
     def end(self, ending: Ending) -> bytes:
         """Write the end."""
-        stop = {"stop_reason": self._reason(ending, self._calls), "stop_sequence": None}
-        return self._close() + _event("message_delta", {"delta": stop, "usage": self._usage(ending)}) + _event("message_stop", {})
+        stop = {"stop_reason": self._reason(ending), "stop_sequence": None}
+        said = self._said(self._calls.rest()) + self._close()
+        return said + _event("message_delta", {"delta": stop, "usage": self._usage(ending)}) + _event("message_stop", {})
 
     def fail(self, refusal: Refusal) -> bytes:
         """Write the error that ends a stream that broke off."""
@@ -245,16 +259,14 @@ class MessageWriter:
         content: list[Json] = []
         if thinking := thinking_of(texts):
             content.append({"type": "thinking", "thinking": thinking, "signature": ""})
-        if said := content_of(texts):
+        said, calls = self._calls.whole(texts)
+        if said:
             content.append({"type": "text", "text": said})
-        calls: list[Json] = []
-        for text in texts:
-            calls += calls_of(text, len(calls))
-        content += [{"type": "tool_use", "id": call["id"], "name": call["name"], "input": call["arguments"]} for call in calls]
-        return self._message(content, self._reason(ending, len(calls)), self._usage(ending))
+        content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": object_of(call.arguments)} for call in calls]
+        return self._message(content, self._reason(ending), self._usage(ending))
 
-    def _reason(self, ending: Ending, calls: int) -> str:
-        return ENDS.get(ending.reason) or ("tool_use" if calls else "end_turn")
+    def _reason(self, ending: Ending) -> str:
+        return ENDS.get(ending.reason) or ("tool_use" if self._calls.begun else "end_turn")
 
     def _usage(self, ending: Ending) -> Json:
         usage: Json = {"input_tokens": ending.prompt_tokens, "output_tokens": ending.completion_tokens}

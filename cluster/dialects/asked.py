@@ -11,7 +11,8 @@ from cluster.jobs import JobKind
 class Asked:
     """A request, checked. `request` is in the form of Ollama's own API, without `model` and `stream` (see `cluster.jobs.Attempt`).
 
-    `model` None: the default one; `max_tokens` None: as many as usual. `echo`: what the answer repeats of the request or must know of it.
+    `model` None: the default one; `max_tokens` None: as many as usual. `forced`: the names of the functions of which one must be called
+    (`cluster/dialects/forced.py`). `echo`: what the answer repeats of the request or must know of it.
     """
 
     kind: JobKind
@@ -21,4 +22,5 @@ class Asked:
     capabilities: frozenset[str] = frozenset({"completion"})
     wants_stream: bool = False
     includes_usage: bool = False
+    forced: tuple[str, ...] = ()
     echo: Mapping[str, Any] = field(default_factory=dict)

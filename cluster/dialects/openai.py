@@ -8,8 +8,10 @@ from typing import Any
 
 from cluster.dialects.answer import Ending, Head, Refusal, WholeWriter, content_of, thinking_of
 from cluster.dialects.asked import Asked
+from cluster.dialects.calls import CallPiece, calls_in
 from cluster.dialects.fields import Fields
-from cluster.dialects.tools import MAX_IMAGES, called, calls_of, function_tools, image_of
+from cluster.dialects.forced import add_tools, openais_choice
+from cluster.dialects.tools import MAX_IMAGES, called, function_tools, image_of
 from cluster.errors import InvalidRequest
 from cluster.jobs import EndReason, JobKind, Text
 
@@ -43,9 +45,6 @@ def read_chat(body: dict[str, Any]) -> Asked:
     capabilities = {"completion"}
     if form := response_format(fields):
         request["format"] = form
-    if (tools := function_tools(fields)) and body.get("tool_choice") != "none":
-        request["tools"] = tools
-        capabilities.add("tools")
     if any(message.get("images") for message in messages):
         capabilities.add("vision")
     if (think := effort(fields)) is not None:
@@ -53,7 +52,8 @@ def read_chat(body: dict[str, Any]) -> Asked:
         capabilities |= {"thinking"} if think else set()
     if fields.flag("logprobs"):
         request |= {"logprobs": True, "top_logprobs": fields.whole("top_logprobs", 0, 20) or 0}
-    return _asked(fields, JobKind.CHAT, request, capabilities)
+    forced = add_tools(request, capabilities, function_tools(fields), openais_choice(fields))
+    return _asked(fields, JobKind.CHAT, request, capabilities, forced)
 
 
 def read_completion(body: dict[str, Any]) -> Asked:
@@ -100,20 +100,18 @@ def read_embeddings(body: dict[str, Any]) -> Asked:
     )  # fmt: skip
 
 
-def _asked(fields: Fields, kind: JobKind, request: dict[str, Any], capabilities: set[str]) -> Asked:
+def _asked(fields: Fields, kind: JobKind, request: dict[str, Any], capabilities: set[str], forced: tuple[str, ...] = ()) -> Asked:
     """Read what chats and completions have in common."""
     wants_stream = fields.flag("stream")
     return Asked(
         kind=kind, model=fields.text("model"), request=request, max_tokens=max_tokens_of(fields), capabilities=frozenset(capabilities),
-        wants_stream=wants_stream, includes_usage=wants_stream and _includes_usage(fields),
+        wants_stream=wants_stream, includes_usage=wants_stream and _includes_usage(fields), forced=forced,
     )  # fmt: skip
 
 
 def _refuse_what_is_not_served(fields: Fields) -> None:
     if (fields.whole("n", 1, 128) or 1) > 1:
         raise InvalidRequest("`n` must be 1: one answer per request.", "n")
-    if fields.body.get("tool_choice") not in (None, "auto", "none"):
-        raise InvalidRequest('`tool_choice` may be "auto" or "none": a tool cannot be forced.', "tool_choice")
     if fields.mapping("logit_bias"):
         raise InvalidRequest("`logit_bias` is not served.", "logit_bias")
     if fields.body.get("functions"):
@@ -261,15 +259,12 @@ def finish_reason(ending: Ending, *, has_tools: bool) -> str:
     return "tool_calls" if has_tools else "stop"
 
 
-def tool_calls(event: Text, first: int = 0) -> list[dict[str, Any]]:
-    """Write tool calls: OpenAI wants the arguments as text."""
-    return [
-        {
-            "index": call["index"], "id": call["id"], "type": "function",
-            "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
-        }
-        for call in calls_of(event, first)
-    ]  # fmt: skip
+def tool_call(piece: CallPiece) -> dict[str, Any]:
+    """Write some of a tool's call: OpenAI wants the arguments as text."""
+    if not piece.begins:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
 
 
 def logprobs_of(texts: Sequence[Text]) -> dict[str, Any] | None:
@@ -327,18 +322,17 @@ class ChatWriter(_Chunks):
         fixed = {"id": f"chatcmpl-{head.job}", "object": "chat.completion.chunk", "created": head.created, "model": head.model}
         super().__init__(asked, head, fixed | {"system_fingerprint": "gfe"})
         self._has_role = False
-        self._calls = 0
+        self._calls = calls_in(asked.forced, head.job)
 
     def text(self, event: Text) -> bytes:
         """Write a piece of the answer."""
         delta: dict[str, Any] = {} if self._has_role else {"role": "assistant"}
         self._has_role = True
-        delta["content"] = event.content
+        delta["content"], pieces = self._calls.take(event)
         if event.thinking:
             delta["reasoning"] = event.thinking
-        if event.tool_calls:
-            delta["tool_calls"] = tool_calls(event, self._calls)
-            self._calls += len(event.tool_calls)
+        if pieces:
+            delta["tool_calls"] = [tool_call(piece) for piece in pieces]
         choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": None}
         if event.logprobs:
             choice["logprobs"] = logprobs_of([event])
@@ -346,19 +340,18 @@ class ChatWriter(_Chunks):
 
     def end(self, ending: Ending) -> bytes:
         """Write the end: the reason, the usage where it was asked for, and `[DONE]`."""
-        reason = finish_reason(ending, has_tools=bool(self._calls))
-        return self._chunk({"index": 0, "delta": {}, "finish_reason": reason}) + self._usage(ending) + DONE
+        reason = finish_reason(ending, has_tools=bool(self._calls.begun))
+        delta = {"content": rest} if (rest := self._calls.rest()) else {}
+        return self._chunk({"index": 0, "delta": delta, "finish_reason": reason}) + self._usage(ending) + DONE
 
     def whole(self, texts: Sequence[Text], ending: Ending) -> dict[str, Any]:
         """Write a whole answer."""
-        message: dict[str, Any] = {"role": "assistant", "content": content_of(texts)}
+        content, calls = self._calls.whole(texts)
+        message: dict[str, Any] = {"role": "assistant", "content": content}
         if thinking := thinking_of(texts):
             message["reasoning"] = thinking
-        calls: list[dict[str, Any]] = []
-        for text in texts:
-            calls += tool_calls(text, len(calls))
         if calls:
-            message["tool_calls"] = calls
+            message["tool_calls"] = [tool_call(call) for call in calls]
         reason = finish_reason(ending, has_tools=bool(calls))
         choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": logprobs_of(texts)}
         return self.fixed | {"object": "chat.completion", "choices": [choice], "usage": usage(ending, self.head.job)}

@@ -4,16 +4,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.dialects.answer import Ending, Head, Refusal, content_of, thinking_of
+from cluster.dialects.answer import Ending, Head, Refusal, thinking_of
 from cluster.dialects.asked import Asked
+from cluster.dialects.calls import calls_in
 from cluster.dialects.fields import Fields
+from cluster.dialects.forced import add_tools, openais_choice
 from cluster.dialects.openai import EVENT_STREAM, MAX_MESSAGES, MAX_TOKENS, PING, chat_messages, effort, sampling
-from cluster.dialects.tools import MAX_TOOLS, NOT_SERVED, calls_of
+from cluster.dialects.tools import MAX_TOOLS, NOT_SERVED
 from cluster.errors import InvalidRequest
 from cluster.jobs import EndReason, JobKind, Text
 
 STATEFUL = ("previous_response_id", "conversation", "prompt")
-ECHOED = ("instructions", "temperature", "top_p", "max_output_tokens", "tools", "tool_choice", "text", "reasoning", "metadata", "user")
+ECHOED = (
+    "instructions", "temperature", "top_p", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning", "metadata",
+    "user",
+)  # fmt: skip
 Json = dict[str, Any]
 
 
@@ -32,14 +37,9 @@ def read_response(body: Json) -> Asked:
             raise InvalidRequest(f"`{name}` is not served: nothing is kept between requests; send the whole conversation as `input`.", name)
     if fields.flag("background"):
         raise InvalidRequest("`background` is not served; use the jobs API.", "background")
-    if body.get("tool_choice") not in (None, "auto", "none"):
-        raise InvalidRequest('`tool_choice` may be "auto" or "none": a tool cannot be forced.', "tool_choice")
     messages = chat_messages(_messages(fields))
     request: Json = {"messages": messages, "options": sampling(fields)}
     capabilities = {"completion"}
-    if (tools := _tools(fields)) and body.get("tool_choice") != "none":
-        request["tools"] = tools
-        capabilities.add("tools")
     if form := _format(fields):
         request["format"] = form
     if (think := effort(fields)) is not None:
@@ -47,9 +47,10 @@ def read_response(body: Json) -> Asked:
         capabilities |= {"thinking"} if think else set()
     if any(message.get("images") for message in messages):
         capabilities.add("vision")
+    forced = add_tools(request, capabilities, _tools(fields), openais_choice(fields))
     return Asked(
         kind=JobKind.CHAT, model=fields.text("model"), request=request, max_tokens=fields.whole("max_output_tokens", 1, MAX_TOKENS),
-        capabilities=frozenset(capabilities), wants_stream=fields.flag("stream"), includes_usage=True,
+        capabilities=frozenset(capabilities), wants_stream=fields.flag("stream"), includes_usage=True, forced=forced,
         echo={name: body[name] for name in ECHOED if body.get(name) is not None},
     )  # fmt: skip
 
@@ -122,6 +123,7 @@ class ResponseWriter:
         self._items: list[Json] = []  # that are done
         self._open: Json | None = None
         self._texts: list[str] = []  # of the open item
+        self._calls = calls_in(asked.forced, head.job)
 
     def _response(self, status: str, output: Sequence[Json], usage: Json | None = None, **more: Any) -> Json:
         echo = self.asked.echo
@@ -158,18 +160,22 @@ class ResponseWriter:
             said += self._begin("reasoning", {"summary": []})
             said += self._in("response.reasoning_summary_text.delta", summary_index=0, delta=event.thinking)
             self._texts.append(event.thinking)
-        if event.content:
-            said += self._begin("message", {"role": "assistant", "content": []})
-            said += self._in("response.output_text.delta", content_index=0, delta=event.content, logprobs=[])
-            self._texts.append(event.content)
-        for call in calls_of(event):
-            said += self._close()
-            arguments = json.dumps(call["arguments"])
-            said += self._begin("function_call", {"call_id": call["id"], "name": call["name"], "arguments": ""})
-            said += self._in("response.function_call_arguments.delta", delta=arguments)
-            self._texts.append(arguments)
-            said += self._close()
+        content, pieces = self._calls.take(event)
+        said += self._said(content)
+        for piece in pieces:
+            if piece.begins:
+                said += self._close()
+                said += self._begin("function_call", {"call_id": piece.id, "name": piece.name, "arguments": ""})
+            said += self._in("response.function_call_arguments.delta", delta=piece.arguments)
+            self._texts.append(piece.arguments)
         return said
+
+    def _said(self, content: str) -> bytes:
+        if not content:
+            return b""
+        said = self._begin("message", {"role": "assistant", "content": []})
+        self._texts.append(content)
+        return said + self._in("response.output_text.delta", content_index=0, delta=content, logprobs=[])
 
     def _begin(self, kind: str, more: Json) -> bytes:
         if self._open is not None and self._open["type"] == kind:
@@ -184,7 +190,7 @@ class ResponseWriter:
             said += self._in("response.reasoning_summary_part.added", summary_index=0, part=_summary_part(""))
         return said
 
-    def _close(self) -> bytes:
+    def _close(self, status: str = "completed") -> bytes:
         if self._open is None:
             return b""
         text = "".join(self._texts)
@@ -201,7 +207,7 @@ class ResponseWriter:
             case _:
                 said = self._in("response.function_call_arguments.done", arguments=text, name=self._open["name"])
                 done = self._open | {"arguments": text}
-        done["status"] = "completed"
+        done["status"] = status
         said += self._event("response.output_item.done", {"output_index": len(self._items), "item": done})
         self._items.append(done)
         self._open, self._texts = None, []
@@ -209,7 +215,8 @@ class ResponseWriter:
 
     def end(self, ending: Ending) -> bytes:
         """Write the end: completed, or incomplete at the limit."""
-        said = self._close()
+        said = self._said(self._calls.rest())
+        said += self._close(_status(ending))
         response = self._ended(self._items, ending)
         return said + self._event(f"response.{response['status']}", {"response": response})
 
@@ -228,10 +235,13 @@ class ResponseWriter:
 
         if thinking := thinking_of(texts):
             add("rs", "reasoning", summary=[_summary_part(thinking)])
-        if said := content_of(texts):
+        said, calls = self._calls.whole(texts)
+        if said:
             add("msg", "message", role="assistant", content=[_text_part(said)])
-        for call in (call for text in texts for call in calls_of(text)):
-            add("fc", "function_call", call_id=call["id"], name=call["name"], arguments=json.dumps(call["arguments"]))
+        for call in calls:
+            add("fc", "function_call", call_id=call.id, name=call.name, arguments=call.arguments)
+        if items:
+            items[-1]["status"] = _status(ending)
         return self._ended(items, ending)
 
     def _ended(self, items: Sequence[Json], ending: Ending) -> Json:
@@ -242,9 +252,14 @@ class ResponseWriter:
         }  # fmt: skip
         if ending.cost is not None:
             usage |= {"cost": ending.cost, "job": self.head.job, "counted_by": ending.counted_by}
-        if ending.reason is EndReason.LENGTH:
-            return self._response("incomplete", items, usage, incomplete_details={"reason": "max_output_tokens"})
-        return self._response("completed", items, usage)
+        if (status := _status(ending)) == "incomplete":
+            return self._response(status, items, usage, incomplete_details={"reason": "max_output_tokens"})
+        return self._response(status, items, usage)
+
+
+def _status(ending: Ending) -> str:
+    """Tell how a response ended; so did the item that was being written."""
+    return "incomplete" if ending.reason is EndReason.LENGTH else "completed"
 
 
 def _text_part(text: str) -> Json:

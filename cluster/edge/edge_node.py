@@ -146,13 +146,13 @@ class EdgeNode:
         self._inventory, self._models, self._gpus = None, (), ()
         resume, drop = [], []
         named = set()
-        for one in held:
+        for one in sorted(held, key=lambda one: one.lease, reverse=True):  # of a job the newest first: it is the one that counts
             named.add((one.job, one.lease))
             if (reason := self._unwanted(one, is_others, now)) is not None:
                 drop.append(protocol.Dropped(job=one.job, lease=one.lease, reason=reason))
             else:
                 mirror = self.mirrors[one.job, one.lease]
-                mirror.resume(one.next_seq, now)
+                mirror.resume(one)
                 resume.append(protocol.ResumeFrom(job=one.job, lease=one.lease, next_seq=mirror.next_chunk))
         for attempt, mirror in list(self.mirrors.items()):
             if attempt in named:
@@ -173,6 +173,7 @@ class EdgeNode:
         if mirror is None:
             if newest == held.lease or is_others(held.job, held.lease):
                 return "unknown"
+            self._supersede(held.job, now)
             mirror = Mirror(held.job, held.lease, self.id, now, delivered=held.delivered)
             self._add(mirror, now)
             mirror.accept(now)

@@ -6,6 +6,7 @@ Holds nothing that cannot be rebuilt: after a restart the agents come back and s
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -82,6 +83,7 @@ class EdgeGateway:
         """A session's socket is gone."""
         self._sessions.discard(session)
         session.node.lose(session, time.monotonic())
+        self._tell()
 
     @property
     def connections(self) -> int:
@@ -92,9 +94,10 @@ class EdgeGateway:
         """Close all connections with a code, and wait a little for that; what runs goes on through resume, at whoever comes next."""
         for session in tuple(self._sessions):
             session.close(code, "restart")
-        until = time.monotonic() + limit_s
-        while self._sessions and time.monotonic() < until:
-            await asyncio.sleep(TICK_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._sessions:
+                    await self._changed.wait()
 
     def new_epoch(self, known: int) -> int:
         """See `Floor.new_epoch`: by the clock, so that another edge gateway's later number is higher."""

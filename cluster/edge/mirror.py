@@ -79,6 +79,7 @@ class Mirror:
         self.is_told = False  # a reader has the end
         self.is_end_acked = False
         self.ended_by_agent = False
+        self.is_replay = False  # it has ended on the agent, and is being said again
         self.contents: list[str] = []
         self.thinkings: list[str] = []
         self.said: list[str] = []  # all of it in order: thoughts, content, tool calls
@@ -109,7 +110,7 @@ class Mirror:
     @property
     def has_slot(self) -> bool:
         """Whether it takes a slot of its node."""
-        return self.phase in {Phase.OFFERED, Phase.RUNNING}
+        return self.phase in {Phase.OFFERED, Phase.RUNNING} and not self.is_replay
 
     @property
     def has_text(self) -> bool:
@@ -156,13 +157,14 @@ class Mirror:
         self.phase, self.refusal = Phase.ENDED, reason
         self.answered.set()
 
-    def resume(self, next_seq: int, now: float) -> None:
-        """Go on after a new connection: the agent takes all that is here as acknowledged and says again what is not, up to `next_seq`."""
+    def resume(self, held: protocol.Held) -> None:
+        """Go on after a new connection: the agent takes all that is here as acknowledged, and says again what is not."""
+        self.is_replay = held.ended
         self.acked, self.ack_since = self.next_chunk, None
         self._sizes.clear()
         self._unacked_bytes = 0
         self._pace = Bucket(CHUNKS_PER_S, CHUNK_BURST)
-        self._pace.add(max(0, min(next_seq - self.acked, MAX_TEXT_BYTES)))
+        self._pace.add(max(0, min(held.next_seq - self.acked, MAX_TEXT_BYTES)))
 
     def take(self, chunk: protocol.Chunk, size_bytes: int, now: float) -> Taken:
         """Take a chunk of a running attempt; `size_bytes` is its frame's."""

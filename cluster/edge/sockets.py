@@ -30,6 +30,7 @@ NODE_CONNECTS = (1.0, 5.0)  # per second, and at once
 STRANGER_CONNECTS = (1.0, 60.0)  # without a good token, per address
 MAX_BUCKETS = 10_000
 STOP_LIMIT_S = 1.0
+CLOSE_DEFECT = 1011  # RFC 6455
 Find = Callable[[str], Awaitable[NodeFacts | None]]
 
 
@@ -70,7 +71,10 @@ class AgentSockets:
             max_msg_size=protocol.MAX_FRAME_BYTES,
             timeout=CLOSE_LIMIT_S,
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # it did not wait
+            return web.Response(status=400)
         self._edge.metrics.connections.inc()
         session = self._edge.open(*let_in)
         try:
@@ -133,6 +137,9 @@ async def _carry(request: web.Request, socket: web.WebSocketResponse, session: S
     reading, writing = asyncio.create_task(_read(socket, session)), asyncio.create_task(_write(socket, session))
     try:
         await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        if reading.done() and (broken := reading.exception()) is not None:  # a defect of ours: it must not end in silence
+            log.error("session_failed", node=session.node.id, exc_info=broken)
+            session.close(CLOSE_DEFECT, "internal error")
         session.close(1000, "")  # of no effect where one of us closed it
         await writing
         reading.cancel()  # who waits for a frame would hinder the close

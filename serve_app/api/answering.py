@@ -28,7 +28,7 @@ from serve_app.asking import job_request_of, offered_name
 from serve_app.auth import credential_of
 from serve_app.context import ServeContext
 from serve_app.driving import Driven, drive
-from serve_app.errors import JobFailed, RequestReplayed, ServeError, StillRunning
+from serve_app.errors import AnswerCanceled, JobFailed, RequestReplayed, ServeError, StillRunning
 from serve_app.following import Followed, follow
 from serve_app.job import Finished, JobRequest, OpenJob
 from serve_app.placing import require_model
@@ -146,6 +146,7 @@ async def answer(exchange: Exchange, credential: str, asked: JobRequest) -> Any:
 async def _whole(exchange: Exchange, job: OpenJob) -> Response:
     """Read the job to its end and answer at once."""
     texts, finished = await _unless_left(exchange, job, _read(exchange, drive(exchange.context, job)))
+    require_answered(job, finished)
     writer = exchange.writer(job.name, job.asked.model, time.time())
     return _told_whole(writer, texts, exchange.ending(finished), job.headers)
 
@@ -218,12 +219,17 @@ async def _stream(exchange: Exchange, job: OpenJob) -> EventStream:
         if not is_named:
             await events.aclose()
         raise
+    try:
+        require_answered(job, first)
+    except AnswerCanceled:
+        await events.aclose()
+        raise
     writer = exchange.writer(job.name, job.asked.model, time.time())
 
     def left(reading: "asyncio.Task[None]") -> None:
         context.spawn(let_go(context, job, reading))
 
-    told = _pieces(exchange, writer, events, first)
+    told = _pieces(exchange, writer, job, events, first)
     return EventStream(told, job.headers, left if is_named else None, media_type=writer.media_type)
 
 
@@ -231,13 +237,16 @@ async def _first(events: Driven) -> Text | Beat | Finished:
     return await anext(events)
 
 
-async def _pieces(exchange: Exchange, writer: Writer, events: Driven, first: Text | Beat | Finished) -> AsyncGenerator[bytes, None]:
+async def _pieces(
+    exchange: Exchange, writer: Writer, job: OpenJob, events: Driven, first: Text | Beat | Finished
+) -> AsyncGenerator[bytes, None]:
     """Write events as the dialect does. A stream that breaks ends with the dialect's error, and without its usual end."""
 
     def written(event: Text | Beat | Finished) -> bytes:
         exchange.note(event)
         if isinstance(event, Text):
             return writer.text(event)
+        require_answered(job, event)
         return writer.end(exchange.ending(event)) if isinstance(event, Finished) else writer.beat()
 
     async with aclosing(events):
@@ -258,6 +267,7 @@ async def _replayed(exchange: Exchange, replayed: RequestReplayed) -> Any:
     Raises:
         StillRunning: It runs, and the whole answer was asked for.
         JobFailed: It failed before it said anything.
+        AnswerCanceled: It was canceled before it said anything.
     """
     context, name = exchange.context, job_id(replayed.job)
     record = await context.store.find(replayed.job)
@@ -309,8 +319,20 @@ def finished_of(record: JobRecord) -> Finished:
     )
 
 
+def require_answered(job: OpenJob, event: Text | Beat | Finished) -> None:
+    """See that a job, if it ended, ended with an answer.
+
+    Raises:
+        AnswerCanceled: Its owner canceled it.
+    """
+    if isinstance(event, Finished) and event.reason is EndReason.CANCELED:
+        raise AnswerCanceled(job.name, event.cost)
+
+
 def failure_of(record: JobRecord) -> ServeError:
-    """Tell how a job failed."""
+    """Tell how a job that has ended came to no answer."""
+    if record.state is JobState.CANCELED:
+        return AnswerCanceled(job_id(record.id), record.cost or 0)
     return JobFailed(job_id(record.id), record.error or "The job failed.")
 
 

@@ -98,7 +98,7 @@ async def count_tokens(request: Request) -> Response:
     """`POST /v1/messages/count_tokens`: by the model's own tokenizer where a node has it, else an estimate."""
     context = await _authenticated(request)
     fields = Fields(await read_json(request))
-    asked, _ = anthropic.conversation(fields)
+    asked, *_ = anthropic.conversation(fields)
     name = offered_name(context, fields.text("model") or context.settings.default_model)
     require_model(name, context.view.snapshot, context.feed.catalog)
     counted = None

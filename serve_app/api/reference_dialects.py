@@ -5,7 +5,7 @@ from typing import Any
 _ERRORS = {
     400: "a field is wrong; `param` names it", 401: "no key, a mistyped one, a revoked one", 402: "insufficient funds", 404: "unknown model",
     409: "the request with this Idempotency-Key still runs", 413: "body too large", 422: "Idempotency-Key of another request",
-    429: "too much is open or waits; `Retry-After` says how long", 502: "the node or its runtime failed",
+    429: "too much is open or waits; `Retry-After` says how long", 499: "the job was canceled meanwhile", 502: "the node or its runtime failed",
     503: "ledger, database or cluster does not answer",
 }  # fmt: skip
 _TEXT = {"schema": {"type": "string"}}

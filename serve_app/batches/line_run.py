@@ -27,7 +27,7 @@ from serve_app.batches.lines import WrongLine, answered, not_run, read_line, ref
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable
 from serve_app.driving import drive
-from serve_app.errors import JobFailed, RequestReplayed
+from serve_app.errors import AnswerCanceled, RequestReplayed
 from serve_app.job import Finished, JobRequest, OpenJob
 from serve_app.problems import KNOWN_ERRORS, problem_of
 from serve_app.store.answers import told_of
@@ -185,7 +185,7 @@ async def _answer(run: BatchRun, line: BatchLine, note: Notes, tries: int, asked
     if isinstance(outcome, Exception):
         raise outcome
     if outcome.finished.reason is EndReason.CANCELED:  # by its owner, beside the batch
-        raise _JobRefused(outcome.job, JobFailed(job_id(outcome.job), "Canceled by the consumer."))
+        raise _JobRefused(outcome.job, AnswerCanceled(job_id(outcome.job), outcome.finished.cost))
     return outcome
 
 

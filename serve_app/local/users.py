@@ -28,6 +28,7 @@ ROOTS_OWN = (
     "admin_database_url",
     "password_",
     "service_auditor.pem",
+    "auditor_sealing.key",
 )  # of upgrades, commands, the auditor: the ledger does not read them
 
 
@@ -142,9 +143,9 @@ def hand_over(home: Home, users: Users) -> None:
             _give(path, users.ledger.uid, users.ledger.gid, 0o600)
     _give(home.mail, users.ledger.uid, users.ledger.gid, 0o700)
     _give(home.ledger_socket.parent, users.ledger.uid, INTERNAL_GROUP, 0o710)  # its callers may pass, to the socket
-    for secrets, user in ((home.ray_secrets, users.ray), (home.edge_secrets, users.edge)):
-        _give(secrets, 0, user.gid, 0o750)  # root's: what its user may read and not replace
-        for path in secrets.iterdir():
+    for place, user in ((home.ray_secrets, users.ray), (home.edge_secrets, users.edge)):
+        _give(place, 0, user.gid, 0o750)  # root's: what its user may read and not replace
+        for path in place.iterdir():
             _give(path, 0, user.gid, 0o440)
     for place in (home.rays, home.haproxy, home.notes):
         if place.stat().st_uid != users.ray.uid:  # what another user left there would only be in the way

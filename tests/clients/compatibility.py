@@ -12,6 +12,7 @@ FEATURES = {
     "stream": "an answer, piece by piece",
     "limit": "no more tokens than asked for",
     "tools": "calls of functions, and their results",
+    "forced": "a tool that must be called",
     "schema": "an answer that a JSON schema describes",
     "logprobs": "how likely each token was",
     "images": "images beside the text",

@@ -22,9 +22,10 @@ TOOL = {
     "type": "function",
     "function": {"name": "weather", "description": "", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
+OTHER_TOOL = {"type": "function", "function": {"name": "ping", "description": "", "parameters": {"type": "object", "properties": {}}}}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "count": {"type": "integer"}}}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-GIVEN = {"hello": HELLO, "tool": TOOL, "schema": SCHEMA, "pixel": PIXEL}  # what programs in other languages send
+GIVEN = {"hello": HELLO, "tool": TOOL, "other": OTHER_TOOL, "schema": SCHEMA, "pixel": PIXEL}  # what programs in other languages send
 QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_COLOR": "1"}  # nothing is fetched, nothing reported
 HEADERS_ARE_THE_CLIENTS = "headers belong to a client of `ollama`, not to a request: make one for the key"
 SHOWN = pytest.StashKey[list[Shown]]()

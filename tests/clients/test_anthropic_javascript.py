@@ -51,6 +51,12 @@ async def test_tools_as_a_stream(ask):
     assert (answer["content"][0]["input"], answer["stop_reason"]) == ({"city": "x"}, "tool_use")
 
 
+async def test_forced_tools_of_a_model_that_knows_none(ask):
+    for answer in await ask("forced"):
+        assert [(block["type"], block["name"], set(block["input"])) for block in answer["content"]] == [("tool_use", "weather", {"city"})]
+        assert answer["stop_reason"] == "tool_use"
+
+
 async def test_schema(ask):
     assert set(json.loads((await ask("schema"))["content"][0]["text"])) == {"city", "count"}
 

@@ -15,6 +15,7 @@ CLIENT = Client(
     {"logprobs": "Anthropic's API has none", "embeddings": "Anthropic's API has none"},
 )  # fmt: skip
 FUNCTION = {"name": "weather", "description": "", "input_schema": TOOL["function"]["parameters"]}
+OTHER = {"name": "ping", "description": "", "input_schema": {"type": "object", "properties": {}}}
 
 
 @pytest.fixture
@@ -63,6 +64,24 @@ async def test_tools_as_a_stream(client):
     assert (final.content[0].input, final.stop_reason) == ({"city": "x"}, "tool_use")
 
 
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}])
+async def test_forced_tools_of_a_model_that_knows_none(client, choice):
+    asked = {"model": "fake:words=3", "max_tokens": 100, "messages": HELLO, "tools": [OTHER, FUNCTION], "tool_choice": choice}
+    answer = await client.messages.create(**asked)
+    async with client.messages.stream(**asked) as stream:
+        final = await stream.get_final_message()
+    for one in (answer, final):
+        assert [(block.type, block.name, set(block.input)) for block in one.content] == [("tool_use", "weather", {"city"})]
+        assert one.stop_reason == "tool_use"
+
+
+async def test_forced_tools_that_are_cut_have_what_came_of_them(client):
+    asked = {"model": "fake:words=3", "messages": HELLO, "tools": [FUNCTION], "tool_choice": {"type": "any"}}
+    answer = await client.messages.create(max_tokens=1, **asked)
+    assert [(block.name, block.input) for block in answer.content] == [("weather", {})]
+    assert answer.stop_reason == "max_tokens"
+
+
 async def test_schema(client):
     form = {"format": {"type": "json_schema", "schema": SCHEMA}}
     answer = await client.messages.create(model="fake:words=3", max_tokens=100, messages=HELLO, output_config=form)
@@ -81,6 +100,10 @@ async def test_thinking_is_told_where_it_was_asked_for(client):
     assert [block.type for block in answer.content] == ["thinking", "text"]
     plain = await client.messages.create(model="fake:thinks", max_tokens=2000, messages=HELLO)
     assert [block.type for block in plain.content] == ["text"]
+    effort = await client.messages.create(model="fake:thinks", max_tokens=2000, messages=HELLO, output_config={"effort": "low"})
+    assert [block.type for block in effort.content] == ["thinking", "text"]
+    with pytest.raises(anthropic.BadRequestError, match="does not support thinking"):
+        await client.messages.create(model="fake:words=3", max_tokens=2000, messages=HELLO, output_config={"effort": "low"})
     dull = await client.messages.create(model="fake:words=3", max_tokens=2000, messages=HELLO, thinking=wished)
     assert dull.content[0].text == said(3)
 
@@ -110,9 +133,9 @@ async def test_errors_keep_their_kind(client):
         await client.messages.create(model="nothing", max_tokens=10, messages=HELLO)
     with pytest.raises(anthropic.AuthenticationError):
         await client.with_options(api_key="gfe_live_nobody").messages.create(model="fake:words=3", max_tokens=10, messages=HELLO)
-    with pytest.raises(anthropic.BadRequestError, match="cannot be forced"):
+    with pytest.raises(anthropic.BadRequestError, match="names 'nothing', `tools` are weather"):
         await client.messages.create(
-            model="fake:tools", max_tokens=10, messages=HELLO, tools=[FUNCTION], tool_choice={"type": "tool", "name": "weather"}
+            model="fake:tools", max_tokens=10, messages=HELLO, tools=[FUNCTION], tool_choice={"type": "tool", "name": "nothing"}
         )
 
 

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from ledger.identity.people import ALL_SCOPES
 from serve_app.api.reference import OPENAPI
 from serve_app.local.api_examples import BODIES, USES, Call, File, curl, javascript, python
 from serve_app.local.api_reference import GROUPS, operations
@@ -35,7 +36,7 @@ async def readers(platform):
 async def offered(platform, readers, call):
     """The platform as its reader sees it."""
     if call.operation not in readers:
-        readers[call.operation] = await (await somebody(platform.ledger, f"reader{len(readers)}")).key()
+        readers[call.operation] = await (await somebody(platform.ledger, f"reader{len(readers)}")).key(scopes=sorted(ALL_SCOPES))
     return Platform(**vars(platform) | {"key": readers[call.operation]})
 
 
@@ -67,16 +68,17 @@ async def made_job(consumer, *, is_running):
     return name
 
 
-async def made_node(platform):
-    _, node = await Account(platform.ledger.http, platform.key).enrolled()
-    await platform.context.feed.poll()
-    return node
-
-
 async def made_delivery(platform):
     """A webhook, and what was sent to it."""
     hook = await desk.add(platform, f"https://93.184.216.34/{uuid.uuid4().hex}")
     return hook["id"], (await desk.call(platform, "POST", f"{hook['id']}/test/")).json()["id"]
+
+
+async def made_node(platform):
+    """An edge node of the reader's; its agent never came."""
+    _, node = await Account(platform.ledger.http, platform.key).enrolled()
+    await platform.context.feed.poll()
+    return node
 
 
 async def meant(platform, call):
@@ -95,9 +97,9 @@ async def meant(platform, call):
     if call.path.startswith("/api/computing/webhooks/"):
         hook, delivery = await made_delivery(platform)
         return {"{id}": delivery if "/deliveries/{id}/" in call.path else hook}
-    if call.path.startswith("/api/computing/nodes/{id}/"):
+    if call.path.startswith("/api/computing/nodes/"):
         return {"{id}": await made_node(platform)}
-    if call.operation == "get_receipt":
+    if call.path.endswith("/receipt/"):
         name = await made_job(consumer, is_running=False)
         await platform.settled()
         return {"{id}": name}

@@ -18,6 +18,7 @@ CLIENTS = {
     "ollama_chat": Client(
         "litellm ollama_chat/", VERSION, '`completion("ollama_chat/MODEL", api_base=URL, api_key=KEY, …)`',
         absent={
+            "forced": "Ollama's API has none",
             "logprobs": "LiteLLM asks no Ollama for them; use `openai/`",
             "embeddings": "LiteLLM sends no key with Ollama's embeddings; use `openai/`",
         },
@@ -25,10 +26,7 @@ CLIENTS = {
     "anthropic": Client(
         "litellm anthropic/", VERSION, '`completion("anthropic/MODEL", api_base=URL, api_key=KEY, …)`',
         absent={"logprobs": "Anthropic's API has none", "embeddings": "Anthropic's API has none"},
-        noted={
-            "thinking": ALLOWED,
-            "schema": 'as `output_config={"format": {…}}`: for `response_format` LiteLLM forces a tool, which the API refuses',
-        },
+        noted={"thinking": ALLOWED},
     ),
 }  # fmt: skip
 every = pytest.mark.parametrize("provider", CLIENTS)
@@ -69,6 +67,14 @@ async def test_tools(ask, platform):
     assert (tool["role"], tool["content"]) == ("tool", "sunny")
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_forced_tools_of_a_model_that_knows_none(ask):
+    for answer in await ask("forced"):
+        choice = answer["choices"][0]
+        function = choice["message"]["tool_calls"][0]["function"]
+        assert (choice["finish_reason"], function["name"], set(json.loads(function["arguments"]))) == ("tool_calls", "weather", {"city"})
+
+
 @every
 async def test_schema(ask):
     assert set(json.loads((await ask("schema"))["choices"][0]["message"]["content"])) == {"city", "count"}
@@ -100,11 +106,6 @@ async def test_embeddings(ask):
 @pytest.mark.parametrize("provider", ["ollama_chat"])
 async def test_no_key_comes_with_ollamas_embeddings(ask):
     assert (await ask("keyless"))["kind"] == "AuthenticationError"
-
-
-@pytest.mark.parametrize("provider", ["anthropic"])
-async def test_a_tool_is_forced_where_anthropic_is_to_follow_a_schema(ask):
-    assert "a tool cannot be forced" in (await ask("forced"))["message"]
 
 
 @every

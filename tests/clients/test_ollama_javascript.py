@@ -11,7 +11,7 @@ from tests.cluster.waiting import until
 
 CLIENT = Client(
     "ollama (JavaScript)", pinned_in_javascript("ollama"), '`new Ollama({ host: URL, headers: { Authorization: "Bearer " + KEY } })`',
-    noted={"repeat": HEADERS_ARE_THE_CLIENTS},
+    absent={"forced": "Ollama's API has none"}, noted={"repeat": HEADERS_ARE_THE_CLIENTS},
 )  # fmt: skip
 
 

@@ -49,6 +49,13 @@ async def test_tools_as_a_stream(ask):
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("weather", {"city": "x"})
 
 
+async def test_forced_tools_of_a_model_that_knows_none(ask):
+    for answer in await ask("forced"):
+        choice = answer["choices"][0]
+        function = choice["message"]["tool_calls"][0]["function"]
+        assert (choice["finish_reason"], function["name"], set(json.loads(function["arguments"]))) == ("tool_calls", "weather", {"city"})
+
+
 async def test_schema(ask):
     answer = await ask("schema")
     assert set(json.loads(answer["choices"][0]["message"]["content"])) == {"city", "count"}

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.clients.compatibility import Client
-from tests.clients.conftest import HELLO, PIXEL, SCHEMA, TOOL, said
+from tests.clients.conftest import HELLO, OTHER_TOOL, PIXEL, SCHEMA, TOOL, said
 from tests.cluster.waiting import until
 
 CLIENT = Client("openai (Python)", version("openai"), '`OpenAI(base_url=URL + "/v1", api_key=KEY)`')
@@ -59,6 +59,42 @@ async def test_tools_as_a_stream(client):
     calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
     assert [(call.index, call.function.name) for call in calls] == [(0, "weather")]
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+async def test_forced_tools_of_a_model_that_knows_none(client, choice):
+    asked = {"model": "fake:words=3", "messages": HELLO, "tools": [OTHER_TOOL, TOOL], "tool_choice": choice, "parallel_tool_calls": False}
+    answer = await client.chat.completions.create(**asked)
+    async with client.chat.completions.stream(**asked) as stream:
+        kinds = [event.type async for event in stream]
+        final = await stream.get_final_completion()
+    for one in (answer, final):
+        call = one.choices[0].message.tool_calls[0]
+        assert (one.choices[0].finish_reason, call.function.name, set(json.loads(call.function.arguments))) == (
+            "tool_calls",
+            "weather",
+            {"city"},
+        )
+    assert "tool_calls.function.arguments.delta" in kinds
+
+
+async def test_forced_tools_of_a_response(client):
+    tools = [{"type": "function", **one["function"]} for one in (OTHER_TOOL, TOOL)]
+    for choice in ("required", {"type": "function", "name": "weather"}):
+        asked = {"model": "fake:words=3", "input": "hello there", "tools": tools, "tool_choice": choice}
+        answer = await client.responses.create(**asked)
+        async with client.responses.stream(**asked) as stream:
+            final = await stream.get_final_response()
+        for one in (answer, final):
+            assert [(item.type, item.name, set(json.loads(item.arguments))) for item in one.output] == [
+                ("function_call", "weather", {"city"})
+            ]
+
+
+async def test_forced_tools_are_among_the_tools(client):
+    choice = {"type": "function", "function": {"name": "nothing"}}
+    with pytest.raises(openai.BadRequestError, match="names 'nothing', `tools` are weather"):
+        await client.chat.completions.create(model="fake:words=3", messages=HELLO, tools=[TOOL], tool_choice=choice)
 
 
 async def test_schema(client):

@@ -83,17 +83,15 @@ async def tools(at, given):
 
 @feature
 async def schema(at, given):
-    if at.provider == "anthropic":
-        wished = {"output_config": {"format": {"type": "json_schema", "schema": given["schema"]}}}
-    else:
-        wished = {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": given["schema"]}}}
-    return await at.ask("fake:words=3", given["hello"], **wished)
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": given["schema"]}}
+    return await at.ask("fake:words=3", given["hello"], response_format=form)
 
 
 @feature
 async def forced(at, given):
-    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": given["schema"]}}
-    return await refused(at.ask("fake:words=3", given["hello"], response_format=form))
+    tools = [given["other"], given["tool"]]
+    choices = ({"type": "function", "function": {"name": "weather"}}, "required")
+    return [(await at.ask("fake:words=3", given["hello"], tools=tools, tool_choice=choice)).model_dump() for choice in choices]
 
 
 @feature

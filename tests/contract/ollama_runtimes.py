@@ -41,6 +41,7 @@ CUT = "cut a history that is too long, in silence"
 ANY_LENGTH = "make vectors of another length than one"
 KNOW_HOSTS = "refuse a foreign host, as what listens on loopback should"
 SPEAK_OTHERS = "speak OpenAI's and Anthropic's dialects"
+FORCE_TOOLS = "hold a model to a tool that must be called"
 
 
 class Runtime:
@@ -144,7 +145,7 @@ class Embedded(Runtime):
     """Our own front, with SmolLM2."""
 
     kind = "the embedded runtime"
-    can = Scripted.can | {COUNT, BE_OPENED, SPEAK_OTHERS}
+    can = Scripted.can | {COUNT, BE_OPENED, SPEAK_OTHERS, FORCE_TOOLS}
     process = None
 
     @classmethod
@@ -182,7 +183,7 @@ class Gateway(Scripted):
     """Our public API, with a key: consumers ask, and move nothing."""
 
     kind = "our public API"
-    can = frozenset({RAW, EMBED_BY_CHAT_MODEL, SPEAK_OTHERS})
+    can = frozenset({RAW, EMBED_BY_CHAT_MODEL, SPEAK_OTHERS, FORCE_TOOLS})
 
     @classmethod
     @contextmanager

@@ -1,12 +1,16 @@
-"""Numbers 45 to 52: OpenAI's and Anthropic's dialects where Ollama serves them too, through these companies' own clients."""
+"""Numbers 45 to 52: OpenAI's and Anthropic's dialects where Ollama serves them too, through these companies' own clients.
+
+Number 53, a tool that must be called, is ours: Ollama lets `tool_choice` pass unread.
+"""
 
 import json
 
 import anthropic
+import jsonschema
 import openai
 import pytest
 
-from tests.contract.ollama_runtimes import EMBED_BY_CHAT_MODEL, PARIS, SPEAK_OTHERS
+from tests.contract.ollama_runtimes import EMBED_BY_CHAT_MODEL, FORCE_TOOLS, PARIS, SPEAK_OTHERS
 
 
 @pytest.fixture
@@ -113,3 +117,82 @@ def test_52_v1_messages(runtime, anthropics):
         assert "".join(stream.text_stream) == answer.content[0].text
     refused = runtime.post("/v1/messages", asked)
     assert (refused.status_code, refused.json()["type"], refused.json()["error"]["type"]) == (400, "error", "invalid_request_error")
+
+
+ANSWER_ARGUMENTS = {
+    "type": "object", "properties": {"city": {"enum": ["Paris", "Rome", "Oslo"]}, "sure": {"type": "boolean"}}, "required": ["city", "sure"],
+}  # fmt: skip
+ORDER_ARGUMENTS = {
+    "type": "object", "required": ["items"],
+    "properties": {"items": {"type": "array", "items": {"$ref": "#/$defs/Item"}, "minItems": 3, "maxItems": 3}},
+    "$defs": {"Item": {"type": "object", "properties": {"kind": {"enum": ["tea", "bread"]}, "count": {"enum": [1, 2, 3]}}, "required": ["kind", "count"]}},
+}  # fmt: skip
+SCHEMAS = {"tell_city": ANSWER_ARGUMENTS, "order": ORDER_ARGUMENTS}
+
+
+def follow(calls, *names):
+    """Whether there is one call, of one of these tools, with arguments that its schema describes."""
+    [(name, arguments)] = calls
+    assert name in names
+    jsonschema.validate(json.loads(arguments) if isinstance(arguments, str) else arguments, SCHEMAS[name])
+    return True
+
+
+@pytest.mark.parametrize("name", [*SCHEMAS, None])
+def test_53_v1_chat_forced_tool(runtime, client, name):
+    runtime.needs(FORCE_TOOLS)
+    tools = [{"type": "function", "function": {"name": tool, "parameters": schema}} for tool, schema in SCHEMAS.items()]
+    choice = {"type": "function", "function": {"name": name}} if name else "required"
+    asked = {"model": runtime.model, "messages": PARIS, "tools": tools, "tool_choice": choice, "max_tokens": 200} | STEADY
+    answer = client.chat.completions.create(**asked)
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion()
+    for one in (answer, streamed):
+        assert follow(
+            [(call.function.name, call.function.arguments) for call in one.choices[0].message.tool_calls], *([name] if name else SCHEMAS)
+        )
+        assert (one.choices[0].finish_reason, one.choices[0].message.content or "") == ("tool_calls", "")
+
+
+def test_53_v1_chat_forced_tool_cut(runtime, client):
+    runtime.needs(FORCE_TOOLS)
+    tools = [{"type": "function", "function": {"name": "order", "parameters": ORDER_ARGUMENTS}}]
+    asked = {"model": runtime.model, "messages": PARIS, "tools": tools, "tool_choice": "required", "max_tokens": 10} | STEADY
+    choice = client.chat.completions.create(**asked).choices[0]
+    assert choice.finish_reason == "length"
+    assert choice.message.tool_calls[0].function.arguments.startswith("{")
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(choice.message.tool_calls[0].function.arguments)
+
+
+@pytest.mark.parametrize("choice", [{"type": "tool", "name": "order"}, {"type": "any"}])
+def test_53_v1_messages_forced_tool(runtime, anthropics, choice):
+    runtime.needs(FORCE_TOOLS)
+    tools = [{"name": tool, "input_schema": schema} for tool, schema in SCHEMAS.items()]
+    asked = {"model": runtime.model, "messages": PARIS, "tools": tools, "tool_choice": choice, "max_tokens": 200}
+    answer = anthropics.messages.create(**asked, extra_body={"temperature": 0})
+    with anthropics.messages.stream(**asked, extra_body={"temperature": 0}) as stream:
+        streamed = stream.get_final_message()
+    for one in (answer, streamed):
+        assert follow([(block.name, block.input) for block in one.content], *([choice["name"]] if "name" in choice else SCHEMAS))
+        assert one.stop_reason == "tool_use"
+
+
+@pytest.mark.parametrize("choice", [{"type": "function", "name": "tell_city"}, "required"])
+def test_53_v1_responses_forced_tool(runtime, client, choice):
+    runtime.needs(FORCE_TOOLS)
+    tools = [{"type": "function", "name": tool, "parameters": schema, "strict": True} for tool, schema in SCHEMAS.items()]
+    asked = {
+        "model": runtime.model,
+        "input": PARIS[0]["content"],
+        "tools": tools,
+        "tool_choice": choice,
+        "max_output_tokens": 200,
+        "temperature": 0,
+    }
+    answer = client.responses.create(**asked)
+    with client.responses.stream(**asked) as stream:
+        streamed = stream.get_final_response()
+    for one in (answer, streamed):
+        assert follow([(item.name, item.arguments) for item in one.output], *(["tell_city"] if choice != "required" else SCHEMAS))
+        assert one.status == "completed"

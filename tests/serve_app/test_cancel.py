@@ -1,9 +1,11 @@
 """A job is canceled from anywhere, at any point of its way (L12, G21): the node stops, what was delivered is charged, nothing else."""
 
 import asyncio
+import json
 import time
 import uuid
 
+import openai
 import pytest
 
 from cluster.jobs import Admitted, End, EndReason, Text, Usage
@@ -132,33 +134,107 @@ async def test_whether_the_end_or_the_cancel_is_first_there_is_one_end_and_one_c
 # --- its reader -----------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_that_is_canceled_ends_honestly(platform):
-    """G21: the consumer's own stream ends, with its usage and `[DONE]`, not with an error."""
-    consumer = Consumer(platform)
-    body = platform.body("fake:drip=0.1", max_tokens=200, stream=True, stream_options={"include_usage": True})
-    asking = asyncio.create_task(platform.http.post("/v1/chat/completions", json=body, headers=platform.bearer))
+HELLO = [{"role": "user", "content": "hello there"}]
+PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat", "/api/generate"]
+
+
+async def canceled(platform, path, method="POST", *, key=None, **more):
+    """Ask, cancel when something was said, and answer what the request was answered."""
+    said = {"/v1/responses": {"input": "hello there"}, "/api/generate": {"prompt": "hello there"}}.get(path, {"messages": HELLO})
+    body = {"model": "fake:hang@2"} | said | ({"max_tokens": 100} if path == "/v1/messages" else {}) | more
+    headers = platform.bearer | ({"Idempotency-Key": key} if key else {})
+    asking = asyncio.create_task(platform.http.post(path, json=body, headers=headers))
     await until(lambda: platform.workers[0].node.running)
     name = next(iter(platform.workers[0]._attempts))[0]
     await speaks(platform, name)
-    assert (await cancel(consumer, name)).status_code == 202
-    answer = await asking
-    assert answer.text.endswith("data: [DONE]\n\n")
-    assert '"cost": "1.00"' in answer.text
-    row = await consumer.ended(name)
+    assert (await cancel(Consumer(platform), name, method)).status_code == 202
+    return name, await asking
+
+
+def error_in(path, stream):
+    """The error with which a stream ends, in the dialect's form."""
+    last = stream.strip().splitlines()[-1]
+    said = json.loads(last.removeprefix("data: "))
+    if path == "/v1/responses":
+        assert (said["type"], said["response"]["status"]) == ("response.failed", "failed")
+        return said["response"]["error"]
+    if path.startswith("/api/"):
+        return {"code": "canceled", "message": said.pop("error"), **said}
+    assert path != "/v1/messages" or (said["type"], stream.strip().splitlines()[-2]) == ("error", "event: error")
+    return said["error"]
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_stream_that_is_canceled_ends_honestly(platform, path, method):
+    """G21: it ends with an error that says so, not as an answer that is complete."""
+    name, answer = await canceled(platform, path, method, stream=True)
+    assert answer.status_code == 200
+    assert words_of("hello there", 1)[0].strip() in answer.text
+    error = error_in(path, answer.text)
+    assert error["code"] == "canceled"
+    assert f"{name} was canceled" in error["message"]
+    assert path == "/v1/responses" or (error["job"], error["cost"]) == (name, "1.00")
+    for ending in ("[DONE]", "message_stop", "response.completed", '"done": true', '"finish_reason": "stop"'):
+        assert ending not in answer.text
+    row = await Consumer(platform).ended(name)
     assert (row["status"], row["cost"]) == ("CANCELED", "1.00")
 
 
-async def test_a_plain_request_that_is_canceled_is_answered_with_what_was_said(platform):
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_plain_request_that_is_canceled_is_refused_and_not_sent_again_by_clients(platform, path):
+    """499: clients send again what gets 409 or 5xx. What was said is at the job."""
+    name, answer = await canceled(platform, path, stream=False)
+    assert (answer.status_code, answer.headers["x-gfe-job"]) == (499, name)
+    said = answer.json()
+    error = {"code": "canceled", "message": said["error"], **said} if path.startswith("/api/") else said["error"]
+    assert (error["code"], error["job"], error["cost"]) == ("canceled", name, "1.00")
+    assert f"{name} was canceled" in error["message"]
+    row = await Consumer(platform).ended(name)
+    assert (row["status"], row["result"]["output"]) == ("CANCELED", "".join(words_of("hello there", 3)[:2]))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_request_that_is_canceled_while_it_waits_is_refused(platform_with, stream):
+    platform = await platform_with(slots=1)
     consumer = Consumer(platform)
-    asking = asyncio.create_task(platform.chat("fake:hang@2"))
-    await until(lambda: platform.workers[0].node.running)
-    name = next(iter(platform.workers[0]._attempts))[0]
-    await speaks(platform, name)
-    await cancel(consumer, name)
-    answer = await asking
-    assert answer.status_code == 200
-    assert answer.json()["choices"][0]["message"]["content"] == "".join(words_of("hello there", 3)[:2])
-    assert (await consumer.ended(name))["status"] == "CANCELED"
+    async with dispatched(platform) as dispatcher:
+        first = await consumer.submitted(model="fake:hang@0")
+        await until(lambda: platform.workers[0].node.running == 1)
+        asking = asyncio.create_task(platform.chat("fake:hang@0", stream=stream))
+        await until(lambda: dispatcher.status()["waiting"] == {"fake:hang@0": 1})
+        name = next(row["id"] for row in (await consumer.get("/api/computing/jobs/")).json()["results"] if row["id"] != first)
+        await cancel(consumer, name)
+        answer = await asking
+        assert (answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["cost"]) == (499, "canceled", "0.00")
+        await cancel(consumer, first)
+        await consumer.ended(first)
+    await until(lambda: not platform.context.driven)
+    assert await platform.settled() == "10.00"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_sends_a_canceled_request_again_is_told_the_same(platform, stream, idempotency_key):
+    name, first = await canceled(platform, "/v1/chat/completions", key=idempotency_key, stream=stream)
+    body = {"model": "fake:hang@2", "messages": HELLO, "stream": stream}
+    again = await platform.http.post("/v1/chat/completions", json=body, headers=platform.bearer | {"Idempotency-Key": idempotency_key})
+    assert again.status_code == first.status_code == (200 if stream else 499)
+    errors = [error_in("/v1/chat/completions", one.text) if stream else one.json()["error"] for one in (first, again)]
+    assert errors[0] == errors[1]
+    assert (errors[0]["code"], errors[0]["job"]) == ("canceled", name)
+
+
+async def test_openais_client_raises_when_a_stream_is_canceled(platform):
+    async with openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key=platform.key) as client:
+        stream = await client.chat.completions.create(model="fake:hang@2", messages=HELLO, stream=True)
+        async for chunk in stream:
+            name = chunk.id.removeprefix("chatcmpl-")
+            break
+        await cancel(Consumer(platform), name)
+        with pytest.raises(openai.APIError, match="was canceled") as raised:
+            async for _ in stream:
+                pass
+    assert raised.value.code == "canceled"
 
 
 async def test_who_reads_a_job_along_hears_that_it_was_canceled(platform):

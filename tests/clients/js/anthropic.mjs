@@ -32,6 +32,17 @@ export async function toolsAsAStream(client, { hello, tool }) {
   return client.messages.stream(body).finalMessage();
 }
 
+export async function forced(client, { hello, other, tool }) {
+  const asked = { model: "fake:words=3", max_tokens: 100, messages: hello, tools: [function_(other), function_(tool)] };
+  const named = { type: "tool", name: "weather" };
+  return [
+    await ask(client, { ...asked, tool_choice: named }),
+    await ask(client, { ...asked, tool_choice: { type: "any" } }),
+    await client.messages.stream({ ...asked, tool_choice: named }).finalMessage(),
+    await client.messages.stream({ ...asked, tool_choice: { type: "any" } }).finalMessage(),
+  ];
+}
+
 export const schema = (client, { hello, schema: wished }) =>
   ask(client, { model: "fake:words=3", messages: hello, output_config: { format: { type: "json_schema", schema: wished } } });
 

@@ -29,6 +29,17 @@ export async function toolsAsAStream(client, { hello, tool }) {
   return runner.finalChatCompletion();
 }
 
+export async function forced(client, { hello, other, tool }) {
+  const asked = { model: "fake:words=3", messages: hello, tools: [other, tool] };
+  const named = { type: "function", function: { name: "weather" } };
+  return [
+    await ask(client, { ...asked, tool_choice: named }),
+    await ask(client, { ...asked, tool_choice: "required" }),
+    await client.chat.completions.stream({ ...asked, tool_choice: named }).finalChatCompletion(),
+    await client.chat.completions.stream({ ...asked, tool_choice: "required" }).finalChatCompletion(),
+  ];
+}
+
 export const schema = (client, { hello, schema: wished }) =>
   ask(client, {
     model: "fake:words=3",

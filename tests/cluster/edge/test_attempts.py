@@ -469,3 +469,16 @@ async def test_an_unknown_attempt_of_a_connected_node_is_unknown(edge):
     await edge.ready(edge.enroll())
     with pytest.raises(AttemptUnknown):
         [event async for event in edge.client.attach(edge.url, "job_x", 1, 0, node="node_edge")]
+
+
+async def test_a_defect_of_ours_ends_the_connection_with_a_code_and_a_log_entry(edge, monkeypatch, capsys):
+    """Seed defect D30: an exception in a message must neither be swallowed nor leave a socket that nobody reads."""
+    good = await edge.honest(edge.enroll("node_good"), words=3)
+    socket = await edge.ready(edge.enroll())
+    session = next(session for session in edge.gateway._sessions if session.node.id == "node_edge")
+    monkeypatch.setattr(session, "_heartbeat", lambda *_: 1 / 0)
+    await socket.send(type="heartbeat", n=1)
+    assert await socket.closed() == 1011
+    assert "session_failed" in capsys.readouterr().out
+    await edge.run(edge.attempt("node_good"))
+    assert good.connects == 1
