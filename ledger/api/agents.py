@@ -1,9 +1,9 @@
 """Agents and nodes: codes of people, what agents call before they connect, what owners do with their nodes."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ledger.amounts import credits_text
@@ -25,25 +25,18 @@ from ledger.api.agent_shapes import (
     RevokedAgentToken,
     SignedNonce,
 )
-from ledger.api.callers import Context, address_of, caller_with, credential_of, of
+from ledger.api.callers import AgentClaims, Context, address_of, caller_with, of
 from ledger.api.cursors import Cursor, Limit, read_mark, write_mark
 from ledger.api.routes import both, moment
 from ledger.context import LedgerContext
 from ledger.identity.credentials import Principal
-from ledger.identity.enrollment import AUDIENCE, ID_PREFIX, NONCE_LIFE_S, TOKEN_LIFE_S, AgentToken, Applicant
+from ledger.identity.enrollment import ID_PREFIX, NONCE_LIFE_S, TOKEN_LIFE_S, AgentToken, Applicant
 from ledger.identity.limits import Bucket
 from ledger.identity.nodes import Node
 from ledger.ids import text_of
 from ledger.verification.node_status import reasons, status_of
 
-
-async def agent_claims(request: Request, context: Context) -> dict[str, Any]:
-    """Read the claims of an agent's token."""
-    return context.signing_keys.verify(credential_of(request), AUDIENCE)
-
-
 router = APIRouter(prefix="/api/core", redirect_slashes=False)
-Agent = Annotated[dict[str, Any], Depends(agent_claims)]
 STATUS_PER_MINUTE = 30  # per node
 Reader = Annotated[Principal, caller_with("nodes:read")]
 Owner = Annotated[Principal, caller_with("nodes:write")]
@@ -119,7 +112,7 @@ async def token(request: Request, context: Context, body: SignedNonce) -> AgentA
 
 
 @both(router, "GET", "/agent/status/", id="get_agent_status", refusals=(401, 429, 503))
-async def status(context: Context, claims: Agent) -> AgentStatus:
+async def status(context: Context, claims: AgentClaims) -> AgentStatus:
     """Tell an agent, by its short token, how its node stands and what it earned."""
     node = str(claims["sub"])
     await context.limits.require_room("status per minute", Bucket(f"agent-status:{node}", STATUS_PER_MINUTE))

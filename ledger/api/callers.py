@@ -10,6 +10,7 @@ from ledger.audit_log import Origin
 from ledger.context import LedgerContext
 from ledger.errors import NotAuthenticated, NotPermitted
 from ledger.identity.credentials import Principal
+from ledger.identity.enrollment import AUDIENCE
 from ledger.ids import text_of
 
 
@@ -71,6 +72,14 @@ def caller_with(scope: str) -> Any:
 
     caller.scope = scope  # type: ignore[attr-defined]  # read by the test that walks every route
     return Depends(caller)
+
+
+async def claims_of_agent(request: Request, context: Context) -> dict[str, Any]:
+    """A dependency: the claims of an agent's short token; whether it is still the node's, the route judges."""
+    return context.signing_keys.verify(credential_of(request), AUDIENCE)
+
+
+AgentClaims = Annotated[dict[str, Any], Depends(claims_of_agent)]
 
 
 def of(principal: Principal, request: Request) -> Origin:

@@ -106,5 +106,5 @@ def lines_of(claims: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("cost", f"{claims['cost']} of {claims['held']} held{refunded}"),
         ("settled", claims["settled_at"][:19]),
-        ("signed", f"by {claims['iss']}" + (" and by the node" if agent else "")),
+        ("signed", f"by {claims['iss']}" + (" and by the node" if agent else ", not by the node")),
     ]

@@ -15,6 +15,7 @@ from cluster.jobs import AgentReceipt, End, Text
 from cluster.receipts import Receipt, sign, text_sha256
 from serve_app.cli import jobs as command
 from serve_app.receipts import BadReceipt, check, check_answer
+from tests.edge_platform import running_edge_platform
 from tests.ledger.people import somebody
 from tests.serve_app.consumers import Consumer
 from tests.serve_app.test_nodes import own_node
@@ -146,6 +147,20 @@ async def test_a_node_that_vouches_for_other_weights_is_seen(market):
     job = await ended(market)
     with pytest.raises(BadReceipt, match="node_1 vouches for another model"):
         check((await receipt(market, job))["receipt"], market.keys, job)
+
+
+async def test_through_the_edge_gateway_the_agents_own_signature_reaches_the_consumer(database, ledger_with):
+    """The whole path: an agent that enrolled, its frames, the gateway's check, the driver, the books."""
+    ledger = await ledger_with(welcome_credits="10.00")
+    async with running_edge_platform(database, ledger) as made:
+        agent = await made.agent(words=12)
+        owner = Consumer(made.platform)
+        job = (await owner.ended(await owner.submitted(model="m")))["id"]
+        await made.platform.settled()
+        said = await receipt(made.platform, job)
+        claims = check(said["receipt"], (await ledger.http.get("/.well-known/jwks.json")).json(), job)
+        assert (claims["node"], claims["agent"]["completion_tokens"]) == (agent.identity.node, 12)
+        check_answer(claims, (await owner.job(job))["result"]["output"], "")
 
 
 # --- the command ----------------------------------------------------------------------------------------------------------------------
