@@ -16,6 +16,7 @@ from cluster.nodes import OfferedModel
 CONNECT_LIMIT_S = 2.0
 LOOK_LIMIT_S = 5.0
 LOAD_LIMIT_S = 300.0
+SCORE_LIMIT_S = 300.0
 PULL_LIMIT_S = 6 * 3600.0
 PULL_SILENCE_S = 180.0  # a pull that says nothing for so long is given up
 PLANNED_CONTEXT = 4096  # of a model that is not loaded, where nobody says more: Ollama's own default on small cards
@@ -208,6 +209,16 @@ class OllamaRuntime:
             return None
         asked: dict[str, Any] = {"model": model, "content": text} if messages is None else {"model": model, "messages": messages}
         return int((await self._post("/gfe/tokenize", asked, LOOK_LIMIT_S))["tokens"])
+
+    async def score(self, model: str, request: Mapping[str, Any], answer: str, *, window: int, chance: float) -> dict[str, Any]:
+        """Ask what the model would have said in place of `window` tokens of an answer, as `POST /gfe/score` tells it.
+
+        Raises:
+            RuntimeRefused: The request is wrong, or longer than the model's context.
+            RuntimeFailed: The runtime cannot score, or does not answer.
+        """
+        body = {**request, "model": model, "truncate": False, "answer": answer, "window": window, "chance": chance}
+        return await self._post("/gfe/score", body, SCORE_LIMIT_S)
 
     async def render(self, model: str, request: Mapping[str, Any]) -> str:
         """Write a chat as the prompt that the model reads; raw generation from that prompt plus a text goes on after the text.

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from cluster.runtime.child import ChildFailed
 from cluster.runtime.dialect import BadRequest
-from cluster.runtime.front import answering, dialects, embedding, listing, managing
+from cluster.runtime.front import answering, dialects, embedding, listing, managing, scoring
 from cluster.runtime.front.http import LIBRARY, MAX_BODY_BYTES, MEMORY, in_ollamas_words
 from cluster.runtime.front.library import Library
 from cluster.runtime.front.memory import Memory
@@ -22,6 +22,7 @@ ROUTES = [
     web.get("/api/ps", listing.ps),
     web.post("/api/show", listing.show),
     web.post("/gfe/tokenize", listing.tokenize),
+    web.post("/gfe/score", scoring.score),
     web.post("/api/chat", answering.chat),
     web.post("/api/generate", answering.generate),
     web.post("/api/embed", embedding.embed),

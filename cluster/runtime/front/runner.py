@@ -68,8 +68,12 @@ class Runner:
 
     async def count(self, text: str, *, add_special: bool = False) -> int:
         """Count the tokens of a text."""
+        return len(await self.tokens(text, add_special=add_special))
+
+    async def tokens(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Cut a text into tokens; `add_special`: a prompt, whose special tokens are read as such."""
         said = await self.call("/tokenize", {"content": text, "add_special": add_special, "parse_special": add_special})
-        return len(said["tokens"])
+        return [int(token) for token in said["tokens"]]
 
     async def rendered(self, messages: list[Json]) -> str:
         """Render messages with the template in the model's file."""

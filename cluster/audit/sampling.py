@@ -1,0 +1,129 @@
+"""What sampling should give: the distribution that an engine draws a token from, built from a reference's log-probabilities. Pure.
+
+Engines cut in different orders. llama.cpp: top_k, top_p, min_p, then temperature (`common/sampling.cpp`, the default chain). Ollama's own
+engine: top_k, temperature, top_p, min_p (`sample/samplers.go`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import takewhile
+from typing import Any
+
+from cluster.runtime.dialect import DEFAULT_OPTIONS
+
+CANDIDATES = 40  # log-probabilities that the reference tells of each token, the likeliest first
+EXPLICIT = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
+NEUTRAL = {"repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "typical_p": 1.0, "mirostat": 0}
+
+
+class Order(StrEnum):
+    """In which order an engine cuts the candidates."""
+
+    TOP_P_FIRST = "top_p_first"
+    TEMPERATURE_FIRST = "temperature_first"
+
+
+ORDERS = {"embedded": (Order.TOP_P_FIRST,)}  # by runtime; of any other both may be
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that may come next, and its log-probability in nats before any sampling."""
+
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How an answer was drawn. `top_k` 0: of all tokens."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken, always."""
+        return self.temperature <= 0
+
+
+class NotScorable(Exception):
+    """The request changes the distribution in a way that is not rebuilt here; says which."""
+
+
+def explicit(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Complete sampling options, so that whoever answers and whoever audits mean the same."""
+    return {name: DEFAULT_OPTIONS[name] for name in EXPLICIT} | dict(options or {})
+
+
+def sampling_of(request: Mapping[str, Any]) -> Sampling:
+    """Read how a request is sampled.
+
+    Raises:
+        NotScorable: It cannot be scored: penalties, tools, a format, thoughts, images; or candidates beyond those that are told.
+    """
+    for name in ("tools", "format", "think", "images", "suffix", "template", "context"):
+        if request.get(name):
+            raise NotScorable(f"`{name}` is not scored")
+    if any(message.get("images") or message.get("tool_calls") for message in request.get("messages") or ()):
+        raise NotScorable("images and tool calls are not scored")
+    options = explicit(request.get("options"))
+    for name, neutral in NEUTRAL.items():
+        if options.get(name, neutral) != neutral:
+            raise NotScorable(f"`{name}` is not scored")
+    sampling = Sampling(
+        temperature=float(options["temperature"]), top_k=max(0, int(options["top_k"])), top_p=float(options["top_p"]), min_p=float(options["min_p"])
+    )  # fmt: skip
+    is_told = 0 < sampling.top_k <= CANDIDATES
+    if not sampling.is_greedy and not is_told and sampling.temperature > 1:
+        raise NotScorable(f"a temperature above 1 is scored with `top_k` up to {CANDIDATES} alone")
+    return sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """The candidates that may be drawn, with their probabilities; `rest`: of all that the reference did not tell, where those may be drawn too."""
+
+    drawn: Mapping[int, float]
+    rest: float = 0.0
+
+
+def shaped(candidates: Sequence[Candidate], sampling: Sampling, order: Order) -> Shaped:
+    """Build the distribution that a token is drawn from; `candidates` are the likeliest, best first."""
+    # An entry of no token stands for all that were not told.
+    logprobs: list[tuple[int | None, float]] = [(one.token, one.logprob) for one in candidates]
+    if 0 < sampling.top_k <= len(logprobs):
+        logprobs = logprobs[: sampling.top_k]
+    elif (untold := 1 - math.fsum(math.exp(one.logprob) for one in candidates)) > 1e-6:
+        logprobs.append((None, math.log(untold)))
+    temperature = max(sampling.temperature, 1e-3)
+    if order is Order.TEMPERATURE_FIRST:
+        logprobs = [(token, logprob / temperature) for token, logprob in logprobs]
+    kept = _cut(logprobs, sampling)
+    if order is Order.TOP_P_FIRST:
+        kept = [(token, logprob / temperature) for token, logprob in kept]
+    weights = _normal([logprob for _, logprob in kept])
+    drawn = {token: weight for (token, _), weight in zip(kept, weights, strict=True) if token is not None}
+    return Shaped(drawn, max(0.0, 1 - math.fsum(drawn.values())) if len(drawn) < len(kept) else 0.0)
+
+
+def _cut(logprobs: list[tuple[int | None, float]], sampling: Sampling) -> list[tuple[int | None, float]]:
+    """Keep the smallest set with a probability of at least top_p; of it, what is at least min_p as likely as the best."""
+    probabilities = _normal([logprob for _, logprob in logprobs])
+    kept, sum_ = 0, 0.0
+    while kept < len(logprobs) and (kept == 0 or sum_ < sampling.top_p):
+        sum_ += probabilities[kept]
+        kept += 1
+    least = sampling.min_p * probabilities[0]
+    return [one for one, _ in takewhile(lambda pair: pair[1] >= least, zip(logprobs[:kept], probabilities, strict=False))]
+
+
+def _normal(logprobs: Sequence[float]) -> list[float]:
+    highest = max(logprobs)
+    weights = [math.exp(logprob - highest) for logprob in logprobs]
+    sum_ = math.fsum(weights)
+    return [weight / sum_ for weight in weights]
