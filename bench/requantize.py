@@ -19,7 +19,13 @@ F32 = 0
 TYPES = {"f32": F32, "q8_0": 8, "q4_0": 2, "q2_k": 10}
 FILE_TYPES = {"f32": 0, "q8_0": 7, "q4_0": 2, "q2_k": 10}  # as `general.file_type` counts
 BLOCKS_OF_256 = {10: 20}  # Q2_K -> IQ4_NL where rows are too short
-ROW_READERS = {2: "dequantize_row_q4_0", 3: "dequantize_row_q4_1", 6: "dequantize_row_q5_0", 8: "dequantize_row_q8_0", 14: "dequantize_row_q6_K"}
+ROW_READERS = {
+    2: "dequantize_row_q4_0",
+    3: "dequantize_row_q4_1",
+    6: "dequantize_row_q5_0",
+    8: "dequantize_row_q8_0",
+    14: "dequantize_row_q6_K",
+}
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from ledger.wire import (
     ANSWERS,
     FEED,
     MAX_OPERATIONS,
+    MAX_SEALED,
     OPERATIONS,
     Answer,
     AuditOffered,
@@ -75,6 +76,7 @@ from ledger.wire import (
 )
 
 __all__ = [
+    "MAX_SEALED",
     "AuditOffered",
     "AuditReported",
     "AuditSample",

@@ -14,6 +14,7 @@ from cluster.poison import PoisonList
 from cluster.retry_budget import RetryBudget
 from cluster.view import View
 from ledger.client import LedgerOperations
+from serve_app.auditing import AuditDesk
 from serve_app.auth import Callers
 from serve_app.feed import LedgerFeed
 from serve_app.job import OpenJob
@@ -58,6 +59,7 @@ class ServeContext:
     retries: RetryBudget = field(default_factory=RetryBudget)
     described: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # what models are: when it was asked, and the answer
     driven: dict[uuid.UUID, OpenJob] = field(default_factory=dict)  # jobs that this replica drives now
+    audits: AuditDesk | None = None  # None: nobody audits here
     kept: KeptAnswers = field(default_factory=KeptAnswers)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 

@@ -62,6 +62,8 @@ async def succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
         finish = replace(finish, result=job.text)  # also an empty one
     if not await _write_patiently(context, job, finish):
         await _require_same_end(context, job, state)
+    elif outcome == "succeeded" and context.audits:
+        context.audits.note(job)
     return Finished(
         reason=end.reason, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, counted_by=usage.counted_by, cost=finish.cost
     )  # fmt: skip

@@ -30,13 +30,17 @@ class FeedSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What the ledger says of a node; what it offers it says itself, to the Dispatcher. `username` is its owner's."""
+    """What the ledger says of a node; what it offers it says itself, to the Dispatcher. `username` is its owner's.
+
+    `audit_percent`: how many of a hundred of its jobs are audited.
+    """
 
     owner: str
     kind: str
     state: str
     name: str = ""
     username: str = ""
+    audit_percent: int = 0
 
 
 class LedgerFeed:
@@ -84,7 +88,8 @@ class LedgerFeed:
         match entry.kind:
             case "node":
                 said = {"name": "", "username": ""} | entry.detail
-                self.nodes[entry.subject] = NodeFact(*(str(said.get(name)) for name in ("owner", "kind", "state", "name", "username")))
+                texts = (str(said.get(name)) for name in ("owner", "kind", "state", "name", "username"))
+                self.nodes[entry.subject] = NodeFact(*texts, audit_percent=int(said.get("audit_percent") or 0))
             case "price":
                 self._prices[entry.subject] = Price(**{name: value for name, value in entry.detail.items() if name in Price.model_fields})
             case "model":

@@ -19,6 +19,7 @@ from cluster.view import ClusterView
 from ledger.client import LedgerClient
 from serve_app.adoption import adopt_for_ever
 from serve_app.app import create_app
+from serve_app.auditing import SEALING_KEY, AuditDesk
 from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.batches.runner import BatchRunner
 from serve_app.canceling import stop_unwanted
@@ -59,9 +60,11 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     pages, marks = Line(database_url, name="gfe_serve_pages"), Line(database_url, name="gfe_serve_marks")
     settlement = Settlement(ledger, writer, store)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
+    feed = LedgerFeed(ledger, callers.forget, settings.catalog_mode)
+    audits = AuditDesk(ledger, feed, bytes.fromhex(settings.secret(SEALING_KEY).decode())) if settings.has_secret(SEALING_KEY) else None
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
-        feed=LedgerFeed(ledger, callers.forget, settings.catalog_mode), cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
+        feed=feed, audits=audits, cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
         webhooks=WebhookDesk.of(settings, database_url), files=FileStore(database_url), batches=BatchStore(database_url),
     )  # fmt: skip
     await ledger.start()
@@ -77,6 +80,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
             context.feed.run, partial(stop_unwanted, context), deliverer.run, deliverer.tidy_for_ever, BatchRunner(context, batches, files).run,
+            *([audits.run] if audits else []),
         )
     ]  # fmt: skip
     try:

@@ -79,6 +79,10 @@ class ServeSettings(BaseSettings):
         """Read a secret's file."""
         return (self.secrets_dir / name).read_bytes().strip()
 
+    def has_secret(self, name: str) -> bool:
+        """Whether there is such a secret: of parts that an installation need not have."""
+        return (self.secrets_dir / name).exists()
+
     def as_arguments(self) -> dict[str, str]:
         """Write the settings as the application's arguments."""
         return {name: str(value) for name, value in self.model_dump().items() if value is not None}

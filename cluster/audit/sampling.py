@@ -14,7 +14,6 @@ from typing import Any
 from cluster.runtime.dialect import DEFAULT_OPTIONS
 
 CANDIDATES = 40  # log-probabilities that the reference tells of each token, the likeliest first
-EXPLICIT = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
 NEUTRAL = {"repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "typical_p": 1.0, "mirostat": 0}
 
 
@@ -25,7 +24,9 @@ class Order(StrEnum):
     TEMPERATURE_FIRST = "temperature_first"
 
 
-ORDERS = {"embedded": (Order.TOP_P_FIRST,)}  # by runtime; of any other both may be
+def orders_of(runtime: str) -> tuple[Order, ...]:
+    """Tell in which orders a node's engine may cut, by its runtime's name; where that does not say, each of them counts in its favor."""
+    return (Order.TOP_P_FIRST,) if runtime.partition(" ")[0] == "embedded" else tuple(Order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,6 @@ class NotScorable(Exception):
     """The request changes the distribution in a way that is not rebuilt here; says which."""
 
 
-def explicit(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Complete sampling options, so that whoever answers and whoever audits mean the same."""
-    return {name: DEFAULT_OPTIONS[name] for name in EXPLICIT} | dict(options or {})
-
-
 def sampling_of(request: Mapping[str, Any]) -> Sampling:
     """Read how a request is sampled.
 
@@ -71,7 +67,7 @@ def sampling_of(request: Mapping[str, Any]) -> Sampling:
             raise NotScorable(f"`{name}` is not scored")
     if any(message.get("images") or message.get("tool_calls") for message in request.get("messages") or ()):
         raise NotScorable("images and tool calls are not scored")
-    options = explicit(request.get("options"))
+    options = DEFAULT_OPTIONS | {name: value for name, value in (request.get("options") or {}).items() if value is not None}
     for name, neutral in NEUTRAL.items():
         if options.get(name, neutral) != neutral:
             raise NotScorable(f"`{name}` is not scored")

@@ -82,7 +82,7 @@ class Setup:
 
 def parts_of(setup: Setup) -> tuple[Part, ...]:
     """List the parts of an installation."""
-    found = [_upgrade(setup), _bootstrap(setup), _ledger(setup), _ray(setup), _serve(setup)]
+    found = [_upgrade(setup), _bootstrap(setup), _ledger(setup), _ray(setup), _serve(setup), _auditor(setup)]
     if setup.postgres is not None:
         found.insert(0, _postgres(setup, setup.postgres))
     if setup.runtime_url is None:
@@ -229,6 +229,18 @@ def _runtime(setup: Setup) -> Part:
         environment=_environment(setup, "runtime", {name: setup.environment[name] for name in MIRRORS if name in setup.environment}),
         gate=http_gate(f"{setup.embedded_runtime_url}/api/version"),
         limit_s=180,  # the first start fetches the model's package
+    )
+
+
+def _auditor(setup: Setup) -> Part:
+    reference = setup.environment.get("GFE_REFERENCE_URL") or ("" if setup.runtime_url else setup.embedded_runtime_url)
+    own = {"GFE_REFERENCE_URL": reference, "GFE_AUDITOR_HOST": LOOPBACK, "GFE_AUDITOR_PORT": str(setup.ports.auditor)}
+    return Part(
+        name="auditor",
+        command=_python("serve_app.auditor"),
+        environment=_environment(setup, "auditor", _settings(setup, setup.home.secrets) | own),
+        gate=http_gate(f"http://{LOOPBACK}:{setup.ports.auditor}/healthz"),
+        after=("ledger",),
     )
 
 

@@ -51,6 +51,7 @@ class Ports:
     gcs: int = 6379
     dashboard: int = 8265
     runtime: int = 8084
+    auditor: int = 8094
     ray_client: int = 10001
     node_manager: int = 8076
     object_manager: int = 8077

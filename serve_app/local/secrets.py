@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 PUBLIC_KEY = "service_serve.pub.pem"
 
@@ -45,6 +46,13 @@ def make_service_key(folder: Path, name: str) -> None:
     overwrite(folder / f"service_{name}.pub.pem", public.decode())
 
 
+def make_sealing_key(folder: Path, rays: Path) -> None:
+    """Make the X25519 pair that samples for audits are sealed to: Serve gets the public half, the auditor alone the other. Hexadecimal."""
+    private = made_once(folder / "auditor_sealing.key", X25519PrivateKey.generate().private_bytes_raw().hex())
+    public = X25519PrivateKey.from_private_bytes(bytes.fromhex(private)).public_key()
+    overwrite(rays / "auditor_sealing.pub", public.public_bytes_raw().hex())
+
+
 def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
     """Make what is missing; answer the passwords of the database roles by role.
 
@@ -59,6 +67,7 @@ def make_all(folder: Path, rays: Path | None = None) -> dict[str, str]:
     made_once(rays / "batch_key", secrets.token_hex(32))
     make_service_key(folder, "edge")
     make_service_key(folder, "auditor")
+    make_sealing_key(folder, rays)
     made_once(rays / "webhook_root", secrets.token_hex(32))
     make_service_key(rays, "serve")
     overwrite(folder / PUBLIC_KEY, (rays / PUBLIC_KEY).read_text())  # the ledger knows Serve by it

@@ -8,6 +8,7 @@ from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from ledger.settings import LedgerSettings
+from serve_app.auditor.settings import AuditorSettings
 from serve_app.local.errors import Refused
 from serve_app.settings import ServeSettings
 
@@ -49,7 +50,7 @@ def settings() -> Iterator[SettingName]:
     """List every setting, by who reads it."""
     for name, description in OF_COMMANDS.items():
         yield SettingName(name, "", description, "commands")
-    for reader, model in (("ledger", LedgerSettings), ("job APIs", ServeSettings)):
+    for reader, model in (("ledger", LedgerSettings), ("job APIs", ServeSettings), ("auditor", AuditorSettings)):
         for name, field in model.model_fields.items():
             default = "" if field.default in (PydanticUndefined, None) else str(field.default)
             alias = field.validation_alias

@@ -27,6 +27,7 @@ ROOTS_OWN = (
     "password_",
     "service_edge.pem",
     "service_auditor.pem",
+    "auditor_sealing.key",
 )  # of upgrades, commands, the edge gateway, the auditor: the ledger does not read them
 
 

@@ -35,7 +35,7 @@ def test_the_first_start_is_ready_in_time_and_tells_where_everything_is(installa
     assert report["home"] == str(installation.home.root)
     assert {part["name"]: part["state"] for part in report["parts"]} == {
         "runtime": "running", "postgres": "running", "ray": "running", "upgrade": "done", "bootstrap": "done", "ledger": "running",
-        "serve": "running",
+        "serve": "running", "auditor": "running",
     }  # fmt: skip
     assert report["api_key"].startswith("gfe_live_")
 

@@ -22,7 +22,7 @@ LIMIT_S = 420
 # Serve may tell the ledger that the platform broke a job, and whoever served it is paid: that is bounded per day (GFE_GOODWILL_PER_DAY), and all.
 GOODWILL_PER_DAY = 100_000_000
 # What Serve needs is there to be found, and is why the ledger lets Serve do so little (docs/threat-model.md).
-PUBLIC = ("service_serve.pub.pem", "service_edge.pub.pem", "service_auditor.pub.pem")
+PUBLIC = ("service_serve.pub.pem", "service_edge.pub.pem", "service_auditor.pub.pem", "auditor_sealing.pub")
 CONSUMERS = ("first_api_key",)  # a caller's own credential passes through Serve
 
 
