@@ -67,9 +67,10 @@ class AuditDesk:
         await self._waiting.join()
 
     async def _offer(self, job: OpenJob) -> None:
-        sample = await asyncio.to_thread(_sample_of, job, self._seal_to)
-        if sample is None:
-            self._dropped("too_large")
+        try:
+            sample = await asyncio.to_thread(_sample_of, job, self._seal_to)
+        except _NotOffered as unable:
+            self._dropped(str(unable))
             return
         for n in range(TRIES):
             try:
@@ -88,6 +89,10 @@ class AuditDesk:
         log.warning("audit_sample_dropped", why=why, so_far=self.counts[why])
 
 
+class _NotOffered(Exception):
+    """A sample that the ledger would not take; says why, in a word."""
+
+
 def _is_scorable(job: OpenJob) -> bool:
     """Whether the answer is one that rules can judge: text of one node alone, not marked `trusted`, sampled in a way that can be rebuilt."""
     if job.placed.caller.privacy == "trusted" or job.asked.kind is JobKind.EMBED or job.shares:
@@ -102,14 +107,21 @@ def _is_scorable(job: OpenJob) -> bool:
     return True
 
 
-def _sample_of(job: OpenJob, seal_to: bytes) -> AuditSample | None:
-    """Seal a job's prompt and answer; None: they are longer than what is kept."""
+def _sample_of(job: OpenJob, seal_to: bytes) -> AuditSample:
+    """Seal a job's prompt and answer.
+
+    Raises:
+        _NotOffered: They are longer than what is kept, or the node claims no digest of its model.
+    """
     assert job.node is not None
     weights = next((model.digest for model in job.node.models if model.name == job.asked.model), job.weights)
     sealed = Sample(job.asked.request, job.text).sealed(seal_to, job.name)
     if len(sealed) > MAX_SEALED:
-        return None
-    return AuditSample(
-        job=job.id, node=job.node.id, model=job.asked.model, model_digest=weights, weights_sha256=weights,
-        rule_inputs={"runtime": job.node.runtime}, sealed=sealed,
-    )  # fmt: skip
+        raise _NotOffered("too_large")
+    try:
+        return AuditSample(
+            job=job.id, node=job.node.id, model=job.asked.model, model_digest=weights, weights_sha256=weights,
+            rule_inputs={"runtime": job.node.runtime}, sealed=sealed,
+        )  # fmt: skip
+    except ValueError as wrong:
+        raise _NotOffered("no_digest") from wrong

@@ -4,9 +4,9 @@ A ledger that is silent changes nothing that is known: credentials are asked for
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import structlog
 
@@ -41,6 +41,12 @@ class NodeFact:
     name: str = ""
     username: str = ""
     audit_percent: int = 0
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Self:
+        """Read an entry's detail."""
+        texts = {name: str(said.get(name, "")) for name in ("owner", "kind", "state", "name", "username")}
+        return cls(**texts, audit_percent=int(said.get("audit_percent") or 0))
 
 
 class LedgerFeed:
@@ -87,9 +93,7 @@ class LedgerFeed:
     def _take(self, entry: FeedEntry) -> None:
         match entry.kind:
             case "node":
-                said = {"name": "", "username": ""} | entry.detail
-                texts = (str(said.get(name)) for name in ("owner", "kind", "state", "name", "username"))
-                self.nodes[entry.subject] = NodeFact(*texts, audit_percent=int(said.get("audit_percent") or 0))
+                self.nodes[entry.subject] = NodeFact.of(entry.detail)
             case "price":
                 self._prices[entry.subject] = Price(**{name: value for name, value in entry.detail.items() if name in Price.model_fields})
             case "model":

@@ -80,9 +80,10 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         for one in (
             partial(renew_leases, leases, writer), partial(sweep, sweeps, ledger), partial(adopt_for_ever, context, adoptions), settlement.run,
             context.feed.run, partial(stop_unwanted, context), deliverer.run, deliverer.tidy_for_ever, BatchRunner(context, batches, files).run,
-            *([audits.run] if audits else []),
         )
     ]  # fmt: skip
+    if audits:
+        loops.append(asyncio.create_task(_kept(audits.run)))
     try:
         yield context
     finally:

@@ -25,6 +25,7 @@ class Front:
     """A front that serves in this process, and a client of it."""
 
     def __init__(self, shelf, store, url, session):
+        self.library = shelf
         self.unreadable = shelf.unreadable
         self.store, self.url, self.session = store, url, session
 
@@ -57,9 +58,11 @@ class Front:
 
 
 @asynccontextmanager
-async def front_on(store, mirrors=None):
+async def front_on(store, mirrors=None, context_tokens=64):
     shelf = Library(store=store, cache=store / "cache", mirrors=mirrors or Mirrors())
-    runner = web.AppRunner(create_front_app(shelf, Memory(slots=1, context_tokens=64)), handler_cancellation=True, shutdown_timeout=0.2)
+    runner = web.AppRunner(
+        create_front_app(shelf, Memory(slots=1, context_tokens=context_tokens)), handler_cancellation=True, shutdown_timeout=0.2
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:

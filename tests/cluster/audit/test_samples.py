@@ -48,7 +48,9 @@ def test_it_opens_with_no_other_key_for_no_other_job_and_only_whole(key):
             Sample.opened(wrong, text, job)
 
 
-@pytest.mark.parametrize("text", [b"plain", zlib.compress(b"[1, 2]"), zlib.compress(b"{}"), zlib.compress(b'"' + b"a" * MAX_TEXT_BYTES + b'"')])
+@pytest.mark.parametrize(
+    "text", [b"plain", zlib.compress(b"[1, 2]"), zlib.compress(b"{}"), zlib.compress(b'"' + b"a" * MAX_TEXT_BYTES + b'"')]
+)
 def test_whatever_else_was_sealed_to_it_is_refused_also_what_unpacks_to_too_much(key, text):
     with pytest.raises(SealBroken):
         Sample.opened(key, base64.b64encode(seal(to(key), text, "job_1")).decode(), "job_1")

@@ -51,7 +51,9 @@ def test_the_probabilities_sum_to_one_whatever_is_asked(order):
     for _ in range(300):
         weights = sorted((rng.random() ** 4 + 1e-9 for _ in range(40)), reverse=True)
         share = rng.uniform(0.2, 1) / sum(weights)
-        sampling = Sampling(temperature=rng.uniform(0.05, 1.0), top_k=rng.choice([0, 1, 5, 40, 100]), top_p=rng.random(), min_p=rng.random())
+        sampling = Sampling(
+            temperature=rng.uniform(0.05, 1.0), top_k=rng.choice([0, 1, 5, 40, 100]), top_p=rng.random(), min_p=rng.random()
+        )
         may = shaped(told(*(weight * share for weight in weights)), sampling, order)
         assert sum(may.drawn.values()) + may.rest == pytest.approx(1)
         assert 0 in may.drawn
