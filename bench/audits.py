@@ -131,7 +131,7 @@ def row(of_source: Sequence[Answer], sampling: Sampling, order: Order) -> dict[s
 async def main() -> None:
     """Measure and print, a line of JSON per source and temperature."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--answers", type=int, default=22, help="of each source at each temperature")
+    parser.add_argument("--answers", type=int, default=21, help="of each source at each temperature")
     parser.add_argument("--seed", type=int, default=7, help="of the windows' places")
     parser.add_argument("--keep", type=Path, help="file for what was measured, a line per answer")
     arguments = parser.parse_args()

@@ -24,10 +24,9 @@ class ModelMissing(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Steps of a window of an answer: `tokens` has the whole answer, the window begins at `start`."""
+    """Steps of a window of an answer; `tokens` has the whole answer."""
 
     tokens: int
-    start: int
     steps: tuple[Step, ...]
 
 
@@ -76,7 +75,7 @@ class Reference:
         told = await self._runtime.score(model, request, answer, window=window, chance=chance)
         try:
             steps = tuple(_step(one) for one in told["steps"])
-            return Scored(tokens=int(told["tokens"]), start=int(told["start"]), steps=steps)
+            return Scored(tokens=int(told["tokens"]), steps=steps)
         except (LookupError, TypeError, ValueError) as nonsense:
             raise RuntimeFailed(502, f"the reference's answer is nonsense ({type(nonsense).__name__})") from nonsense
 

@@ -2,18 +2,25 @@
 
 A gap is how far the claimed token lies below the reference's own best, in nats. Comparing texts does not work: honest machines with another
 kernel write another text. Rule A, temperature 0: the gaps themselves. Rule B, sampled: the gaps against what sampling should give.
+
+Two things make honest answers look bad, and are forgiven: tokens at the edge of a cut (`sampling.with_edges`), and one place of a window where
+the text, cut into tokens again, is cut otherwise than it was written. One thing makes bad answers look good: a text that repeats itself is
+what every model goes on with, so what repeats is not scored (`places`).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-from cluster.audit.sampling import Candidate, Order, Sampling, shaped
+from cluster.audit.sampling import Candidate, Order, Sampling, shaped, with_edges
 
 Rule = Literal["A", "B"]
 WINDOW: dict[Rule, int] = {"A": 32, "B": 64}  # tokens
-CAP = 5.0  # nats: a token border that re-tokenizing moved must not decide alone
+CAP = 5.0  # nats, of one token
+BORDER = 2  # tokens beside each other that are forgiven: a border that re-tokenizing moved
+REPEAT = 4  # tokens that stood in this order before
 MEAN_GAP = 0.05  # nats; rule A
 Z = 4.0  # rule B
 OUTSIDE = 2  # tokens outside the set that may be drawn; rule B
@@ -71,19 +78,29 @@ def measured(step: Step, sampling: Sampling, order: Order) -> Measure:
     drawn.append((may.rest, CAP))
     expected = math.fsum(probability * gap for probability, gap in drawn)
     variance = math.fsum(probability * (gap - expected) ** 2 for probability, gap in drawn)
+    could = shaped(step.candidates, with_edges(sampling), order)
     is_told = step.claimed in logprobs
-    return Measure(step.gap, expected, variance, is_outside=step.claimed not in may.drawn and (is_told or not may.rest))
+    return Measure(step.gap, expected, variance, is_outside=step.claimed not in could.drawn and (is_told or not could.rest))
 
 
 def judge(rule: Rule, measures: Sequence[Measure]) -> Judgment:
-    """Apply a rule to a window of at least one token."""
+    """Apply a rule to a window of more than `BORDER` tokens."""
+    counted = _without_border(measures)
     if rule == "A":
-        mean = math.fsum(one.gap for one in measures) / len(measures)
+        mean = math.fsum(one.gap for one in counted) / len(measures)
         return Judgment(rule="A", is_flagged=mean > MEAN_GAP, score=mean, tokens=len(measures))
-    surplus = math.fsum(one.gap - one.expected for one in measures)
-    z = surplus / math.sqrt(math.fsum(one.variance + NOISE**2 for one in measures))
-    outside = sum(one.is_outside for one in measures)
+    surplus = math.fsum(one.gap - one.expected for one in counted)
+    z = surplus / math.sqrt(math.fsum(one.variance + NOISE**2 for one in counted))
+    outside = sum(one.is_outside for one in counted)
     return Judgment(rule="B", is_flagged=z > Z or outside >= OUTSIDE, score=z, tokens=len(measures), outside=outside)
+
+
+def _without_border(measures: Sequence[Measure]) -> Sequence[Measure]:
+    """Leave out the two tokens beside each other that look worst."""
+    surpluses = [one.gap - one.expected for one in measures]
+    pairs = [one + other for one, other in pairwise(surpluses)]
+    worst = pairs.index(max(pairs))
+    return [*measures[:worst], *measures[worst + BORDER :]]
 
 
 def mildest(judgments: Sequence[Judgment]) -> Judgment:
@@ -91,6 +108,18 @@ def mildest(judgments: Sequence[Judgment]) -> Judgment:
     return min(judgments, key=lambda one: (one.is_flagged, one.score))
 
 
-def window_start(tokens: int, window: int, chance: float) -> int:
-    """Choose where a window begins, `chance` in [0, 1): anywhere, or else the beginning alone would be honest."""
-    return int(chance * (max(0, tokens - window) + 1))
+def places(prompt: Sequence[int], answer: Sequence[int], window: int, chance: float) -> list[int]:
+    """Choose which tokens of an answer are scored: at most `window` that follow one another, `chance` in [0, 1) says from where.
+
+    Anywhere, or else the beginning alone would be honest; and of the tokens that do not end a run of `REPEAT` that stood there before.
+    """
+    said = [*prompt, *answer]
+    before: set[tuple[int, ...]] = set()
+    new: list[int] = []
+    for n in range(len(said)):
+        run = tuple(said[max(0, n + 1 - REPEAT) : n + 1])
+        if n >= len(prompt) and run not in before:
+            new.append(n - len(prompt))
+        before.add(run)
+    start = int(chance * (max(0, len(new) - window) + 1))
+    return new[start : start + window]

@@ -6,14 +6,16 @@ engine: top_k, temperature, top_p, min_p (`sample/samplers.go`).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import takewhile
 from typing import Any
 
 from cluster.runtime.dialect import DEFAULT_OPTIONS
 
-CANDIDATES = 40  # log-probabilities that the reference tells of each token, the likeliest first
+CANDIDATES = 64  # log-probabilities that the reference tells of each token, the likeliest first
+# Another kernel moves what stands at the edge of a cut: so far beyond it a token is not impossible.
+EDGE_RANKS, EDGE_SHARE = 8, 0.02
 NEUTRAL = {"repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "typical_p": 1.0, "mirostat": 0}
 
 
@@ -74,10 +76,16 @@ def sampling_of(request: Mapping[str, Any]) -> Sampling:
     sampling = Sampling(
         temperature=float(options["temperature"]), top_k=max(0, int(options["top_k"])), top_p=float(options["top_p"]), min_p=float(options["min_p"])
     )  # fmt: skip
-    is_told = 0 < sampling.top_k <= CANDIDATES
+    is_told = 0 < sampling.top_k <= CANDIDATES - EDGE_RANKS
     if not sampling.is_greedy and not is_told and sampling.temperature > 1:
-        raise NotScorable(f"a temperature above 1 is scored with `top_k` up to {CANDIDATES} alone")
+        raise NotScorable(f"a temperature above 1 is scored with `top_k` up to {CANDIDATES - EDGE_RANKS} alone")
     return sampling
+
+
+def with_edges(sampling: Sampling) -> Sampling:
+    """The same with every cut a little further out."""
+    top_k = sampling.top_k + EDGE_RANKS if sampling.top_k else 0
+    return replace(sampling, top_k=top_k, top_p=sampling.top_p + EDGE_SHARE, min_p=max(0.0, sampling.min_p - EDGE_SHARE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class ScriptedReference:
         count = min(window, self.tokens)
         best = Candidate(1, math.log(0.95))
         step = Step(2, (best, Candidate(2, best.logprob - self.gap), Candidate(3, -20.0)))
-        return Scored(tokens=self.tokens, start=0, steps=(step,) * count)
+        return Scored(tokens=self.tokens, steps=(step,) * count)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cluster.audit.rules import window_start
+from cluster.audit.rules import places
 from cluster.audit.sampling import CANDIDATES
 from cluster.runtime.dialect import BadRequest, Json
 from cluster.runtime.front import asking
@@ -21,9 +21,10 @@ MAX_WINDOW = 512
 
 
 async def score(request: web.Request) -> web.Response:
-    """Score `window` tokens of `answer`, at the place `chance` in [0, 1) of it; beside them a chat or a generation as Ollama takes it.
+    """Score `window` tokens of `answer`, `chance` in [0, 1) says which; beside them a chat or a generation as Ollama takes it.
 
-    The answer's `steps`: each the claimed token and the likeliest ones, `[token, logprob in nats]`, best first.
+    Answered are `tokens`, how many the answer has, and `steps`: each the claimed token and the likeliest ones, `[token, logprob in nats]`,
+    best first.
     """
     if not ipaddress.ip_address(request.remote or "::").is_loopback:
         raise BadRequest("answers are scored for this machine alone", 403)
@@ -34,12 +35,11 @@ async def score(request: web.Request) -> web.Response:
     async with request.app[MEMORY].slot(model, asked.options, asked.keep_alive_s) as loaded:
         prompt = await loaded.runner.tokens(await prompt_for(loaded, asked), add_special=True)
         claimed = await loaded.runner.tokens(answer)
-        start = window_start(len(claimed), window, chance)
-        end = min(start + window, len(claimed))
-        if len(prompt) + end > loaded.context_tokens:
+        chosen = places(prompt, claimed, window, chance)
+        if len(prompt) + max(chosen, default=0) >= loaded.context_tokens:
             raise BadRequest("the input length exceeds the context length")
-        steps = [{"claimed": claimed[n], "candidates": await candidates(loaded, prompt + claimed[:n])} for n in range(start, end)]
-    return web.json_response({"tokens": len(claimed), "start": start, "steps": steps})
+        steps = [{"claimed": claimed[n], "candidates": await candidates(loaded, prompt + claimed[:n])} for n in chosen]
+    return web.json_response({"tokens": len(claimed), "steps": steps})
 
 
 async def candidates(loaded: Loaded, before: list[int]) -> list[tuple[int, float]]:

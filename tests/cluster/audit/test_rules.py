@@ -6,7 +6,7 @@ import random
 import pytest
 
 from cluster.audit.pool import Pools
-from cluster.audit.rules import CAP, MEAN_GAP, WINDOW, Judgment, Measure, Step, judge, measured, mildest, rule_of, window_start
+from cluster.audit.rules import CAP, MEAN_GAP, WINDOW, Judgment, Measure, Step, judge, measured, mildest, places, rule_of
 from cluster.audit.sampling import Candidate, Order, Sampling, shaped
 
 GREEDY = Sampling(temperature=0, top_k=40, top_p=0.9, min_p=0)
@@ -47,9 +47,10 @@ def test_honest_answers_are_not_flagged_and_another_models_are(sampling):
     other = [judge(rule, answer(rng, sampling, WINDOW[rule], blur=2.0)) for _ in range(20)]
     assert not any(one.is_flagged for one in honest)
     assert all(one.is_flagged for one in other)
-    if rule == "B":  # z is what its name says
-        assert abs(sum(one.score for one in honest) / 80) < 0.3
-        assert 0.7 < math.sqrt(sum(one.score**2 for one in honest) / 80) < 1.2
+    if rule == "B":  # z is what its name says, less what the forgiven place takes
+        mean = sum(one.score for one in honest) / len(honest)
+        assert -1 < mean < 0
+        assert 0.7 < math.sqrt(sum((one.score - mean) ** 2 for one in honest) / len(honest)) < 1.2
 
 
 def test_the_threshold_of_temperature_zero_would_accuse_everybody_who_samples():
@@ -63,11 +64,22 @@ def test_a_gap_is_counted_from_the_best_and_capped():
     assert [Step(token, candidates).gap for token in (7, 8, 9, 1000)] == pytest.approx([0, 2.9, CAP, CAP])
 
 
-def test_two_tokens_that_could_not_have_been_drawn_are_enough_one_is_not():
-    fine = [Measure(0.3, 0.3, 0.5)] * 63
-    impossible = Measure(0.3, 0.3, 0.5, is_outside=True)
-    assert not judge("B", [*fine, impossible]).is_flagged
-    assert judge("B", [*fine[1:], impossible, impossible]).is_flagged
+def test_two_places_that_could_not_have_been_drawn_are_enough_one_is_not():
+    fine = [Measure(0.3, 0.3, 0.5)] * 20
+    impossible = [Measure(0.3, 0.3, 0.5, is_outside=True)]
+    assert not judge("B", [*fine, *impossible, *fine]).is_flagged
+    assert not judge(
+        "B", [*fine, Measure(CAP, 0.3, 0.5, is_outside=True), Measure(CAP, 0.3, 0.5, is_outside=True), *fine, *fine]
+    ).is_flagged
+    assert judge("B", [*fine, *impossible, *fine, *impossible, *fine, *impossible, *impossible]).is_flagged
+
+
+@pytest.mark.parametrize("rule", ["A", "B"])
+def test_one_place_where_the_text_is_cut_into_other_tokens_is_forgiven(rule):
+    moved = [Measure(CAP, 0.0, 0.1, is_outside=rule == "B")] * 2
+    fine = [Measure(0.0, 0.0, 0.1)] * 40
+    assert not judge(rule, [*fine, *moved, *fine]).is_flagged
+    assert judge(rule, [*fine, *moved, *fine, *moved, *fine]).is_flagged
 
 
 def test_where_sampling_leaves_no_choice_another_kernels_noise_is_not_a_sign():
@@ -83,9 +95,17 @@ def test_of_several_orders_the_one_in_the_nodes_favor_counts():
 
 
 def test_a_window_begins_anywhere_in_the_answer():
-    places = {window_start(100, 64, random.Random(n).random()) for n in range(2000)}
-    assert places == set(range(37))
-    assert window_start(10, 64, 0.99) == 0
+    answer = list(range(100))
+    windows = [places([], answer, 64, random.Random(n).random()) for n in range(2000)]
+    assert {window[0] for window in windows} == set(range(37))
+    assert all(window == list(range(window[0], window[0] + 64)) for window in windows)
+    assert places([], answer[:10], 64, 0.99) == list(range(10))
+
+
+def test_what_repeats_itself_or_the_prompt_is_not_scored_for_every_model_goes_on_with_it():
+    assert places([], [1, 2, 3, 4, *[5, 6] * 20], 64, 0.5) == list(range(9))
+    assert places([1, 2, 3, 4, 5, 6], [7, 2, 3, 4, 5, 6, 8], 64, 0) == [0, 1, 2, 3, 6]
+    assert places([1, 2], [], 64, 0) == []
 
 
 def test_short_answers_wait_until_they_fill_a_window_of_their_node_and_model_and_rule():
