@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.contract.ollama_runtimes import BE_OPENED, COUNT, KNOW_HOSTS, NUMBERS, PARIS, STORY, STORY_OPTIONS, wait_until
+from cluster.audit.sampling import CANDIDATES
+from tests.contract.ollama_runtimes import BE_OPENED, COUNT, KNOW_HOSTS, NUMBERS, PARIS, STEADY, STORY, STORY_OPTIONS, wait_until
 
 
 def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_works(runtime):
@@ -47,6 +48,63 @@ def test_the_tokens_of_a_chat_hold_what_the_model_was_created_with(runtime, crea
         name = create(**more)
         counted = runtime.post("/gfe/tokenize", {"model": name, "messages": PARIS}).json()["tokens"]
         assert counted == runtime.chat(model=name).json()["prompt_eval_count"]
+
+
+def score(runtime, answer, *, window=64, **more):
+    body = {"model": runtime.model, "options": STEADY, "answer": answer, "window": window} | more
+    return runtime.post("/gfe/score", body if "prompt" in more else {"messages": PARIS} | body)
+
+
+def test_an_answer_is_scored_by_what_the_model_would_have_said_in_its_place(runtime):
+    runtime.needs(COUNT)
+    answer = runtime.chat().json()["message"]["content"]
+    scored = score(runtime, answer).json()
+    assert (
+        scored["tokens"]
+        == len(scored["steps"])
+        == runtime.post("/gfe/tokenize", {"model": runtime.model, "content": answer}).json()["tokens"]
+    )
+    for step in scored["steps"]:
+        tokens, logprobs = zip(*step["candidates"], strict=True)
+        assert len(set(tokens)) == CANDIDATES
+        assert list(logprobs) == sorted(logprobs, reverse=True)
+        assert step["claimed"] == tokens[0]  # its own answer: at temperature 0 it says the likeliest
+    lie = score(runtime, answer.replace("Paris", "London")).json()
+    assert any(step["claimed"] != step["candidates"][0][0] for step in lie["steps"])
+
+
+def test_a_window_is_scored_where_chance_says(runtime):
+    runtime.needs(COUNT)
+    answer = "One two three four five six seven eight nine ten eleven twelve."
+    whole = [step["claimed"] for step in score(runtime, answer).json()["steps"]]
+    assert [step["claimed"] for step in score(runtime, answer, window=5, chance=0).json()["steps"]] == whole[:5]
+    assert [step["claimed"] for step in score(runtime, answer, window=5, chance=0.999).json()["steps"]] == whole[-5:]
+
+
+def test_the_prompt_is_read_as_the_model_was_created_and_a_generation_too(runtime, create):
+    runtime.needs(COUNT)
+    name = create(system="You are a pirate.", template="{{ .System }} {{ .Prompt }} ->")
+    answer = runtime.chat(model=name).json()["message"]["content"]
+    assert all(step["claimed"] == step["candidates"][0][0] for step in score(runtime, answer, model=name).json()["steps"])
+    prompt = {"prompt": "The capital of France is", "raw": True}
+    said = runtime.post("/api/generate", {"model": runtime.model, "stream": False, "options": STEADY} | prompt).json()["response"]
+    assert all(step["claimed"] == step["candidates"][0][0] for step in score(runtime, said, **prompt).json()["steps"])
+
+
+def test_what_cannot_be_scored_is_refused(runtime):
+    runtime.needs(COUNT)
+    for wrong in (
+        {"answer": ""},
+        {"answer": None},
+        {"window": 0},
+        {"window": 513},
+        {"chance": 1},
+        {"chance": -0.1},
+        {"answer": "word " * 4000},
+    ):
+        refused = score(runtime, **({"answer": "Paris"} | wrong))
+        assert (refused.status_code, bool(refused.json()["error"])) == (400, True), wrong
+    assert score(runtime, "Paris", model="nobody").status_code == 404
 
 
 def leave_one_child(runtime):

@@ -14,6 +14,7 @@ from cluster.runtime.models import SMOLLM2, Mirrors, cache_folder, fetch
 from serve_app.auditor.examining import Examiner
 from serve_app.auditor.metrics import AuditorMetrics
 from serve_app.auditor.working import Auditor
+from tests.books import unquiet
 from tests.edge_agent import execute
 from tests.edge_node import only_edge_node
 from tests.front_in_process import digest_of, front_on
@@ -56,34 +57,37 @@ async def reference(original, tmp_path):
 
 
 async def audited(platform, database, reference, weights, store):
-    """Let a node with these weights answer three chats, each audited; yields after each the node's state and strikes."""
+    """Let a node with these weights answer three chats, each audited; answers its state and flags, and the wallets of consumer and provider."""
     examiner = Examiner(reference, auditors_key(platform.ledger))
     auditor = Auditor(platform.ledger.auditor, examiner, AuditorMetrics(), 1)
     async with (
         front_with(store, weights) as front,
-        only_edge_node(platform, database, front.url, SMOLLM2.gguf_sha256) as (node, _owner),
+        only_edge_node(platform, database, front.url, SMOLLM2.gguf_sha256) as (node, owner),
         desk_of(platform) as desk,
     ):
         for n, prompt in enumerate(PROMPTS):
             temperature = 0.0 if n % 2 else 0.8
             answer = await platform.chat(SMOLLM2.name, prompt, temperature=temperature, top_p=0.9, max_tokens=ANSWER_TOKENS)
             assert answer.status_code == 200, answer.text
+            assert await platform.settled()
             await desk.drained()
             assert await auditor.work() == 1
-        assert await platform.settled()
-        return execute(
+        ((state, flags),) = execute(
             database,
-            "SELECT n.state, count(*) FILTER (WHERE v.is_flagged), count(*) FILTER (WHERE v.rule = 'none') FROM ledger.node n "
-            "JOIN ledger.audit_verdict v ON v.node_id = n.id WHERE n.id = %s GROUP BY n.state",
+            "SELECT n.state, count(*) FILTER (WHERE v.is_flagged) FROM ledger.node n JOIN ledger.audit_verdict v ON v.node_id = n.id "
+            "WHERE n.id = %s GROUP BY n.state",
             [node],
-        )[0]
+        )
+        earned = (await platform.ledger.http.get("/api/payments/wallet/", headers=owner.headers)).json()["balance"]
+        return state, flags, await platform.settled(), earned
 
 
-async def test_a_copy_of_fewer_bits_is_caught_in_three_audits_and_its_node_banned(platform, database, reference, copy, tmp_path):
-    state, flags, _ = await audited(platform, database, reference, copy, tmp_path / "cheat")
-    assert (state, flags) == ("banned", 3)
+async def test_a_copy_of_fewer_bits_is_caught_in_three_audits_its_node_banned_and_its_consumer_refunded(
+    platform, database, reference, copy, tmp_path
+):
+    assert await audited(platform, database, reference, copy, tmp_path / "cheat") == ("banned", 3, "10.00", "0.00")
+    assert unquiet(database.admin_url) == {}
 
 
 async def test_an_honest_node_is_left_alone(platform, database, reference, original, tmp_path):
-    state, flags, _ = await audited(platform, database, reference, original, tmp_path / "honest")
-    assert (state, flags) == ("active", 0)
+    assert await audited(platform, database, reference, original, tmp_path / "honest") == ("active", 0, "7.00", "3.00")
