@@ -6,6 +6,7 @@ at most and cannot read it. A job that its consumer marked `trusted` ran on the 
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -35,11 +36,18 @@ class AuditOffers(Protocol):
 
 
 class AuditDesk:
-    """Chooses jobs and offers them. `counts`: what became of jobs that were chosen."""
+    """Chooses jobs and offers them. `counts`: what became of jobs that were chosen; `meter` is told of each."""
 
-    def __init__(self, ledger: AuditOffers, feed: LedgerFeed, seal_to: bytes, choosing: Choosing | None = None) -> None:
+    def __init__(
+        self,
+        ledger: AuditOffers,
+        feed: LedgerFeed,
+        seal_to: bytes,
+        choosing: Choosing | None = None,
+        meter: Callable[[str], None] | None = None,
+    ) -> None:
         self._ledger, self._feed, self._seal_to = ledger, feed, seal_to
-        self._choosing = choosing or Choosing()
+        self._choosing, self._meter = choosing or Choosing(), meter
         self._waiting: asyncio.Queue[OpenJob] = asyncio.Queue(MAX_WAITING)
         self.counts: Counter[str] = Counter()
 
@@ -74,7 +82,7 @@ class AuditDesk:
             return
         for n in range(TRIES):
             try:
-                self.counts[(await self._ledger.offer_audit(sample)).status] += 1
+                self._count((await self._ledger.offer_audit(sample)).status)
             except LedgerUnavailable:
                 await asyncio.sleep(PAUSE_S if n + 1 < TRIES else 0)
                 continue
@@ -84,8 +92,13 @@ class AuditDesk:
             return
         self._dropped("ledger_silent")
 
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+        if self._meter:
+            self._meter(what)
+
     def _dropped(self, why: str) -> None:
-        self.counts[why] += 1
+        self._count(why)
         log.warning("audit_sample_dropped", why=why, so_far=self.counts[why])
 
 

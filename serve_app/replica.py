@@ -61,7 +61,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     settlement = Settlement(ledger, writer, store)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     feed = LedgerFeed(ledger, callers.forget, settings.catalog_mode)
-    audits = AuditDesk(ledger, feed, bytes.fromhex(settings.secret(SEALING_KEY).decode())) if settings.has_secret(SEALING_KEY) else None
+    audits = _audit_desk(settings, ledger, feed)
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
         feed=feed, audits=audits, cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
@@ -101,6 +101,17 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
             await one.aclose()
         for line in (pages, marks):
             await line.drop()
+
+
+def _audit_desk(settings: ServeSettings, ledger: LedgerClient, feed: LedgerFeed) -> AuditDesk | None:
+    """Make the desk that offers jobs to be audited; None where there is no auditor. Ray shows the figures with its own."""
+    if not settings.has_secret(SEALING_KEY):
+        return None
+    from ray.util.metrics import Counter  # noqa: PLC0415 - not before cluster.connect, which sets what Ray reads at its import
+
+    samples = Counter("gfe_audit_samples", "Jobs that were chosen to be audited, by what became of them.", tag_keys=("became",))
+    key = bytes.fromhex(settings.secret(SEALING_KEY).decode())
+    return AuditDesk(ledger, feed, key, meter=lambda became: samples.inc(1, tags={"became": became}))
 
 
 async def _kept(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
