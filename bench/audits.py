@@ -1,13 +1,15 @@
 """How well audits tell models apart: answers of honest nodes and of cheats, scored by the embedded model as the auditor scores them.
 
 Answers come from the model itself, from the same numbers in another kernel (an F32 copy: multiplied as floats, not in blocks of integers), and
-from requantized copies under its name; at temperature 0 and 0.8. Run: `python -m bench.audits`; `--keep FILE` writes what was measured.
+from requantized copies under its name; at temperature 0 and 0.8. Run: `python -m bench.audits`; `--keep FILE` writes what was measured, and
+`--judge FILE` judges that again, without the model.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import os
 import random
 import tempfile
 import time
@@ -17,7 +19,6 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import IO
 
 from aiohttp import web
 
@@ -25,8 +26,8 @@ from bench.machine import machine
 from bench.requantize import requantize
 from cluster.audit.pool import Pools
 from cluster.audit.reference import Reference, Scored
-from cluster.audit.rules import WINDOW, Judgment, measured, rule_of
-from cluster.audit.sampling import Order, Sampling, sampling_of
+from cluster.audit.rules import WINDOW, Judgment, Step, measured, rule_of
+from cluster.audit.sampling import Candidate, Order, Sampling, orders_of, sampling_of
 from cluster.jobs import JobKind
 from cluster.runtime.front.app import create_front_app
 from cluster.runtime.front.library import Library
@@ -36,7 +37,7 @@ from cluster.runtime.models import SMOLLM2, Mirrors, cache_folder, fetch
 from cluster.runtime.ollama import OllamaRuntime, RuntimeText
 
 SOURCES = {"same file": None, "other kernel": "f32", "Q8_0 copy": "q8_0", "cheat: Q4_0": "q4_0", "cheat: Q2_K mix": "q2_k"}
-HONEST = ("same file", "other kernel", "Q8_0 copy")
+RUNTIMES = ("embedded", "ollama")  # whose order of cutting is known, and whose is not
 TEMPERATURES = (0.0, 0.8)
 ANSWER_TOKENS = 80
 OPENINGS = ("Explain", "Write a short story about", "Give me three facts about", "Compare two views of", "Write a letter about")
@@ -102,21 +103,27 @@ async def answers(url: str, count: int, rng: random.Random) -> AsyncIterator[Ans
         await reference.aclose()
 
 
-def rows(found: Sequence[Answer], order: Order) -> Iterator[dict[str, object]]:
-    """Judge by source and temperature, as the auditor does; answers too short for a window are pooled."""
+def rows(found: Sequence[Answer], runtime: str) -> Iterator[dict[str, object]]:
+    """Judge by source and temperature, as the auditor judges nodes with this runtime; answers too short for a window are pooled."""
     for temperature in TEMPERATURES:
         sampling = sampling_of({"options": {"temperature": temperature}})
         for source in SOURCES:
             of_source = [one for one in found if (one.source, one.temperature) == (source, temperature)]
             if of_source:
-                yield {"temperature": temperature, "answer_from": source, "order": order.value, **row(of_source, sampling, order)}
+                yield {
+                    "temperature": temperature,
+                    "answer_from": source,
+                    "runtime": runtime,
+                    **row(of_source, sampling, orders_of(runtime)),
+                }
 
 
-def row(of_source: Sequence[Answer], sampling: Sampling, order: Order) -> dict[str, object]:
+def row(of_source: Sequence[Answer], sampling: Sampling, orders: Sequence[Order]) -> dict[str, object]:
     """Judge the answers of one source."""
     pools, judged = Pools(), list[Judgment]()
     for one in of_source:
-        said = pools.judge(("node", "model"), rule_of(sampling), [[measured(step, sampling, order) for step in one.scored.steps]])
+        steps = [[measured(step, sampling, order) for step in one.scored.steps] for order in orders]
+        said = pools.judge(("node", "model"), rule_of(sampling), steps)
         if isinstance(said, Judgment):
             judged.append(said)
     gaps = [step.gap for one in of_source for step in one.scored.steps]
@@ -128,29 +135,47 @@ def row(of_source: Sequence[Answer], sampling: Sampling, order: Order) -> dict[s
     }  # fmt: skip
 
 
+def written(one: Answer) -> str:
+    """Write an answer as a line."""
+    return json.dumps(asdict(one)) + "\n"
+
+
+def read(line: str) -> Answer:
+    """Read it."""
+    said = json.loads(line)
+    steps = tuple(Step(one["claimed"], tuple(Candidate(**told) for told in one["candidates"])) for one in said["scored"]["steps"])
+    return Answer(**said | {"scored": Scored(tokens=said["scored"]["tokens"], steps=steps)})
+
+
+async def measure(count: int, seed: int, kept: Path | None) -> list[Answer]:
+    """Let all sources answer, and have their answers scored."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="gfe-audits-") as folder, (kept or Path(os.devnull)).open("w") as file:
+        async with front(Path(folder)) as url:
+            async for one in answers(url, count, random.Random(seed)):
+                found.append(one)
+                file.write(written(one))
+                file.flush()
+    return found
+
+
 async def main() -> None:
     """Measure and print, a line of JSON per source and temperature."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int, default=21, help="of each source at each temperature")
     parser.add_argument("--seed", type=int, default=7, help="of the windows' places")
     parser.add_argument("--keep", type=Path, help="file for what was measured, a line per answer")
+    parser.add_argument("--judge", type=Path, help="such a file, to be judged again")
     arguments = parser.parse_args()
-    began, found = time.monotonic(), list[Answer]()
-    with tempfile.TemporaryDirectory(prefix="gfe-audits-") as folder:
-        kept: IO[str] | None = arguments.keep.open("w") if arguments.keep else None
-        async with front(Path(folder)) as url:
-            async for one in answers(url, arguments.answers, random.Random(arguments.seed)):
-                found.append(one)
-                if kept:
-                    kept.write(json.dumps(asdict(one)) + "\n")
-                    kept.flush()
+    began = time.monotonic()
+    if arguments.judge:
+        found = [read(line) for line in arguments.judge.read_text().splitlines()]
+    else:
+        found = await measure(arguments.answers, arguments.seed, arguments.keep)
     print(json.dumps({"machine": machine(), "answers": len(found), "minutes": round((time.monotonic() - began) / 60, 1)}))
-    for order in Order:
-        for line in rows(found, order):
-            if line["temperature"] or order is Order.TOP_P_FIRST:  # without sampling the order is nothing
-                print(json.dumps(line))
-    false_alarms = [line for line in rows(found, Order.TOP_P_FIRST) if line["answer_from"] in HONEST and line["flagged"]]
-    print(json.dumps({"false_alarms": sum(int(str(line["flagged"])) for line in false_alarms)}))
+    for runtime in RUNTIMES:
+        for line in rows(found, runtime):
+            print(json.dumps(line))
 
 
 if __name__ == "__main__":
