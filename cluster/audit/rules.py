@@ -87,7 +87,7 @@ def judge(rule: Rule, measures: Sequence[Measure]) -> Judgment:
     """Apply a rule to a window of more than `BORDER` tokens."""
     counted = _without_border(measures)
     if rule == "A":
-        mean = math.fsum(one.gap for one in counted) / len(measures)
+        mean = math.fsum(one.gap for one in counted) / len(counted)
         return Judgment(rule="A", is_flagged=mean > MEAN_GAP, score=mean, tokens=len(measures))
     surplus = math.fsum(one.gap - one.expected for one in counted)
     z = surplus / math.sqrt(math.fsum(one.variance + NOISE**2 for one in counted))
