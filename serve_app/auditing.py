@@ -57,7 +57,8 @@ class AuditDesk:
         if node is None or node.kind is not NodeKind.EDGE or not _is_scorable(job):
             return
         fact = self._feed.nodes.get(node.id)
-        if fact is None or not self._choosing.wants(node.id, job.asked.model, fact.audit_percent, datetime.now(UTC).date()):
+        percent = 100 if fact is None else fact.audit_percent  # a node so new that the feed has not told of it is on probation
+        if not self._choosing.wants(node.id, job.asked.model, percent, datetime.now(UTC).date()):
             return
         try:
             self._waiting.put_nowait(job)

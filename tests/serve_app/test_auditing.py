@@ -69,6 +69,14 @@ async def test_every_job_of_a_node_on_probation_is_offered_and_of_a_trusted_one_
         assert len(await platform.ledger.auditor.take_audits(10)) == 3
 
 
+async def test_a_node_that_the_feed_has_not_told_of_yet_is_audited(platform, edge):
+    del platform.context.feed.nodes[edge]
+    async with desk_of(platform) as desk:
+        await platform.chat(MODEL)
+        await desk.drained()
+        assert desk.counts == {"ok": 1}
+
+
 async def test_a_share_is_offered_once_a_node_has_proved_itself(platform, edge, database):
     execute(database, "UPDATE ledger.node SET audit_percent = 5 WHERE id = %s", [edge])
     platform.context.feed._seq = None
