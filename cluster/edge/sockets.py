@@ -68,7 +68,7 @@ class AgentSockets:
             protocols=(protocol.SUBPROTOCOL,),
             heartbeat=PING_S,
             compress=False,
-            max_msg_size=protocol.MAX_FRAME_BYTES,
+            max_msg_size=protocol.MAX_FRAME_BYTES + 1,  # aiohttp takes what is smaller
             timeout=CLOSE_LIMIT_S,
         )
         try:
