@@ -24,7 +24,7 @@ LOST_BEFORE_TEXT_S = 5.0
 LOST_IN_TEXT_S = 15.0  # the agent stops by itself then
 END_UNREAD_S = 15.0  # then nobody wants it any more
 FENCE_S = 1800.0  # how long a job's newest lease is known: twice the longest job
-MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,200}")
+MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+=-]{1,200}")
 WORDS = re.compile(r"[^ -~]")  # what is not shown of a claim
 CAPABILITIES = frozenset({"completion", "tools", "vision", "thinking", "embedding", "insert"})
 IsOthers = Callable[[str, int], bool]
