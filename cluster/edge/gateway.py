@@ -13,13 +13,13 @@ import structlog
 
 from cluster.edge.counting import Counter, is_off
 from cluster.edge.edge_node import EdgeNode
-from cluster.edge.facts import NodeFacts
+from cluster.edge.facts import AgentClaims, NodeFacts
 from cluster.edge.metrics import EdgeMetrics
 from cluster.edge.mirror import Ending, Mirror, Phase
 from cluster.edge.protocol import ACCEPT_LIMIT_S
 from cluster.edge.receipt_check import checked
 from cluster.edge.sessions import Session
-from cluster.edge.tokens import AgentClaims, AgentVerifier
+from cluster.edge.tokens import AgentVerifier
 from cluster.errors import AttemptSuperseded, ClusterUnreachable, NodeBusy, NodeLost, OperationRefused
 from cluster.jobs import AgentReceipt, Attempt, End, EndReason, Fail, Usage
 from cluster.model_operations import Action, Operation
