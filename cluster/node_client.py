@@ -24,13 +24,13 @@ READ_BYTES = 2**18
 class Nodes(Protocol):
     """What a driver needs of nodes."""
 
-    def run(self, url: str, attempt: Attempt) -> AsyncIterator[Event]:
+    def run(self, url: str, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """Start an attempt and yield its events."""
 
     def attach(self, url: str, job: str, number: int, from_seq: int, *, node: str) -> AsyncIterator[Event]:
         """Yield a running attempt's events from a position."""
 
-    def rejoin(self, url: str, attempt: Attempt, from_seq: int) -> AsyncIterator[Event]:
+    def rejoin(self, url: str, attempt: Attempt, from_seq: int) -> AsyncGenerator[Event, None]:
         """Attach as its driver to an attempt that was begun before."""
 
     async def cancel(self, url: str, job: str, number: int) -> None:

@@ -52,7 +52,7 @@ async def events_of(context: ServeContext, job: OpenJob, node: Node, attempt: At
         heard = len(job.events)
         events = context.nodes.run(node.url, attempt) if begins else context.nodes.rejoin(node.url, attempt, heard)
         try:
-            async with aclosing(events):  # type: ignore[type-var]
+            async with aclosing(events):
                 async for event in events:
                     lost_at = None
                     yield event

@@ -136,28 +136,28 @@ async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGene
         RuntimeRefused: The request is to blame.
     """
     attaches, job.attaches = job.attaches, False
-    events = events_of(context, job, node, attempt_of(context, job, node), attaches=attaches)
     try:
-        async for event in events:
-            if event.seq != len(job.events):
-                raise NodeLost(node.id, "its log has a gap")
-            match event:
-                case Text() | Beat():
-                    job.note(event)
-                    yield event
-                case Admitted():
-                    job.note(event)
-                    if job.cancel_wanted.is_set():  # the word to the node may have come before the attempt did
-                        context.spawn(context.nodes.cancel(node.url, job.name, job.number))
-                    context.writer.running(Progress(id=job.id, attempt=job.number, node=node.id, is_running=True))
-                case End():
-                    await require_canceled(context, job, node, event.reason)
-                    yield event
-                    return
-                case Fail():
-                    raise _failure_of(event, node)
-                case _:
-                    assert_never(event)
+        async with aclosing(events_of(context, job, node, attempt_of(context, job, node), attaches=attaches)) as events:
+            async for event in events:
+                if event.seq != len(job.events):
+                    raise NodeLost(node.id, "its log has a gap")
+                match event:
+                    case Text() | Beat():
+                        job.note(event)
+                        yield event
+                    case Admitted():
+                        job.note(event)
+                        if job.cancel_wanted.is_set():  # the word to the node may have come before the attempt did
+                            context.spawn(context.nodes.cancel(node.url, job.name, job.number))
+                        context.writer.running(Progress(id=job.id, attempt=job.number, node=node.id, is_running=True))
+                    case End():
+                        await require_canceled(context, job, node, event.reason)
+                        yield event
+                        return
+                    case Fail():
+                        raise _failure_of(event, node)
+                    case _:
+                        assert_never(event)
     except AttemptSuperseded as superseded:
         raise NodeLost(node.id, "it knows a newer attempt") from superseded
     raise NodeLost(node.id, "its answer ended without an end")

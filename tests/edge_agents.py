@@ -115,7 +115,12 @@ async def connect(url, token, **options):
     headers = {"Authorization": f"Bearer {token}"} | options.pop("headers", {})
     try:
         ws = await session.ws_connect(
-            url, headers=headers, protocols=options.pop("protocols", (SUBPROTOCOL,)), max_msg_size=MAX_FRAME_BYTES, compress=0, **options
+            url,
+            headers=headers,
+            protocols=options.pop("protocols", (SUBPROTOCOL,)),
+            max_msg_size=MAX_FRAME_BYTES + 1,
+            compress=0,
+            **options,
         )
     except BaseException:
         await session.close()

@@ -31,11 +31,8 @@ class Handle:
 
 
 @contextlib.asynccontextmanager
-async def public_ledger(ledger):
+async def public_ledger(ledger, port):
     """The ledger's public app on a port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(create_public_app(ledger.context), host="127.0.0.1", port=port, log_config=None, lifespan="off"))
     task = asyncio.create_task(server._serve())
     while not server.started:
@@ -45,6 +42,13 @@ async def public_ledger(ledger):
     finally:
         server.should_exit = True
         await task
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class EdgePlatform:
@@ -98,9 +102,10 @@ class EdgePlatform:
 
 
 @contextlib.asynccontextmanager
-async def running_edge_platform(database, ledger, **options):
+async def running_edge_platform(database, ledger, *, ledger_port=None, edge_port=0, **options):
+    """Run it over a ledger that runs already, on these ports where somebody must know them before."""
     async with contextlib.AsyncExitStack() as stack:
-        ledger_url = await stack.enter_async_context(public_ledger(ledger))
+        ledger_url = await stack.enter_async_context(public_ledger(ledger, ledger_port or free_port()))
         platform = await stack.enter_async_context(running_platform(database, ledger, nodes=0, **options))
         made = EdgePlatform(platform, database, ledger_url, stack)
 
@@ -125,6 +130,6 @@ async def running_edge_platform(database, ledger, **options):
 
         stack.push_async_callback(stop_feeding)
         made.dispatcher = dispatcher
-        await made.start_edge()
+        await made.start_edge(edge_port=edge_port)
         await until(lambda: view.age_s < 5)
         yield made

@@ -34,6 +34,7 @@ def test_the_import_contracts_hold():
         ("ledger.client", {"sqlalchemy", "psycopg", "fastapi", "ray"}),
         ("serve_app.cli", {"ray", "fastapi", "sqlalchemy", "psycopg", "httpx2", "aiohttp"}),
         ("cluster.runtime.ollama", {"ray", "fastapi"}),
+        ("serve_app.edge.running", {"ray", "fastapi", "sqlalchemy", "psycopg"}),
     ],
 )
 def test_importing_stays_light(module, unwanted):

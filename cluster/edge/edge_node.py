@@ -24,7 +24,7 @@ LOST_BEFORE_TEXT_S = 5.0
 LOST_IN_TEXT_S = 15.0  # the agent stops by itself then
 END_UNREAD_S = 15.0  # then nobody wants it any more
 FENCE_S = 1800.0  # how long a job's newest lease is known: twice the longest job
-MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,200}")
+MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+=-]{1,200}")
 WORDS = re.compile(r"[^ -~]")  # what is not shown of a claim
 CAPABILITIES = frozenset({"completion", "tools", "vision", "thinking", "embedding", "insert"})
 IsOthers = Callable[[str, int], bool]
@@ -160,7 +160,7 @@ class EdgeNode:
             if mirror.phase is Phase.RUNNING:
                 mirror.finish(Fail(seq=0, status=504, detail="its agent lost it"), now)
             elif mirror.phase is Phase.OFFERED:
-                mirror.refuse("lost")
+                self._void(mirror, "lost", now)
         self.changed()
         return resume, drop
 
@@ -200,9 +200,9 @@ class EdgeNode:
         if self.session is not session:
             return
         self.session, self.lost_at = None, now
-        for mirror in self.mirrors.values():
+        for mirror in list(self.mirrors.values()):
             if mirror.phase is Phase.OFFERED:
-                mirror.refuse("lost")
+                self._void(mirror, "lost", now)
         self.changed()
 
     def _cut(self, now: float) -> None:
@@ -285,11 +285,15 @@ class EdgeNode:
         """The agent did not answer an offer in time: whether it runs is unknown, so this number is spent."""
         if mirror.phase is not Phase.OFFERED:
             return
-        self._add(mirror, now)
-        self.mirrors.pop((mirror.job, mirror.lease))
-        mirror.refuse("silent")
+        self._void(mirror, "silent", now)
         self._say_cancel(mirror, "deadline")
         self.changed()
+
+    def _void(self, mirror: Mirror, reason: str, now: float) -> None:
+        """End an offer of which nobody knows whether the agent took it: its number is spent."""
+        self._add(mirror, now)
+        del self.mirrors[mirror.job, mirror.lease]
+        mirror.refuse(reason)
 
     def cancel(self, mirror: Mirror, why: str, now: float) -> None:
         """Stop an attempt; it ends when the agent says so, or soon by itself."""
@@ -377,7 +381,7 @@ def offer_text(node: str, attempt: Attempt) -> str:
         ).text()  # fmt: skip
     except (PydanticSerializationError, ValueError) as unsendable:  # half a surrogate pair, for one
         raise NodeBusy(node, "too_large", 0) from unsendable
-    if len(text.encode()) > protocol.MAX_FRAME_BYTES:
+    if len(text.encode()) >= protocol.MAX_FRAME_BYTES:
         raise NodeBusy(node, "too_large", 0)
     return text
 

@@ -1,4 +1,4 @@
-"""What the platform knows of an edge node from the ledger, and what follows from it."""
+"""What the platform knows of an edge node and its agent from the ledger, and what follows from it. Pure."""
 
 from dataclasses import dataclass
 
@@ -27,3 +27,16 @@ class NodeFacts:
     def slot_cap(self) -> int | None:
         """How many jobs at once it may get; None: as many as it declares."""
         return PROBATION_SLOTS if self.tier == PROBATION else None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClaims:
+    """What an agent's token says. `key`: the thumbprint of the key that it is bound to; `left_s`: how long it is good, in seconds from now."""
+
+    node: str
+    key: str
+    left_s: float
+
+
+class InvalidAgentToken(Exception):
+    """A token is none of the ledger's, for somebody else, or expired."""

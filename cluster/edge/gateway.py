@@ -13,13 +13,13 @@ import structlog
 
 from cluster.edge.counting import Counter, is_off
 from cluster.edge.edge_node import EdgeNode
-from cluster.edge.facts import NodeFacts
+from cluster.edge.facts import AgentClaims, NodeFacts
 from cluster.edge.metrics import EdgeMetrics
 from cluster.edge.mirror import Ending, Mirror, Phase
 from cluster.edge.protocol import ACCEPT_LIMIT_S
 from cluster.edge.receipt_check import checked
 from cluster.edge.sessions import Session
-from cluster.edge.tokens import AgentClaims, AgentVerifier
+from cluster.edge.tokens import AgentVerifier
 from cluster.errors import AttemptSuperseded, ClusterUnreachable, NodeBusy, NodeLost, OperationRefused
 from cluster.jobs import AgentReceipt, Attempt, End, EndReason, Fail, Usage
 from cluster.model_operations import Action, Operation
@@ -71,10 +71,10 @@ class EdgeGateway:
 
     def open(self, claims: AgentClaims, facts: NodeFacts) -> Session:
         """Begin a session of an agent whose token was verified."""
-        node = self._nodes.get(claims.node)
+        node, now = self._nodes.get(claims.node), time.monotonic()
         if node is None:
             node = self._nodes[claims.node] = EdgeNode(claims.node, facts, self._tell, self.note_ending)
-        now = time.monotonic()
+        node.take_facts(facts, now)  # it may have a new key since: whoever is connected with the old one goes
         session = Session(node, self, now + claims.left_s, now)
         self._sessions.add(session)
         return session
@@ -240,7 +240,7 @@ class EdgeGateway:
             if not self._may_come(node):
                 return None
             try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - time.monotonic()):
+                async with asyncio.timeout(max(0.0, until - time.monotonic())):
                     await changed.wait()
             except TimeoutError:
                 raise ClusterUnreachable from None

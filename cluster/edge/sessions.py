@@ -13,8 +13,8 @@ import structlog
 from cluster.edge import protocol
 from cluster.edge.buckets import Bucket
 from cluster.edge.edge_node import EdgeNode
+from cluster.edge.facts import AgentClaims, InvalidAgentToken
 from cluster.edge.mirror import Ending, Mirror, Phase, Taken
-from cluster.edge.tokens import AgentClaims, InvalidAgentToken
 from cluster.jobs import EndReason, Fail
 
 log = structlog.get_logger()

@@ -14,10 +14,10 @@ from aiohttp import WSMsgType, web
 
 from cluster.edge import protocol
 from cluster.edge.buckets import Bucket
-from cluster.edge.facts import NodeFacts
+from cluster.edge.facts import AgentClaims, InvalidAgentToken, NodeFacts
 from cluster.edge.gateway import EdgeGateway
 from cluster.edge.sessions import Session
-from cluster.edge.tokens import AgentClaims, AgentVerifier, InvalidAgentToken, KeysUnknown
+from cluster.edge.tokens import AgentVerifier, KeysUnknown
 
 log = structlog.get_logger()
 PING_S = 20.0
@@ -68,7 +68,7 @@ class AgentSockets:
             protocols=(protocol.SUBPROTOCOL,),
             heartbeat=PING_S,
             compress=False,
-            max_msg_size=protocol.MAX_FRAME_BYTES,
+            max_msg_size=protocol.MAX_FRAME_BYTES + 1,  # aiohttp takes what is smaller
             timeout=CLOSE_LIMIT_S,
         )
         try:

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import jwt
 import structlog
+
+from cluster.edge.facts import AgentClaims, InvalidAgentToken
 
 log = structlog.get_logger()
 AUDIENCE = "agent"
@@ -21,21 +22,8 @@ MAX_TOKEN = 4096
 Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
-class InvalidAgentToken(Exception):
-    """It is none of the ledger's, for somebody else, or expired."""
-
-
 class KeysUnknown(Exception):
     """No key of the ledger's is known: it has not answered yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentClaims:
-    """Whose token it is. `key`: the thumbprint of the key that it is bound to; `left_s`: how long it is good, in seconds from now."""
-
-    node: str
-    key: str
-    left_s: float
 
 
 class AgentVerifier:

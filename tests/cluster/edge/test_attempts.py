@@ -87,6 +87,29 @@ async def test_an_offer_that_nobody_answers_is_lost_and_its_number_spent(edge):
         await edge.run(attempt)
 
 
+async def test_an_offer_whose_connection_breaks_is_lost_and_the_agent_is_told_to_forget_it(edge):
+    identity = edge.enroll()
+    socket = await edge.ready(identity)
+    attempt = edge.attempt()
+    _, task = await reading(edge, attempt)
+    await socket.until("offer")
+    socket.abort()
+    with pytest.raises(NodeLost):
+        await task
+    again = await edge.ready(identity, resume=[{"job": attempt.job, "lease": 1, "first_seq": 0, "next_seq": 0}])
+    assert again.welcome["drop"] == [{"job": attempt.job, "lease": 1, "reason": "unknown"}]
+
+
+async def test_a_node_that_got_a_new_key_is_served_with_it_at_once(edge):
+    old = await edge.ready(edge.enroll())
+    new = await edge.ready(edge.enroll())
+    assert await old.closed() == 4401
+    await until(lambda: edge.node().is_healthy)
+    await asyncio.sleep(1)
+    assert not new.ws.closed
+    await accepted(edge, new, edge.attempt())
+
+
 async def test_a_request_that_is_larger_than_a_frame_is_not_offered(edge):
     await edge.ready(edge.enroll())
     large = edge.attempt(request={"messages": [{"role": "user", "content": "x" * 300_000}]})

@@ -139,6 +139,8 @@ async def test_binary_frames_and_frames_that_are_too_big_close_the_connection(ed
     await socket.ws.send_bytes(b"{}")
     assert await socket.closed() == 1003
     socket = await edge.ready(edge.enroll())
+    await socket.ws.send_str('{"type": "of_a_later_release"}'.ljust(protocol.MAX_FRAME_BYTES))
+    assert (await socket.until("error"))["code"] == "unknown_type"
     await socket.ws.send_str("x" * (protocol.MAX_FRAME_BYTES + 1))
     assert await socket.closed() == 1009
 
