@@ -36,12 +36,12 @@ from provider_join.agent.home import AgentHome, Enrollment
 from provider_join.agent.inventory import facts_of, machine_memory
 from provider_join.agent.keys import AgentKey
 from provider_join.agent.outbox import Outbox
-from provider_join.agent.reconnect import Again, Ended, Reconnect, Stop as StopConnecting
+from provider_join.agent.reconnect import Again, Ended, GiveUp, Reconnect
 from provider_join.agent.runtime import SharedRuntime
 from provider_join.agent.session import Admit, AgentSession, Effect, Forget, Held, Renewed, Stop, Told
 from provider_join.agent.sharing import Sharing, Wishes
 from provider_join.agent.watching import Watcher
-from provider_join.errors import AgentRefused, AgentTooOld, JoinError, PlatformUnreachable
+from provider_join.errors import AgentRefused, AgentTooOld, JoinError, PlatformUnreachable, StartFailed
 
 log = structlog.get_logger()
 LOOK_S = 1.0
@@ -82,6 +82,7 @@ class Agent:
     def __init__(
         self, home: AgentHome, enrollment: Enrollment, key: AgentKey, runtime: SharedRuntime, gpus: GpuReader, *, wishes: Wishes | None = None,
         watcher: Watcher | None = None, limits: Limits | None = None, rng: random.Random | None = None, name: str = "",
+        is_runtime_gone: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         self.home, self.enrollment, self._key = home, enrollment, key
         care = Care(free_memory=free_bytes)
@@ -94,6 +95,7 @@ class Agent:
         self._watcher = watcher or Watcher(minds_others=self.sharing.wishes.minds_others)
         self._reconnect = Reconnect(rng or random.Random())
         self._ram_bytes = machine_memory()
+        self._is_runtime_gone = is_runtime_gone or (lambda: False)
         self.paused = ""
         self._noted: tuple[object, str] = (None, "")
         self.is_leaving = False
@@ -191,7 +193,7 @@ class Agent:
             if ended is None or self._leave_now.is_set():
                 return
             verdict = self._reconnect.after(ended, time.monotonic())
-            if isinstance(verdict, StopConnecting):
+            if isinstance(verdict, GiveUp):
                 kind = AgentTooOld if verdict.exit_code == AgentTooOld.exit_code else AgentRefused
                 self._ended = kind(verdict.what, verdict.hint)
                 return
@@ -366,8 +368,14 @@ class Agent:
                 now = time.monotonic()
                 if now >= owner_at:
                     owner_at = now + OWNER_LOOK_S
-                    await self._look_at_owner()
+                    await self.look_at_owner()
                 self._note_facts()
+                if self._is_runtime_gone():
+                    self._ended = StartFailed(
+                        "the embedded runtime ended", f"see {self.home.root / 'runtime.log'}; `gfe agent` starts both again"
+                    )
+                    self._leave_now.set()
+                    await self._connection.leave()
                 if self.session.wants_token(now):
                     self._spawn(self._renew())
                 if now >= outbox_at:
@@ -378,7 +386,8 @@ class Agent:
                 log.exception("look_failed")
             await asyncio.sleep(LOOK_S)
 
-    async def _look_at_owner(self) -> None:
+    async def look_at_owner(self) -> None:
+        """See whether the owner wants the machine for himself now."""
         node = self.worker.node
         seen = await asyncio.to_thread(self._watcher.look, node.gpus, jobs=node.running, is_paused=self.home.paused.exists())
         self.set_paused(self.sharing.look(seen, time.monotonic()))

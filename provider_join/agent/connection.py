@@ -58,7 +58,7 @@ class Connection:
                 )  # fmt: skip
         except aiohttp.WSServerHandshakeError as refused:
             log.info("connection_refused", status=refused.status)
-            return Ended(status=refused.status, retry_after_s=_seconds(refused.headers and refused.headers.get("Retry-After")))
+            return Ended(status=refused.status, retry_after_s=_seconds(refused.headers.get("Retry-After") if refused.headers else None))
         except (aiohttp.ClientError, TimeoutError, OSError) as broken:
             log.info("not_connected", error=type(broken).__name__)
             return Ended()

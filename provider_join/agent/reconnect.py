@@ -40,7 +40,7 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class GiveUp:
     """Do not connect again: a person has to do something."""
 
     exit_code: int
@@ -48,12 +48,12 @@ class Stop:
     hint: str
 
 
-TOO_OLD = Stop(
+TOO_OLD = GiveUp(
     EXIT_TOO_OLD,
     "this agent is too old for the platform",
     "upgrade it: pip install --upgrade gpu-for-everyone, or run the platform's install.sh again",
 )
-ELSEWHERE = Stop(
+ELSEWHERE = GiveUp(
     EXIT_REFUSED,
     "this node's key is in use on another machine",
     "run one agent per node: enroll this machine with a code of its own, and revoke the key if you did not copy it",
@@ -69,7 +69,7 @@ class Reconnect:
         self._replaced: deque[float] = deque()
         self._was_unauthorized = False
 
-    def after(self, ended: Ended, now: float) -> Again | Stop:
+    def after(self, ended: Ended, now: float) -> Again | GiveUp:
         """Decide what follows."""
         if ended.lasted_s >= STEADY_S:
             self._failures = 0
@@ -87,7 +87,7 @@ class Reconnect:
             wait_s = max(wait_s, self._rng.uniform(OVERLOADED_S, 2 * OVERLOADED_S))
         return Again(max(wait_s, min(ended.retry_after_s or 0.0, 10 * LAST_S)))
 
-    def _replaced_at(self, now: float) -> Again | Stop:
+    def _replaced_at(self, now: float) -> Again | GiveUp:
         self._replaced.append(now)
         while now - self._replaced[0] > REPLACED_WITHIN_S:
             self._replaced.popleft()
