@@ -318,7 +318,7 @@ class Agent:
         held = Held(
             job=offer.job, lease=offer.lease, delivered=len(running.attempt.delivered), model_digest=offer.model_digest, log=running.log
         )
-        self.session.accept(held, time.monotonic())
+        self.session.accept(held)
         self._read(running)
         self._spawn(self._follow(held, running))
 

@@ -18,7 +18,6 @@ PING_S = 20.0
 CLOSE_LIMIT_S = 2.0
 LAST_WORDS_S = 1.0
 TICK_S = 1.0
-PACE_S = 0.02  # until a chunk that the pace held back may go
 MAX_UNREADABLE = 10  # frames of the platform; a newer one may send kinds that this agent does not know
 
 
@@ -124,7 +123,7 @@ class Connection:
                     log.info("platform_is_silent")
                     return
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(PACE_S if self._session.is_paced(now) else TICK_S):
+                    async with asyncio.timeout(TICK_S):
                         await self._wake.wait()
         except (aiohttp.ClientError, OSError):
             return  # receiving tells how it ended

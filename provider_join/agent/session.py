@@ -16,8 +16,6 @@ from cluster.jobs import Beat, End, EndReason, Fail, Text
 WELCOME_LIMIT_S = 10.0
 RENEW_BEFORE_S = 120.0
 RENEW_AGAIN_S = 10.0
-SEQS_PER_S = 150.0  # chunks of one attempt, below what the platform takes
-SEQS_AT_ONCE = 64.0
 FAIL_CODES: dict[int, wire.FailCode] = {0: "runtime_unreachable", 404: "model_missing", 502: "bad_output", 504: "timed_out"}
 
 
@@ -48,8 +46,6 @@ class Held:
     sent: int = 0  # chunks, in this connection or before it
     is_open: bool = False  # the platform said in this connection where to go on
     end_sent: bool = False
-    tokens: float = SEQS_AT_ONCE
-    filled_at: float = 0.0
     unacked: deque[int] = field(default_factory=deque)  # bytes of each chunk on its way
     unacked_bytes: int = 0
 
@@ -73,10 +69,9 @@ class Held:
         """Whether all chunks are on their way."""
         return self.sent >= self.produced
 
-    def open_at(self, seq: int, now: float) -> None:
+    def open_at(self, seq: int) -> None:
         """Send from this chunk on."""
         self.sent, self.is_open, self.end_sent = seq, True, False
-        self.tokens, self.filled_at = SEQS_AT_ONCE, now
         self.unacked.clear()
         self.unacked_bytes = 0
 
@@ -85,13 +80,9 @@ class Held:
         while self.unacked and self.sent - len(self.unacked) < seq:
             self.unacked_bytes -= self.unacked.popleft()
 
-    def may_send(self, limits: wire.SessionLimits, now: float) -> bool:
+    def may_send(self, limits: wire.SessionLimits) -> bool:
         """Tell whether the next chunk fits into the window."""
-        if not self.is_open or self.is_sent:
-            return False
-        self.tokens = min(SEQS_AT_ONCE, self.tokens + (now - self.filled_at) * SEQS_PER_S)
-        self.filled_at = now
-        return self.tokens >= 1 and not self.is_window_full(limits)
+        return self.is_open and not self.is_sent and not self.is_window_full(limits)
 
     def is_window_full(self, limits: wire.SessionLimits) -> bool:
         """Tell whether as much is on its way as may be."""
@@ -231,9 +222,9 @@ class AgentSession:
         """Keep an attempt of an earlier run of the agent: it is offered to the platform at the next connection."""
         self._held[held.key] = held
 
-    def accept(self, held: Held, now: float) -> None:
+    def accept(self, held: Held) -> None:
         """An offer was taken."""
-        held.open_at(0, now)
+        held.open_at(0)
         self._held[held.key] = held
         self._out.append(wire.Accept(job=held.job, lease=held.lease))
 
@@ -301,7 +292,7 @@ class AgentSession:
             if seq is None or seq > held.produced:
                 yield from self._drop(held)
             else:
-                held.open_at(seq, now)
+                held.open_at(seq)
 
     def _offered(self, offer: wire.Offer) -> Iterator[Effect]:
         if (offer.job, offer.lease) in self._held:
@@ -350,23 +341,19 @@ class AgentSession:
         if now >= self._beat_at:
             self._beat_at = now + self._limits.heartbeat_s
             return self._heartbeat().text()
-        return self._next_of_an_attempt(now)
-
-    def is_paced(self, now: float) -> bool:
-        """Tell whether chunks wait for nothing but their pace."""
-        return any(held.is_open and not held.is_sent and held.tokens < 1 and not held.is_window_full(self._limits) for held in self.held)
+        return self._next_of_an_attempt()
 
     def _heartbeat(self) -> wire.AgentHeartbeat:
         self._beats += 1
         running = [wire.Running(job=held.job, lease=held.lease) for held in self.held if not held.log.has_ended]
         return wire.AgentHeartbeat(n=self._beats, slots_free=self._facts.slots_free, jobs=running, gpu=list(self._facts.loads))
 
-    def _next_of_an_attempt(self, now: float) -> str | None:
+    def _next_of_an_attempt(self) -> str | None:
         """Take turns, so that a long replay keeps nobody waiting."""
         everyone = self.held
         for n in range(len(everyone)):
             held = everyone[(self._turn + n) % len(everyone)]
-            if held.may_send(self._limits, now):
+            if held.may_send(self._limits):
                 self._turn += n + 1
                 return self._chunk(held)
             if held.is_open and held.log.has_ended and held.is_sent and not held.end_sent:
@@ -380,7 +367,6 @@ class AgentSession:
         assert isinstance(event, Text | Beat)
         text = wire.chunk_of(held.job, held.lease, event, held.delivered).text()
         held.sent += 1
-        held.tokens -= 1
         held.unacked.append(len(text))
         held.unacked_bytes += len(text)
         return text
