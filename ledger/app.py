@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ledger.api import accounts, admin, agents, catalog, feed, keys, mock_pay, money, oauth, operations, pages, payments, wallet
+from ledger.api import accounts, admin, agents, catalog, feed, installing, keys, mock_pay, money, oauth, operations, pages, payments, wallet
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -53,6 +53,7 @@ def _public_app(*, has_mock: bool) -> FastAPI:
         app.include_router(payments.mock_router)
         app.include_router(mock_pay.router)
     app.include_router(pages.router)
+    app.include_router(installing.router)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(DatabaseUnavailable, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -5,9 +5,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from provider_join.agent.sharing import Wishes
 
 JSON = typer.Option(False, "--json", help="Print JSON.")
 app = typer.Typer(add_completion=False, invoke_without_command=True, no_args_is_help=False)
@@ -34,17 +37,22 @@ def agent(
         return
     from provider_join.agent.home import AgentHome
     from provider_join.agent.main import Start, run_or_refuse
+
+    wishes = _wishes(share, schedule, models, hottest, on_battery=on_battery, while_used=while_used)
+    run_or_refuse(AgentHome.of_environment(), Start(code=code, url=url, label=name, share=share, wishes=wishes))
+
+
+def _wishes(share: str, schedule: str, models: str, hottest: int, *, on_battery: bool, while_used: bool) -> "Wishes":
     from provider_join.agent.sharing import BadWish, Wishes, read_schedule, read_share
 
     try:
         read_share(share, None)
-        wishes = Wishes(
+        return Wishes(
             schedule=read_schedule(schedule), hottest_c=hottest, minds_battery=not on_battery, minds_others=not while_used,
             models=tuple(one.strip() for one in models.split(",") if one.strip()),
         )  # fmt: skip
     except BadWish as bad:
         _refuse(str(bad), "see gfe agent --help")
-    run_or_refuse(AgentHome.of_environment(), Start(code=code, url=url, label=name, share=share, wishes=wishes))
 
 
 @app.command()
@@ -93,6 +101,73 @@ def logs(
     sys.stdout.write("".join(line + "\n" for line in last_lines(path, lines)))
     if follow:
         _follow(path)
+
+
+@app.command()
+def install(
+    share: str = typer.Option("", help="As of `gfe agent`."),
+    schedule: str = typer.Option("", help="As of `gfe agent`."),
+    models: str = typer.Option("", help="As of `gfe agent`."),
+    hottest: int = typer.Option(87, min=40, max=110, help="As of `gfe agent`."),
+    account: str | None = typer.Option(None, help="The operating system's user that a system unit runs as; left out: root."),
+    *,
+    on_battery: bool = typer.Option(False, "--on-battery", help="As of `gfe agent`."),
+    while_used: bool = typer.Option(False, "--while-used", help="As of `gfe agent`."),
+    system: bool = typer.Option(False, "--system/--user", help="For the whole machine (as root), or for this user."),
+    no_start: bool = typer.Option(False, "--no-start", help="Only write the file, and tell what starts it."),
+) -> None:
+    """Run the agent at every start of this machine: a systemd unit on Linux, a LaunchAgent on macOS."""
+    from provider_join.agent.home import AgentHome
+    from provider_join.agent.install import Installer, NotInstalled, run_commands, service_here
+
+    wishes = _wishes(share, schedule, models, hottest, on_battery=on_battery, while_used=while_used)
+    home = AgentHome.of_environment()
+    if home.enrollment() is None:
+        _refuse(
+            "this machine is not a node yet", "gfe agent --url https://… --code gfe_enroll_…   first; Ctrl-C ends it when it is connected"
+        )
+    given = (
+        ("share", share),
+        ("schedule", schedule),
+        ("models", ",".join(wishes.models)),
+        ("hottest", str(hottest) if hottest != 87 else ""),
+    )
+    options = [word for name, value in given if value for word in (f"--{name}", value)]
+    options += ["--on-battery"] * on_battery + ["--while-used"] * while_used
+    installer = Installer(is_system=system)
+    try:
+        path = installer.write(service_here(home, options, account))
+    except NotInstalled as failed:
+        _refuse(failed.what, failed.hint)
+    left = installer.start_commands() if no_start else run_commands(installer.start_commands())
+    _print(f"{path} is written" + ("; the agent runs, now and at every start" if not left else ""))
+    if left:
+        sys.stderr.write("still to be run:\n\n" + "".join(f"  {' '.join(command)}\n" for command in left))
+        if not no_start:
+            sys.exit(1)
+
+
+@app.command()
+def uninstall(
+    *,
+    system: bool = typer.Option(False, "--system/--user", help="As it was installed."),
+    purge: bool = typer.Option(False, "--purge", help="Delete the agent's folder too: its key, its log, the embedded runtime's models."),
+) -> None:
+    """Run the agent at no start of this machine any more; what runs is finished first."""
+    import shutil
+
+    from provider_join.agent.home import AgentHome
+    from provider_join.agent.install import Installer, run_commands
+
+    installer, home = Installer(is_system=system), AgentHome.of_environment()
+    left = run_commands(installer.stop_commands()) if installer.path.exists() else []
+    was_there = installer.remove()
+    _print(f"{installer.path} {'is removed' if was_there else 'was not there'}")
+    if left:
+        sys.stderr.write("still to be run:\n\n" + "".join(f"  {' '.join(command)}\n" for command in left))
+    if purge:
+        shutil.rmtree(home.root, ignore_errors=True)
+        _print(f"{home.root} is deleted; deregister the node in the console")
 
 
 def _follow(path: Path) -> None:
