@@ -229,7 +229,7 @@ class Agent:
             self._problem(f"the edge gateway at {self.enrollment.ws_url} does not answer")
         else:
             self._problem(f"the connection ended ({ended.code})")
-        return ended
+        return replace(ended, is_at_work=self.worker.node.running > 0)
 
     def _problem(self, what: str) -> None:
         if not self.is_leaving:

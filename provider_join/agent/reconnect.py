@@ -8,6 +8,7 @@ from cluster.edge import protocol as wire
 
 FIRST_S = 0.5
 LAST_S = 60.0
+AT_WORK_S = 2.0  # the longest wait while jobs run here: without a connection for 15 s they are given up
 STEADY_S = 60.0  # a connection that held so long begins the waits anew
 DEPLOY_S = 10.0
 OVERLOADED_S = 30.0
@@ -22,13 +23,15 @@ ABNORMAL = 1006  # WebSocket's own code of a connection that broke
 class Ended:
     """How a connection, or the try of one, ended.
 
-    `code` is WebSocket's close code, or 1006; `status` the HTTP status of a refusal before there was a connection; `lasted_s` how long it held.
+    `code` is WebSocket's close code, or 1006; `status` the HTTP status of a refusal before there was a connection; `lasted_s` how long it held;
+    `is_at_work`: jobs run here.
     """
 
     code: int = ABNORMAL
     status: int | None = None
     retry_after_s: float | None = None
     lasted_s: float = 0.0
+    is_at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Reconnect:
         if ended.code == wire.CLOSE_RESTART:
             return Again(self._rng.uniform(0, DEPLOY_S))
         wait_s = self._back_off()
+        if ended.is_at_work:
+            wait_s = min(wait_s, self._rng.uniform(0, AT_WORK_S))
         if ended.code == wire.CLOSE_OVERLOADED or ended.status == 503:
             wait_s = max(wait_s, self._rng.uniform(OVERLOADED_S, 2 * OVERLOADED_S))
         return Again(max(wait_s, min(ended.retry_after_s or 0.0, 10 * LAST_S)))

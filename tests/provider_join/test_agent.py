@@ -32,6 +32,7 @@ FAST = Limits(inventory_s=0.05, beat_s=2)
 def quick(monkeypatch):
     """Waits that people would not notice."""
     monkeypatch.setattr(reconnect, "FIRST_S", 0.02)
+    monkeypatch.setattr(reconnect, "AT_WORK_S", 0.1)
     monkeypatch.setattr(agents, "LOOK_S", 0.02)
     monkeypatch.setattr(agents, "OWNER_LOOK_S", 0.02)
 

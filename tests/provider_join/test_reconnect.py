@@ -34,6 +34,11 @@ def test_a_connection_that_held_begins_the_waits_anew():
     assert decide.after(Ended(lasted_s=59), 0.0).wait_s <= 1
 
 
+def test_while_jobs_run_here_the_waits_stay_short_enough_to_keep_them():
+    assert all(wait <= 2 for wait in waits(30, Ended(is_at_work=True)))
+    assert all(wait >= 30 for wait in waits(30, Ended(code=wire.CLOSE_OVERLOADED, is_at_work=True)))
+
+
 def test_a_deploy_is_answered_within_ten_seconds_and_an_overload_after_thirty():
     assert all(wait <= 10 for wait in waits(50, Ended(code=wire.CLOSE_RESTART)))
     assert all(wait >= 30 for wait in waits(50, Ended(code=wire.CLOSE_OVERLOADED)))
