@@ -13,12 +13,19 @@ import pytest
 
 from cluster.attempt_log import AttemptLog, decode, encode
 from cluster.edge import protocol as wire
+from cluster.edge.edge_node import EdgeNode
+from cluster.edge.facts import NodeFacts
+from cluster.edge.mirror import Mirror, Phase
+from cluster.edge.sessions import Session
+from cluster.errors import NodeBusy
 from cluster.jobs import Admitted, Beat, End, EndReason, Fail, JobKind, Text, Usage
+from provider_join.agent.asking import attempt_of
 from provider_join.agent.inventory import facts_of
 from provider_join.agent.outbox import StoredLog
 from provider_join.agent.session import Admit, AgentSession, Facts, Forget, Held, Stop
 
-INVENTORY = wire.Inventory(runtime="ollama", slots=4)
+MODEL = wire.AgentModel(name="m", digest="d", weights_sha256="d", ctx=4096)
+INVENTORY = wire.Inventory(runtime="ollama", slots=8, models=[MODEL])
 USAGE = Usage(prompt_tokens=3, completion_tokens=5, counted_by="provider")
 DEADLINE = wire.OfferDeadlines(first_token=30, idle=30, total=300)
 DELIVERED = (Admitted(seq=0, node="node_a"), Text(seq=1, content="be", tokens=1), Text(seq=2, content="fore ", tokens=1))
@@ -151,6 +158,29 @@ class Gateway:
             if one.end is None:
                 one.chunks.clear()
 
+    def connect(self, now):
+        self.out.clear()
+
+    def lose(self, now):
+        pass
+
+    def look(self, now):
+        pass
+
+    def hear(self, text, now):
+        self.take(wire.from_agent(text))
+
+    def next_text(self):
+        return self.out.popleft().text() if self.out else None
+
+    @property
+    def is_busy(self):
+        return bool(self.out)
+
+    def events(self, key, delivered):
+        """What arrived, as the log's events."""
+        return [wire.event_of(chunk, delivered) for chunk in self.attempts[key].chunks]
+
     def take(self, frame):
         key = (getattr(frame, "job", None), getattr(frame, "lease", None))
         one = self.attempts.get(key)
@@ -198,26 +228,31 @@ class Gateway:
 
 
 class World:
-    def __init__(self, seed):
+    def __init__(self, seed, platform=None):
         self.rng = random.Random(seed)
         self.now = 100.0
-        self.machine, self.gateway = Machine(self.rng), Gateway(self.rng)
+        self.machine, self.gateway = Machine(self.rng), (platform or Gateway)(self.rng)
         self.to_platform: deque = deque()
         self.to_agent: deque = deque()
         self.connect()
 
     def connect(self):
-        self.gateway.out.clear()
+        self.gateway.connect(self.now)
         self.machine.session.connect(self.now, 600)
 
     def cut(self):
         """What is on its way is lost, in both directions; some of it may have arrived."""
         self.machine.session.disconnect()
         for _ in range(self.rng.randrange(len(self.to_platform) + 1)):
-            self.gateway.take(wire.from_agent(self.to_platform.popleft()))
+            self.gateway.hear(self.to_platform.popleft(), self.now)
+        self.lose()
+        self.connect()
+
+    def lose(self):
+        """Nothing more arrives of a connection that is gone."""
         self.to_platform.clear()
         self.to_agent.clear()
-        self.connect()
+        self.gateway.lose(self.now)
 
     def agent_sends(self):
         if (text := self.machine.session.next_text(self.now)) is not None:
@@ -232,9 +267,10 @@ class World:
 
     def platform_takes(self):
         if self.to_platform:
-            self.gateway.take(wire.from_agent(self.to_platform.popleft()))
-        while self.gateway.out:
-            self.to_agent.append(self.gateway.out.popleft().text())
+            self.gateway.hear(self.to_platform.popleft(), self.now)
+        self.gateway.look(self.now)
+        while (text := self.gateway.next_text()) is not None:
+            self.to_agent.append(text)
 
     def check_windows(self):
         for held in self.machine.session.held:
@@ -265,8 +301,7 @@ class World:
             self.cut()
         elif chance < 0.997:
             self.machine.session.disconnect()
-            self.to_platform.clear()
-            self.to_agent.clear()
+            self.lose()
             self.machine.restart()
             self.connect()
         else:
@@ -285,7 +320,7 @@ class World:
                 if not log.has_ended:
                     log.append(End(seq=log.next_seq, reason=EndReason.STOP, usage=USAGE), self.now)
                     self.machine.truth[key].append(decode(log.lines[-1]))
-            if not self.machine.session.held and not self.to_agent and not self.to_platform and not self.gateway.out:
+            if not self.machine.session.held and not self.to_agent and not self.to_platform and not self.gateway.is_busy:
                 return
         raise AssertionError(f"still held: {[(one.key, one.sent, one.produced) for one in self.machine.session.held]}")
 
@@ -293,7 +328,7 @@ class World:
         """What arrived is what was said: a prefix while it runs, all of it at the end; numbered as the log is."""
         for key, one in self.gateway.attempts.items():
             delivered = len(one.offer.delivered or ())
-            events = [wire.event_of(chunk, delivered) for chunk in one.chunks]
+            events = self.gateway.events(key, delivered)
             truth = self.machine.truth.get(key, [])
             assert events == truth[: len(events)], key
             if one.end is not None and not one.is_over:
@@ -301,12 +336,153 @@ class World:
                 assert isinstance(one.end, wire.End) == isinstance(truth[-1], End)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_whatever_breaks_every_answer_arrives_whole_in_order_and_once(seed):
-    world = World(seed)
-    for _ in range(1500):
+class RealGateway:
+    """The platform's own session over a simulated socket, with drivers that attach again after its restarts."""
+
+    def __init__(self, rng):
+        self.rng = rng
+        self.attempts: dict[tuple[str, int], Attempt] = {}
+        self.mirrors: dict[tuple[str, int], Mirror] = {}
+        self.breaches = []
+        self.jobs = self.epochs = 0
+        self.now = 0.0
+        self.session = None
+        self.node = self._new_node()
+
+    def _new_node(self):
+        return EdgeNode("node_b", NodeFacts(name="b", state="active", tier="verified", key="k"), lambda: None, self.note_ending)
+
+    # --- what a session needs of its edge gateway (`Floor`)
+
+    def new_epoch(self, known):
+        self.epochs += 1
+        return self.epochs
+
+    def is_others(self, node, job, lease):
+        return False
+
+    def note_ending(self, mirror):
+        """Count at once what the real one counts in a while; an attempt whose driver has not come waits for it."""
+        if mirror.phase is Phase.ENDING and mirror.attempt is not None:
+            mirror.finish(End(seq=0, reason=mirror.ending.reason, usage=USAGE), self.now)
+
+    def note_stale(self): ...
+    def note_foreign(self, node): ...
+    def note_replay(self): ...
+    def note_frame(self, type_): ...
+
+    # --- the socket
+
+    def connect(self, now):
+        self.session = Session(self.node, self, now + 600, now)
+
+    def lose(self, now):
+        if self.session is not None:
+            self.node.lose(self.session, now)
+        self.session = None
+
+    def hear(self, text, now):
+        self.now = now
+        before = self.session.closing
+        self.session.take(text, now)
+        if self.session.closing and not before:
+            self.breaches.append((self.session.closing, text[:200]))
+        self._attach(now)
+
+    def next_text(self):
+        return self.session.next_out() if self.session else None
+
+    def look(self, now):
+        self.now = now
+        self._attach(now)
+        self.node.look(now)
+        for key, mirror in self.mirrors.items():
+            if mirror.log.has_ended:
+                mirror.is_told = True
+                one = self.attempts[key]
+                end = decode(mirror.log.lines[-1])
+                if one.end is None and mirror.ended_by_agent:
+                    one.end = (
+                        wire.End(job=key[0], lease=key[1], total=0, usage=wire.RuntimeUsage(), reason="stop")
+                        if isinstance(end, End)
+                        else end
+                    )
+                one.is_over = one.is_over or not mirror.ended_by_agent
+
+    def _attach(self, now):
+        """Drivers come for what they began, and stay; nobody comes for what has ended."""
+        for key, mirror in list(self.node.mirrors.items()):
+            if self.attempts[key].end or self.attempts[key].is_over:
+                continue
+            if mirror.attempt is None:
+                mirror.learn(attempt_of(self.attempts[key].offer, "node_b"))
+                self.note_ending(mirror)
+            if self.mirrors.get(key) is not mirror:
+                mirror.log.opened()
+                self.mirrors[key] = mirror
+
+    @property
+    def is_busy(self):
+        return any(mirror.phase is not Phase.ENDED for mirror in self.mirrors.values())
+
+    def events(self, key, delivered):
+        mirror = self.mirrors.get(key)
+        lines = mirror.log.lines[wire.first_seq(delivered) :] if mirror else []
+        return [event for line in lines if not isinstance(event := decode(line), End | Fail)]
+
+    # --- drivers
+
+    def offer(self):
+        self.jobs += 1
+        self._offer(f"job_{self.jobs}", 1, wire.delivered_lines(DELIVERED) if self.rng.random() < 0.3 else None)
+
+    def _offer(self, job, lease, delivered):
+        offer = wire.Offer(
+            job=job,
+            lease=lease,
+            kind=JobKind.CHAT,
+            model="m",
+            model_digest="d",
+            request={},
+            max_tokens=10**6,
+            deadline=DEADLINE,
+            delivered=delivered,
+        )
+        try:
+            self.node.offer(attempt_of(offer, "node_b"), self.now)
+        except NodeBusy:
+            return
+        self.attempts[job, lease] = Attempt(offer)
+        self._attach(self.now)
+
+    def supersede(self):
+        live = [key for key, mirror in self.mirrors.items() if mirror.phase is Phase.RUNNING and not self.attempts[key].is_over]
+        if live and self.session and self.session.is_open:
+            key = self.rng.choice(live)
+            self.attempts[key].is_over = True
+            self._offer(key[0], key[1] + 1, self.attempts[key].offer.delivered)
+
+    def repeat(self):
+        live = [key for key, mirror in self.mirrors.items() if mirror.phase is Phase.RUNNING]
+        if live:
+            key = self.rng.choice(live)
+            self.attempts[key].is_over = True
+            self.node.cancel(self.mirrors[key], "consumer", self.now)
+
+    def forget(self):
+        self.lose(self.now)
+        self.mirrors = {key: mirror for key, mirror in self.mirrors.items() if mirror.log.has_ended}
+        self.node = self._new_node()
+
+
+@pytest.mark.parametrize("platform", [Gateway, RealGateway])
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_breaks_every_answer_arrives_whole_in_order_and_once(seed, platform):
+    world = World(seed, platform)
+    for n in range(1500):
         world.step()
-        world.check_delivered()
+        if n % 10 == 0:
+            world.check_delivered()
         assert world.gateway.breaches == []
     world.settle()
     world.check_delivered()

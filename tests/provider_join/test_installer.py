@@ -49,7 +49,13 @@ def test_the_wheel_is_the_same_each_time_and_holds_the_four_packages_and_nothing
         record = next(name for name in names if name.endswith("RECORD"))
         listed = [line.split(",")[0] for line in archive.read(record).decode().splitlines()]
     assert sorted(listed) == sorted(names)
-    assert {name.split("/")[0].partition("-")[0] for name in names} == {"cluster", "ledger", "provider_join", "serve_app", "gpu_for_everyone"}
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {
+        "cluster",
+        "ledger",
+        "provider_join",
+        "serve_app",
+        "gpu_for_everyone",
+    }
     assert "ledger/install.sh" in names
     assert not any("__pycache__" in name for name in names)
 
@@ -108,7 +114,14 @@ def test_without_a_python_that_is_new_enough_nothing_is_made(tmp_path):
     script = own_wheel()  # the script as it is in the wheel, before anything is put in
     with zipfile.ZipFile(BytesIO(script.content)) as archive:
         text = archive.read("ledger/install.sh").decode().replace("@QUOTED_URL@", "http://x").replace("@QUOTED_WHEEL@", "w")
-    done = subprocess.run(["sh"], input=text, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "GFE_PYTHON": "/no/python"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh"],
+        input=text,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "GFE_PYTHON": "/no/python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert "Python 3.11 or newer" in done.stderr
     assert list(tmp_path.iterdir()) == []
