@@ -5,12 +5,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
-if TYPE_CHECKING:
-    from provider_join.agent.sharing import Wishes
+from provider_join.agent.sharing import HOTTEST_C
 
 JSON = typer.Option(False, "--json", help="Print JSON.")
 app = typer.Typer(add_completion=False, invoke_without_command=True, no_args_is_help=False)
@@ -27,7 +26,7 @@ def agent(
     share: str = typer.Option("", help="Jobs at once: a number, or a share of what the runtime does at once, e.g. 50%."),
     schedule: str = typer.Option("", help="When jobs are taken, e.g. `22:00-08:00,weekend`; left out: always."),
     models: str = typer.Option("", help="The only models that are offered, joined by commas; left out: all that are here."),
-    hottest: int = typer.Option(87, min=40, max=110, help="GPU temperature in °C from which no new jobs are taken."),
+    hottest: int = typer.Option(HOTTEST_C, min=40, max=110, help="GPU temperature in °C from which no new jobs are taken."),
     *,
     on_battery: bool = typer.Option(False, "--on-battery", help="Take jobs on battery too."),
     while_used: bool = typer.Option(False, "--while-used", help="Take jobs while other programs use the GPU too."),
@@ -35,24 +34,30 @@ def agent(
     """Share this machine's GPU: take jobs from the platform over one outgoing connection, and earn. Runs until stopped (Ctrl-C)."""
     if context.invoked_subcommand is not None:
         return
-    from provider_join.agent.home import AgentHome
-    from provider_join.agent.main import Start, run_or_refuse
+    from provider_join.agent.main import Start, become
 
-    wishes = _wishes(share, schedule, models, hottest, on_battery=on_battery, while_used=while_used)
-    run_or_refuse(AgentHome.of_environment(), Start(code=code, url=url, label=name, share=share, wishes=wishes))
+    _check(share, schedule)
+    become(
+        Start(
+            code=code, url=url, label=name, share=share, schedule=schedule, models=_names(models), hottest_c=hottest,
+            minds_battery=not on_battery, minds_others=not while_used,
+        )
+    )  # fmt: skip
 
 
-def _wishes(share: str, schedule: str, models: str, hottest: int, *, on_battery: bool, while_used: bool) -> "Wishes":
-    from provider_join.agent.sharing import BadWish, Wishes, read_schedule, read_share
+def _check(share: str, schedule: str) -> None:
+    """Refuse what cannot be read."""
+    from provider_join.agent.sharing import BadWish, read_schedule, read_share
 
     try:
         read_share(share, None)
-        return Wishes(
-            schedule=read_schedule(schedule), hottest_c=hottest, minds_battery=not on_battery, minds_others=not while_used,
-            models=tuple(one.strip() for one in models.split(",") if one.strip()),
-        )  # fmt: skip
+        read_schedule(schedule)
     except BadWish as bad:
         _refuse(str(bad), "see gfe agent --help")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())
 
 
 @app.command()
@@ -108,7 +113,7 @@ def install(
     share: str = typer.Option("", help="As of `gfe agent`."),
     schedule: str = typer.Option("", help="As of `gfe agent`."),
     models: str = typer.Option("", help="As of `gfe agent`."),
-    hottest: int = typer.Option(87, min=40, max=110, help="As of `gfe agent`."),
+    hottest: int = typer.Option(HOTTEST_C, min=40, max=110, help="As of `gfe agent`."),
     account: str | None = typer.Option(None, help="The operating system's user that a system unit runs as; left out: root."),
     *,
     on_battery: bool = typer.Option(False, "--on-battery", help="As of `gfe agent`."),
@@ -120,7 +125,7 @@ def install(
     from provider_join.agent.home import AgentHome
     from provider_join.agent.install import Installer, NotInstalled, run_commands, service_here
 
-    wishes = _wishes(share, schedule, models, hottest, on_battery=on_battery, while_used=while_used)
+    _check(share, schedule)
     home = AgentHome.of_environment()
     if home.enrollment() is None:
         _refuse(
@@ -129,8 +134,8 @@ def install(
     given = (
         ("share", share),
         ("schedule", schedule),
-        ("models", ",".join(wishes.models)),
-        ("hottest", str(hottest) if hottest != 87 else ""),
+        ("models", ",".join(_names(models))),
+        ("hottest", str(hottest) if hottest != HOTTEST_C else ""),
     )
     options = [word for name, value in given if value for word in (f"--{name}", value)]
     options += ["--on-battery"] * on_battery + ["--while-used"] * while_used

@@ -1,6 +1,6 @@
 """The agent at every start of the machine: a systemd unit on Linux, a LaunchAgent on macOS; and away again.
 
-Texts are pure; `Installer` writes and calls. On Windows the Task Scheduler does it: docs/providers.md has the command.
+Texts are pure; `Installer` writes and calls. On Windows the agent runs in WSL 2: docs/providers.md has the commands.
 """
 
 import os
@@ -142,7 +142,8 @@ class Installer:
         if self.platform.startswith("linux"):
             return self.root / "etc/systemd/system" / UNIT if self.is_system else Path.home() / ".config" / "systemd" / "user" / UNIT
         raise NotInstalled(
-            "this operating system has neither systemd nor launchd", "docs/providers.md has the command for Windows; or run `gfe agent`"
+            "this operating system has neither systemd nor launchd",
+            "on Windows it runs in WSL 2: docs/providers.md has the commands; or run `gfe agent`",
         )
 
     def write(self, service: Service) -> Path:

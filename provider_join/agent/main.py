@@ -1,14 +1,16 @@
 """Starts an agent on this machine: enroll, check, find the runtime, run, show how it is."""
 
 import asyncio
+import ctypes
 import fcntl
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, TextIO, cast
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn, TextIO, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,24 +26,56 @@ from provider_join.agent.home import AgentHome, Enrollment
 from provider_join.agent.keys import AgentKey
 from provider_join.agent.log_file import LogFile, journal
 from provider_join.agent.runtime import EmbeddedRuntime, SharedRuntime
-from provider_join.agent.sharing import Wishes
+from provider_join.agent.sharing import HOTTEST_C, Wishes, read_schedule
 from provider_join.agent.telling import live_line, reasons, state_of
 from provider_join.errors import EnrollRefused, JoinError, NotFit
 
+START = "GFE_AGENT_START"  # from the command line to the process that it becomes
 SHOW_S = 1.0
+TRIM_S = 60.0
 ASK_PLATFORM_S = 60.0  # how often the live line asks what was earned
 LINE_START = "\r\x1b[2K"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What was asked for on the command line."""
+    """What was asked for on the command line, checked there."""
 
     code: str | None = None
     url: str | None = None
     label: str | None = None
     share: str = ""
-    wishes: Wishes = field(default_factory=Wishes)
+    schedule: str = ""
+    models: tuple[str, ...] = ()
+    hottest_c: int = HOTTEST_C
+    minds_battery: bool = True
+    minds_others: bool = True
+
+    @property
+    def wishes(self) -> Wishes:
+        """What the owner wishes.
+
+        Raises:
+            BadWish: The schedule cannot be read.
+        """
+        return Wishes(
+            schedule=read_schedule(self.schedule), hottest_c=self.hottest_c, minds_battery=self.minds_battery, minds_others=self.minds_others,
+            models=self.models,
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, text: str) -> "Start":
+        """Read what `become` wrote."""
+        said = json.loads(text)
+        return cls(**said | {"models": tuple(said["models"])})
+
+
+def become(start: Start) -> NoReturn:
+    """Turn this process into the agent's."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    environment = {**os.environ, START: json.dumps(asdict(start))}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "provider_join.agent"], environment)  # noqa: S606 - it is a program of ours
 
 
 def say(text: str) -> None:
@@ -78,7 +112,7 @@ def run(home: AgentHome, start: Start) -> None:
 
 
 async def _run(home: AgentHome, start: Start) -> None:
-    enrollment = await _enrolled(home, start)
+    wishes, enrollment = start.wishes, await _enrolled(home, start)
     key = AgentKey.read(home.key)
     url = runtime.find(os.environ)
     doctor.check(url, say)
@@ -89,8 +123,8 @@ async def _run(home: AgentHome, start: Start) -> None:
         url = await embedded.start()
     try:
         agent = Agent(
-            home, enrollment, key, SharedRuntime(url, start.wishes.models, start.share), gpus_of(os.environ.get("GFE_SIMULATED_GPUS")),
-            wishes=start.wishes, is_runtime_gone=(lambda: embedded.has_ended) if embedded else None,
+            home, enrollment, key, SharedRuntime(url, wishes.models, start.share), gpus_of(os.environ.get("GFE_SIMULATED_GPUS")),
+            wishes=wishes, is_runtime_gone=(lambda: embedded.has_ended) if embedded else None,
         )  # fmt: skip
         agent.handle_signals()
         await _show_while(agent, home)
@@ -126,12 +160,13 @@ async def _show_while(agent: Agent, home: AgentHome) -> None:
     """Run it, answer on the control socket, and show how it is."""
     control = Control(home.socket, lambda what: _answer(agent, home, what))
     await control.start()
-    showing = asyncio.create_task(_show(agent))
+    beside = [asyncio.create_task(_show(agent)), asyncio.create_task(_give_memory_back())]
     try:
         await agent.run()
     finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await control.aclose()
         if sys.stderr.isatty():
             sys.stderr.write(LINE_START)
@@ -160,6 +195,18 @@ def set_wish(home: AgentHome, *, is_paused: bool) -> None:
         home.paused.touch(mode=0o600)
     else:
         home.paused.unlink(missing_ok=True)
+
+
+async def _give_memory_back() -> None:
+    """Give back what the start and each busy time left: the C library keeps it otherwise (glibc, malloc_trim(3))."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return
+    while True:
+        await asyncio.sleep(TRIM_S / 10)
+        trim(0)
+        await asyncio.sleep(TRIM_S)
 
 
 async def _show(agent: Agent) -> None:

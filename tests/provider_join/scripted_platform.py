@@ -101,23 +101,13 @@ class ScriptedPlatform:
         self.frames.append(frame)
         match frame:
             case wire.Hello():
-                self.hellos.append(frame)
-                if self.closes_with:
-                    await socket.close(code=self.closes_with)
-                    return
-                resume, drop = [], []
-                for held in frame.resume:
-                    taken = self.taken.get((held.job, held.lease))
-                    if taken is None:
-                        drop.append(wire.Dropped(job=held.job, lease=held.lease, reason="unknown"))
-                    else:
-                        resume.append(wire.ResumeFrom(job=held.job, lease=held.lease, next_seq=len(taken.chunks)))
-                await self.send(wire.Welcome(version=1, node=self.node, epoch=next(self.epochs), resume=resume, drop=drop), socket)
+                await self.hello(socket, frame)
             case wire.Inventory():
                 self.inventories.append(frame)
                 self.arrived.set()
             case wire.AgentHeartbeat():
                 self.heartbeats.append(frame)
+                await self.send(wire.PlatformHeartbeat(n=frame.n), socket)
             case wire.Auth():
                 self.auths.append(frame.token)
                 await self.send(wire.AuthOk(expires_in_s=self.token_life_s), socket)
@@ -134,6 +124,20 @@ class ScriptedPlatform:
                 taken.ended.set()
                 if self.ends_acked:
                     await self.send(wire.Ack(job=frame.job, lease=frame.lease, seq=len(taken.chunks), end=True), socket)
+
+    async def hello(self, socket, frame):
+        self.hellos.append(frame)
+        if self.closes_with:
+            await socket.close(code=self.closes_with)
+            return
+        resume, drop = [], []
+        for held in frame.resume:
+            taken = self.taken.get((held.job, held.lease))
+            if taken is None:
+                drop.append(wire.Dropped(job=held.job, lease=held.lease, reason="unknown"))
+            else:
+                resume.append(wire.ResumeFrom(job=held.job, lease=held.lease, next_seq=len(taken.chunks)))
+        await self.send(wire.Welcome(version=1, node=self.node, epoch=next(self.epochs), resume=resume, drop=drop), socket)
 
     async def chunk(self, socket, chunk):
         taken = self.taken.get((chunk.job, chunk.lease))
@@ -156,7 +160,7 @@ class ScriptedPlatform:
         with contextlib.suppress(ConnectionError):
             await (socket or self.sockets[-1]).send_str(frame.text())
 
-    async def offer(self, model="fake:words=3", text="hello there", *, lease=1, job=None, kind=JobKind.CHAT, digest="", **request):
+    async def offer(self, model="fake:words=3", text="hello there", *, lease=1, job=None, kind=JobKind.CHAT, digest="", request=None):
         job = job or f"job_{next(self.jobs)}"
         taken = self.taken[job, lease] = Taken()
         body = request or {"messages": [{"role": "user", "content": text}]}

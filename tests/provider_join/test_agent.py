@@ -9,7 +9,6 @@ import pytest
 
 from cluster.edge import protocol as wire
 from cluster.gpus import NoGpus
-from cluster.jobs import JobKind
 from cluster.limits import Limits
 from provider_join.agent import agent as agents
 from provider_join.agent import reconnect
@@ -18,13 +17,13 @@ from provider_join.agent.enroll import Platform
 from provider_join.agent.home import AgentHome
 from provider_join.agent.keys import AgentKey
 from provider_join.agent.runtime import SharedRuntime
-from provider_join.agent.sharing import Wishes
 from provider_join.agent.watching import Watcher
 from provider_join.errors import AgentRefused, AgentTooOld
 from tests.provider_join.scripted_platform import scripted_platform
 from tests.scripted_models import fake, words_of
 from tests.scripted_runtime import Script, serve
 
+SLOW = ("fake:long=600@0.008", "fake:long=500@0.02", "fake:long=40@0.02", "fake:long=30@0.02")  # beside the usual ones
 FAST = Limits(inventory_s=0.05, beat_s=2)
 
 
@@ -46,6 +45,7 @@ async def platform():
 @pytest.fixture
 async def runtime():
     script = Script()
+    script.models |= {name: fake(name) for name in SLOW}
     runner, script.url = await serve(script)
     yield script
     await runner.cleanup()
@@ -82,7 +82,7 @@ async def running(home, runtime, *, share="2", models=(), wishes=None, limits=FA
     finally:
         agent.stop()
         agent.stop()
-        with contextlib.suppress(AgentRefused, AgentTooOld):
+        with contextlib.suppress(AgentRefused, AgentTooOld, asyncio.CancelledError):
             await run.ended()
 
 
@@ -298,7 +298,7 @@ async def test_a_platform_that_does_not_acknowledge_stops_the_reading_and_not_th
     platform.acks = False
     async with running(home, runtime) as run:
         await online(platform)
-        job, taken = await platform.offer("fake:words=4000", "too fast " * 3)
+        job, taken = await platform.offer("fake:long=600@0.008", "too fast")
         await until(lambda: len(taken.chunks) == wire.UNACKED_CHUNKS, "a full window")
         attempt = run.agent.worker.find(job, 1)
         await until(lambda: attempt.is_held_back or attempt.log.has_ended, "the runtime to wait")
@@ -339,12 +339,13 @@ async def test_only_the_models_that_its_owner_allows_are_offered(platform, runti
 
 
 async def test_the_runtime_gets_known_fields_only_and_no_other_call(platform, runtime, home):
+    asked = {
+        "messages": [{"role": "user", "content": "hi"}], "keep_alive": 0, "stream": False, "model": "fake:500", "raw": True, "truncate": True,
+        "options": {"temperature": 0.5, "num_ctx": 9, "num_gpu": 3, "num_thread": 99, "num_predict": 10**9},
+    }  # fmt: skip
     async with running(home, runtime):
         await online(platform)
-        _, taken = await platform.offer(
-            "fake:words=3", messages=[{"role": "user", "content": "hi"}], keep_alive=0, stream=False, model="fake:500", raw=True, truncate=True,
-            options={"temperature": 0.5, "num_ctx": 9, "num_gpu": 3, "num_thread": 99, "num_predict": 10**9},
-        )  # fmt: skip
+        _, taken = await platform.offer("fake:words=3", request=asked)
         await asyncio.wait_for(taken.ended.wait(), 60)
         assert runtime.requests[-1] == {
             "messages": [{"role": "user", "content": "hi"}], "options": {"temperature": 0.5, "num_predict": 1000}, "model": "fake:words=3",
