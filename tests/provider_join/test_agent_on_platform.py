@@ -19,7 +19,7 @@ from provider_join.agent.watching import Watcher
 from provider_join.errors import AgentRefused, EnrollRefused
 from tests.cluster.waiting import until
 from tests.edge_platform import running_edge_platform
-from tests.scripted_models import words_of
+from tests.scripted_models import fake, words_of
 from tests.scripted_runtime import Script, serve
 
 
@@ -35,6 +35,8 @@ async def world(database, ledger_with, monkeypatch):
 @pytest.fixture
 async def runtime():
     script = Script()
+    script.models = {"m:1b": fake("m:1b")}
+    script.always = "fake:words=16"
     runner, script.url = await serve(script)
     yield script
     await runner.cleanup()
@@ -74,7 +76,7 @@ async def online(world, home, runtime):
 async def test_a_consumers_job_runs_on_an_agent_and_carries_its_receipt(world, runtime, tmp_path):
     home, _, _ = await enrolled(world, tmp_path / "a")
     async with online(world, home, runtime):
-        answer = await world.platform.chat("fake:words=16", "tell me")
+        answer = await world.platform.chat("m:1b", "tell me")
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["message"]["content"] == "".join(words_of("tell me", 16))
         assert await world.platform.settled() == "9.00"
@@ -85,9 +87,10 @@ async def test_a_consumers_job_runs_on_an_agent_and_carries_its_receipt(world, r
 
 async def test_a_stream_loses_nothing_when_its_agents_socket_is_cut(world, runtime, tmp_path, monkeypatch):
     monkeypatch.setattr(reconnect, "AT_WORK_S", 0.3)
+    runtime.always = "fake:long=200@0.02"
     home, _, _ = await enrolled(world, tmp_path / "a")
     async with online(world, home, runtime) as (agent, _):
-        asked = asyncio.create_task(world.platform.chat("fake:long=200@0.02", "go on"))
+        asked = asyncio.create_task(world.platform.chat("m:1b", "go on"))
         cuts = 0
         while not asked.done():
             await asyncio.sleep(0.4)
@@ -152,4 +155,4 @@ async def test_a_new_code_for_the_same_node_gives_it_a_new_key(world, runtime, t
     assert AgentKey.read(home.key).public_text != key
     home.enrolled.write_text(home.enrolled.read_text().replace(again.ws_url, world.edges[0].agent_url))
     async with online(world, home, runtime):
-        assert (await world.platform.chat("fake:words=3", "new key")).status_code == 200
+        assert (await world.platform.chat("m:1b", "new key")).status_code == 200

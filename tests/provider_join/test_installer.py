@@ -1,43 +1,18 @@
 """`/install.sh` of a running ledger, run by a real shell into a home of its own, with the wheel that the ledger makes of itself."""
 
 import os
-import socket
 import subprocess
 import sys
 import sysconfig
 import zipfile
-from contextlib import asynccontextmanager
 from io import BytesIO
 
 import anyio
 import httpx2
 import pytest
-import uvicorn
 
-from ledger.app import create_public_app
 from ledger.own_wheel import own_wheel
-
-
-@asynccontextmanager
-async def served(ledger):
-    """The ledger's public app on a real port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_public_app(ledger.context), host="127.0.0.1", port=port, log_config=None, lifespan="off"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(server._serve)
-        with anyio.fail_after(30):
-            while not server.started:
-                await anyio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.edge_platform import public_ledger
 
 
 def test_the_wheel_is_the_same_each_time_and_holds_the_four_packages_and_nothing_else():
@@ -81,11 +56,10 @@ def test_shells_read_the_script(shell):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["from the platform", "from a file"])
 async def test_the_script_installs_a_gfe_that_runs(ledger_with, tmp_path, way):
-    port = free_port()
-    ledger = await ledger_with(public_url=f"http://127.0.0.1:{port}")
-    async with served(ledger) as url:
-        # The script names the address that people use; here a port of its own forwards nothing, so the two are made the same.
-        text = (await httpx2.AsyncClient().get(f"{url}/install.sh")).text.replace(f"http://127.0.0.1:{port}", url)
+    ledger = await ledger_with(public_url="http://127.0.0.1:1")
+    async with public_ledger(ledger) as url, httpx2.AsyncClient() as http:
+        # The script names the address that people use; here the ledger gets its port only when it listens.
+        text = (await http.get(f"{url}/install.sh")).text.replace("http://127.0.0.1:1", url)
         environment = {
             "HOME": str(tmp_path), "PATH": os.environ["PATH"], "GFE_PYTHON": sys.executable,
             "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PYTHONPATH": sysconfig.get_path("purelib"),  # what it needs is lent, not fetched
@@ -102,7 +76,7 @@ async def test_the_script_installs_a_gfe_that_runs(ledger_with, tmp_path, way):
         shown = await anyio.run_process([str(gfe), "agent", "--help"], env=environment, cwd=tmp_path)
         assert b"--schedule" in shown.stdout
         where = await anyio.run_process(
-            [str(tmp_path / ".gfe/venv/bin/python"), "-c", "import provider_join.agent.session as s; print(s.__file__)"],
+            [str(tmp_path / ".gfe/venv/bin/python"), "-c", "import provider_join.agent.sharing as s; print(s.__file__)"],
             env=environment | {"PYTHONPATH": ""}, cwd=tmp_path,
         )  # fmt: skip
         assert str(tmp_path / ".gfe/venv") in where.stdout.decode()
