@@ -13,8 +13,10 @@ from typing import Any
 from cluster.jobs import Admitted, AgentReceipt, Beat, End, EndReason, Event, Fail, Text, Usage
 
 MAX_TEXT_BYTES = 1024 * 1024
-MAX_PIECE_CHARACTERS = 32 * 1024  # of one event; JSON makes at most twelve bytes of a character
-MAX_LINE_BYTES = 512 * 1024
+MAX_PIECE_CHARACTERS = 16 * 1024  # of one event; JSON makes at most twelve bytes of a character
+MAX_EXTRA_BYTES = 96 * 1024  # of the logprobs that one piece brings, as JSON
+MAX_LINE_BYTES = 512 * 1024  # that readers take
+MAX_EVENT_BYTES = 224 * 1024  # of an event as JSON, so that an agent's frame of 256 KiB holds it
 COALESCE_S = 0.05
 COALESCE_BYTES = 1024
 KEPT_AFTER_END_S = 60.0
@@ -242,7 +244,7 @@ def _parts(text: str) -> list[str]:
 
 
 def embedding_events(seq: int, embeddings: Sequence[tuple[float, ...]]) -> Iterator[Text]:
-    """Spread vectors over events that each fit on a line.
+    """Spread vectors over events of at most `MAX_EVENT_BYTES`.
 
     Raises:
         ValueError: A single vector does not.
@@ -251,9 +253,9 @@ def embedding_events(seq: int, embeddings: Sequence[tuple[float, ...]]) -> Itera
     size = 0
     for vector in embeddings:
         vector_bytes = len(json.dumps(vector))
-        if vector_bytes > MAX_LINE_BYTES // 2:
+        if vector_bytes > MAX_EVENT_BYTES:
             raise ValueError("a vector is too long")
-        if batch and size + vector_bytes > MAX_LINE_BYTES // 2:
+        if batch and size + vector_bytes > MAX_EVENT_BYTES:
             yield Text(seq=seq, embeddings=tuple(batch))
             seq, batch, size = seq + 1, [], 0
         batch.append(vector)

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -13,7 +13,7 @@ HIDDEN = "[hidden]"
 SECRET_NAMES = re.compile(r"(?i)authorization|credential|password|secret|token$|api_?key|pepper|private_key|cookie")
 CONTENT_NAMES = frozenset({"prompt", "messages", "content", "thinking", "text", "request", "result", "body"})
 SECRET_TEXTS = re.compile(
-    r"gfe_(?:live|test)_\w+"  # API keys
+    r"gfe_(?:live|test|enroll)_\w+"  # API keys, enrollment codes
     r"|eyJ[\w-]+\.[\w-]+\.[\w-]+"  # JSON web tokens
     r"|(?<=://)[^\s:/@]+:[^\s@]+(?=@)"  # user and password in an URL
 )
@@ -29,13 +29,14 @@ def redacted(_logger: Any, _method: str, entry: Entry) -> Entry:
     return entry
 
 
-def configure(process: str, level: int = logging.INFO) -> None:
-    """Set up logging of this process; its name is in every entry."""
+def configure(process: str, level: int = logging.INFO, into: TextIO | None = None) -> None:
+    """Set up logging of this process, to standard error or `into`; its name is in every entry."""
+    stream = into or sys.stderr
 
     def named(_logger: Any, _method: str, entry: Entry) -> Entry:
         return {"process": process, **entry}  # not a context variable: an actor's calls have contexts of their own
 
-    is_terminal = sys.stderr.isatty()
+    is_terminal = stream.isatty()
     # Plain tracebacks: the richer ones show local variables, credentials and prompts among them.
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderers: list[Any] = [console] if is_terminal else [structlog.processors.JSONRenderer()]
@@ -50,6 +51,6 @@ def configure(process: str, level: int = logging.INFO) -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )

@@ -51,6 +51,7 @@ class OfferedModel:
     took_bytes: int | None = None  # memory that it takes, as the runtime says; None: not loaded
     gpu_bytes: int | None = None  # of which in a GPU's memory
     trouble: str = ""  # what is not as it should be with it, in words
+    manifest: str = ""  # the digest of what the runtime calls the model, where that is known apart from the file's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from cluster.attempt_log import AttemptLog, Coalescer, bytes_of, clipped, embedding_events
+from cluster.attempt_log import MAX_EVENT_BYTES, MAX_EXTRA_BYTES, AttemptLog, Coalescer, bytes_of, clipped, embedding_events
 from cluster.continuation import said_in
 from cluster.jobs import Admitted, Attempt, Beat, End, Event, Fail, Text
 from cluster.limits import Limits
@@ -43,6 +43,7 @@ class Running:
         self._coalescer = Coalescer()
         self._timer: asyncio.TimerHandle | None = None
         self._grew = asyncio.Event()
+        self._may_go_on: asyncio.Event | None = None  # None: it may
         self._started_at = now
         self._first_said_at: float | None = None
         self._said_at: float | None = None
@@ -68,6 +69,24 @@ class Running:
         """The runtime says again what was said before: that is progress, though it is not told."""
         self._said_at = time.monotonic()
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether nothing more is read from the runtime for now."""
+        return self._may_go_on is not None
+
+    def hold_back(self, *, holds: bool) -> None:
+        """Stop reading from the runtime, as whoever takes the answer does not keep up; or go on."""
+        if holds and self._may_go_on is None:
+            self._may_go_on = asyncio.Event()
+        elif not holds and self._may_go_on is not None:
+            self._may_go_on.set()
+            self._may_go_on = None
+
+    async def go_on(self) -> None:
+        """Wait while it is held back."""
+        while self._may_go_on is not None:
+            await self._may_go_on.wait()
+
     def add(self, piece: RuntimeText) -> bool:
         """Take what the model said; False when the log is full: then this attempt is over.
 
@@ -89,7 +108,7 @@ class Running:
 
     def _add_text(self, content: str, thinking: str, logprobs: Sequence[Mapping[str, Any]], now: float) -> bool:
         room = self.log.room_bytes
-        if logprobs and (extra := len(json.dumps(logprobs))) < room:
+        if logprobs and (extra := len(json.dumps(logprobs))) < min(room, MAX_EXTRA_BYTES):
             room -= extra
             self.log.text_bytes += extra
         else:
@@ -111,7 +130,7 @@ class Running:
 
     def _add_tool_calls(self, piece: RuntimeText) -> bool:
         said = json.dumps(piece.tool_calls)
-        if len(said) > self.log.room_bytes:
+        if len(said) > min(self.log.room_bytes, MAX_EVENT_BYTES):
             return False
         self.log.text_bytes += len(said)
         self._texts.append(said)
@@ -168,6 +187,8 @@ class Running:
             return ABANDONED
         if now - self._started_at > deadlines.total_s:
             return f"the job took longer than {deadlines.total_s:g} s"
+        if self._may_go_on is not None:
+            self._said_at = now  # the silence is ours
         if self._said_at is None:
             late = now - self._started_at > deadlines.first_token_s
             return f"no first token within {deadlines.first_token_s:g} s" if late else None

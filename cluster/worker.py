@@ -473,6 +473,8 @@ class Worker:
                     piece = replace(piece, content=seam.take(piece.content, time.monotonic()))  # noqa: PLW2901 - what is new of it
                     if not piece.content:
                         continue
+                if running.is_held_back:
+                    await running.go_on()
                 if not running.add(piece) or running.pieces == source.most_new:
                     return End(seq=0, reason=EndReason.LENGTH, usage=await self._usage(running, None, counted))
         raise RuntimeFailed(0, "the answer broke off")

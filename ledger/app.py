@@ -16,6 +16,7 @@ from ledger.api import (
     audits,
     catalog,
     feed,
+    installing,
     keys,
     mock_pay,
     money,
@@ -71,6 +72,7 @@ def _public_app(*, has_mock: bool) -> FastAPI:
         app.include_router(payments.mock_router)
         app.include_router(mock_pay.router)
     app.include_router(pages.router)
+    app.include_router(installing.router)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(DatabaseUnavailable, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

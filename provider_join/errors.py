@@ -1,4 +1,4 @@
-"""What can go wrong when a machine wants to join, each with its remedy.
+"""What can go wrong when a machine wants to take part, each with its remedy.
 
 JoinError
 ├── NotFit             this machine lacks something: a version, a port, memory, a runtime
@@ -6,12 +6,18 @@ JoinError
 ├── HeadUnreachable    nobody answers at the head's address
 ├── TokenRefused       the head does not know the invite's token
 ├── NotReachable       this machine reaches the head, but the head does not reach this machine (NAT, firewall)
-└── StartFailed        Ray did not start here, or ended
+├── StartFailed        Ray or the embedded runtime did not start here, or ended
+├── PlatformUnreachable  the ledger does not answer an agent
+├── EnrollRefused      the platform takes neither this code nor this key
+├── AgentRefused       this node may not connect any more, or its key is used elsewhere (exit 77)
+└── AgentTooOld        the platform speaks newer versions only (exit 78)
 """
 
 
 class JoinError(Exception):
     """Root; `what` happened and `hint` says what to do."""
+
+    exit_code = 1  # of the command that ends by it
 
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what, hint)
@@ -68,4 +74,31 @@ class NotReachable(JoinError):
 
 
 class StartFailed(JoinError):
-    """Ray did not start here, or it ended."""
+    """Ray or the embedded runtime did not start here, or it ended."""
+
+
+class PlatformUnreachable(JoinError):
+    """The ledger does not answer an agent, or not now."""
+
+    def __init__(self, url: str, why: str, retry_after_s: float | None = None) -> None:
+        super().__init__(
+            f"the platform does not answer at {url}: {why}",
+            "check the address (--url) and this machine's network; it tries again by itself",
+        )
+        self.retry_after_s = retry_after_s
+
+
+class EnrollRefused(JoinError):
+    """The platform takes neither this code nor this key."""
+
+
+class AgentRefused(JoinError):
+    """This node may not connect any more: a service manager must not start it again."""
+
+    exit_code = 77
+
+
+class AgentTooOld(JoinError):
+    """The platform speaks newer versions only."""
+
+    exit_code = 78

@@ -1,6 +1,7 @@
 """Client of the Ollama API, as a worker or agent needs it: what is there, load it, stream an answer. Errors in our words."""
 
 import json
+import math
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,7 +141,7 @@ class OllamaRuntime:
             name=name, digest=_weights_digest(shown) or digest, size_bytes=int(row.get("size", 0)), context_tokens=context, is_loaded=loaded is not None,
             capabilities=tuple(shown.get("capabilities") or ("completion",)), has_tokenizer=self._has_tokenizer,
             took_bytes=_whole((loaded or {}).get("size")), gpu_bytes=_whole((loaded or {}).get("size_vram")),
-            trouble=_shrunk(loaded, wanted),
+            trouble=_shrunk(loaded, wanted), manifest=digest,
         )  # fmt: skip
         return model, LoadPlan(info=shown.get("model_info") or {}, context_tokens=known or min(longest, wanted or PLANNED_CONTEXT))
 
@@ -290,13 +291,26 @@ class OllamaRuntime:
         return said
 
 
+def read_json(raw: bytes | str) -> Any:
+    """Read JSON; halves of surrogate pairs, which no other program would take from us, become U+FFFD.
+
+    Raises:
+        ValueError: It is none.
+    """
+    said = json.loads(raw)
+    if (b"\\u" if isinstance(raw, bytes) else "\\u") not in raw:  # type: ignore[operator]
+        return said
+    text = json.dumps(said, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace"))
+
+
 def _pieces(line: bytes) -> list[RuntimeText | RuntimeEnd]:
     """Read one NDJSON line.
 
     Raises:
         RuntimeFailed: It says that something went wrong.
     """
-    said = json.loads(line) if line.strip() else {}
+    said = read_json(line) if line.strip() else {}
     if "error" in said:
         raise RuntimeFailed(500, str(said["error"]))
     message = said.get("message") or {}
@@ -320,12 +334,14 @@ def _pieces(line: bytes) -> list[RuntimeText | RuntimeEnd]:
 
 def _embedded(said: Mapping[str, Any]) -> list[RuntimeText | RuntimeEnd]:
     vectors = tuple(tuple(float(value) for value in vector) for vector in said["embeddings"])
+    if not all(math.isfinite(value) for vector in vectors for value in vector):
+        raise ValueError("a vector is none")
     return [RuntimeText(embeddings=vectors), RuntimeEnd(reason="stop", prompt_tokens=said.get("prompt_eval_count"), completion_tokens=0)]
 
 
 def _error(status: int, text: str) -> RuntimeFailed | RuntimeRefused:
     try:
-        detail = str(json.loads(text)["error"])
+        detail = str(read_json(text)["error"])
     except (ValueError, KeyError, TypeError):
         detail = text[:300]
     # 404 is not the request's fault: the node lost a model that another one may have.

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("serve_app.cli.keys:app", "Make, list and revoke API keys."),
     "join": ("provider_join.cli:join", "Join this machine to an operator's cluster, as its invite says."),
     "leave": ("provider_join.cli:leave", "Finish what runs here, then leave the cluster."),
+    "agent": ("provider_join.agent.cli:app", "Share this machine's GPU with the platform, and earn."),
     "doctor": ("serve_app.cli.doctor:doctor", "Check this machine, with what mends each finding."),
     "db": ("serve_app.cli.db:app", "Bring the database to the newest shape."),
     "ledger": ("ledger.cli:app", "Run the ledger, prove its books."),
