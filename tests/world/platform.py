@@ -20,6 +20,7 @@ from tests.crowd import History, Outcome
 
 ROOT = Path(__file__).parents[2]
 REJOIN_LIMIT_S = 90
+CONSOLE, AGENTS = "http://10.88.0.1:9000", "ws://10.88.0.1:9001/ws/computing/"  # as who is behind a router knows them
 GFE = [sys.executable, "-P", "-m", "serve_app.cli"]
 
 
@@ -42,6 +43,7 @@ class Platform:
             name: value for name, value in os.environ.items() if not name.startswith(("GFE_", "RAY_")) and name != "PYTHONDONTWRITEBYTECODE"
         }
         own = {"GFE_WELCOME_CREDITS": "100000.00", "GFE_SUBMITS_PER_MINUTE": "100000", "GFE_COMPLETION_PRICE": "1000.00"}
+        own |= {"GFE_PUBLIC_URL": CONSOLE, "GFE_AGENT_URL": AGENTS}
         self.environment = passed | own | {"GFE_HOME": str(self.folder / "home"), "GFE_NODE_ADDRESS": machine.address}
 
     @property

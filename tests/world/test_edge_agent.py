@@ -1,0 +1,168 @@
+"""Anybody's machine behind a router that nobody reaches from outside: one code, one line, jobs and pay; and what a revocation does."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import processes
+from tests.world.network import World, why_not
+from tests.world.platform import CONSOLE, until
+
+REASON = why_not()
+pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
+MODEL = "fake:words=16"
+PASSWORD = "correct horse battery 7 staple"
+ONLINE_LIMIT_S = 60
+CUT_LIMIT_S = 5
+ASKING = """
+import json, sys, urllib.error, urllib.request
+method, url, key, body = sys.argv[1:]
+headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
+request = urllib.request.Request(url, data=body.encode() or None, method=method, headers=headers)
+try:
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        print(json.dumps([answer.status, json.loads(answer.read() or b"null")]))
+except urllib.error.HTTPError as refused:
+    print(json.dumps([refused.code, refused.read().decode()]))
+"""
+
+
+def ask(machine, method, url, key="", body=None):
+    done = machine.run([sys.executable, "-c", ASKING, method, url, key, json.dumps(body) if body is not None else ""], capture_output=True)
+    status, said = json.loads(done.stdout)
+    assert status < 300, (url, status, said)
+    return said
+
+
+class Provider:
+    """A person with a machine, who knows the platform by its address only."""
+
+    def __init__(self, machine, name):
+        self.machine = machine
+        person = {"username": name, "password": PASSWORD}
+        ask(machine, "POST", f"{CONSOLE}/api/core/register/", body=person)
+        self.token = ask(machine, "POST", f"{CONSOLE}/api/core/token/", body=person)["access"]
+
+    def call(self, method, path, body=None):
+        return ask(self.machine, method, f"{CONSOLE}{path}", self.token, body)
+
+
+@pytest.fixture
+def behind(platform):
+    """A machine whose only way out is a router's address: nobody can open a connection to it."""
+    router = platform.world.machines[1]
+    with World(1) as home:
+        [machine] = home.machines
+        link = [
+            "ip",
+            "-n",
+            router.namespace,
+            "link",
+            "add",
+            "inside",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "outside",
+            "netns",
+            machine.namespace,
+        ]
+        subprocess.run(link, check=True)
+        for namespace, name, address in ((router.namespace, "inside", "10.88.0.1"), (machine.namespace, "outside", "10.88.0.2")):
+            subprocess.run(["ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", name], check=True)
+            subprocess.run(["ip", "-n", namespace, "link", "set", name, "up"], check=True)
+        ports = json.loads((platform.folder / "home" / "run" / "ports.json").read_text())
+        head = platform.machine
+        with contextlib.ExitStack() as passed_on:
+            for place, inside, to in (
+                (head, head.address, {9000: f"127.0.0.1:{ports['console']}", 9001: f"127.0.0.1:{ports['edge']}"}),
+                (router, "10.88.0.1", {9000: f"{head.address}:9000", 9001: f"{head.address}:9001"}),
+            ):
+                pairs = [f"{inside}:{port}={there}" for port, there in to.items()]
+                forwarder = place.start(
+                    [sys.executable, "-m", "tests.world.forwarder", *pairs], environment=platform.environment,
+                    log=platform.folder / "forwarder.log", folder=ROOT,
+                )  # fmt: skip
+                passed_on.callback(forwarder.terminate)
+            yield machine
+        subprocess.run(["ip", "-n", router.namespace, "link", "del", "inside"], check=True)
+
+
+def listening(machine):
+    """Addresses on which something takes connections there, those of loopback left out."""
+    rows = machine.run(["cat", "/proc/net/tcp", "/proc/net/tcp6"], capture_output=True).stdout.splitlines()
+    places = [row.split()[1] for row in rows if len(row.split()) > 3 and row.split()[3] == "0A"]
+    return [place for place in places if not place.startswith(("0100007F:", "00000000000000000000000001000000:"))]
+
+
+def test_one_line_makes_a_machine_behind_a_router_earn_and_a_revocation_ends_it(platform, behind):
+    script = behind.run([sys.executable, "-c", f"import urllib.request as u; print(u.urlopen('{CONSOLE}/install.sh').read().decode())"],
+                        capture_output=True).stdout  # fmt: skip
+    provider = Provider(behind, "gamer")
+    code = provider.call("POST", "/api/core/agent-token/generate/", {"label": "gaming PC"})
+    home = platform.folder / "gamer"
+    home.mkdir()
+    environment = {
+        "HOME": str(home), "PATH": os.environ["PATH"], "GFE_PYTHON": sys.executable, "GFE_SIMULATED_GPUS": "RTX 3060:12288:900:8.6",
+        "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PYTHONPATH": sysconfig.get_path("purelib"),  # what it needs is lent, not fetched
+    }  # fmt: skip
+    runtime = behind.start(
+        [sys.executable, "-m", "tests.scripted_runtime", "--port", "11434"], environment=environment, log=platform.folder / "gamer-runtime.log",
+        folder=ROOT,
+    )  # fmt: skip
+    (home / "install.sh").write_text(script)
+    began = time.monotonic()
+    log = platform.folder / "gamer.log"
+    agent = behind.start(["sh", str(home / "install.sh"), "--code", code["token"]], environment=environment, log=log)
+
+    def node():
+        return platform.nodes().get("gaming PC")
+
+    def is_online():
+        assert agent.poll() is None, log.read_text()
+        return (found := node()) is not None and found["healthy"]
+
+    try:
+        until(is_online, ONLINE_LIMIT_S, lambda: f"the node to be online: {log.read_text()}")
+        sys.stdout.write(f"from the code to a node that takes jobs, with the installation: {time.monotonic() - began:.1f} s\n")
+        assert listening(behind) == []
+        assert MODEL in {model["name"] for model in node()["models"]}
+
+        id_ = node()["id"]
+        key = (platform.secrets / "first_api_key").read_text().strip()
+        job = ask(platform.machine, "POST", f"{platform.url}/api/computing/submit-job/", key,
+                  {"prompt": "hello", "model": MODEL, "provider": id_, "max_tokens": 8})["job_id"]  # fmt: skip
+
+        def ended():
+            row = ask(platform.machine, "GET", f"{platform.url}/api/computing/jobs/{job}/", key)
+            return row if row["status"] in {"COMPLETED", "FAILED"} else None
+
+        row = until(ended, 60, "the job's end")
+        assert (row["status"], row["node"]["id"], row["usage"]["completion_tokens"]) == ("COMPLETED", id_, 8)
+        until(lambda: provider.call("GET", "/api/core/nodes/")["results"][0]["state"] == "active", 10, "the node's row")
+        assert platform.gfe("ledger", "audit").returncode == 0
+
+        [token] = provider.call("GET", "/api/core/agent-token/list/")["results"]
+        provider.call("POST", f"/api/core/agent-token/{token['id']}/revoke/", {})
+        began = time.monotonic()
+        assert agent.wait(60) == 77, log.read_text()
+        took_s = time.monotonic() - began
+        sys.stdout.write(f"from a revocation to the agent's end: {took_s:.1f} s\n")
+        assert "revoked" in re.sub(r"\s+", " ", log.read_text())
+        assert took_s < 6 * CUT_LIMIT_S  # the figure tells; this only says that it is not a time-out that ended it
+    finally:
+        for process in (agent, runtime):
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+    assert not [one for one in behind.processes() if "gfe" in processes.command_of(one.pid)]
