@@ -1,8 +1,12 @@
-"""Passes TCP connections on: a router that hides who is behind it, or the proxy before a platform. `FROM=TO` pairs, each `address:port`."""
+"""Passes TCP connections on: a router that hides who is behind it, or with `--tls` the proxy before a platform.
 
+`FROM=TO` pairs, each `address:port`; `--tls` names a file with a key and its certificate.
+"""
+
+import argparse
 import asyncio
 import contextlib
-import sys
+import ssl
 
 
 async def _pass_on(reader, writer):
@@ -13,7 +17,7 @@ async def _pass_on(reader, writer):
     writer.close()
 
 
-async def _serve(here, there):
+async def _serve(here, there, tls):
     async def connected(reader, writer):
         host, port = there.rsplit(":", 1)
         try:
@@ -24,13 +28,21 @@ async def _serve(here, there):
         await asyncio.gather(_pass_on(reader, up_writer), _pass_on(up_reader, writer))
 
     host, port = here.rsplit(":", 1)
-    server = await asyncio.start_server(connected, host, int(port))
+    server = await asyncio.start_server(connected, host, int(port), ssl=tls)
     await server.serve_forever()
 
 
-async def main(pairs):
-    await asyncio.gather(*(_serve(*pair.split("=")) for pair in pairs))
+async def main(pairs, tls):
+    await asyncio.gather(*(_serve(*pair.split("="), tls) for pair in pairs))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tls")
+    parser.add_argument("pairs", nargs="+")
+    arguments = parser.parse_args()
+    tls = None
+    if arguments.tls:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(arguments.tls)
+    asyncio.run(main(arguments.pairs, tls))

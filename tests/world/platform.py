@@ -20,7 +20,7 @@ from tests.crowd import History, Outcome
 
 ROOT = Path(__file__).parents[2]
 REJOIN_LIMIT_S = 90
-CONSOLE, AGENTS = "http://10.88.0.1:9000", "ws://10.88.0.1:9001/ws/computing/"  # as who is behind a router knows them
+CONSOLE, AGENTS = "https://10.88.0.1:9000", "wss://10.88.0.1:9001/ws/computing/"  # as who is behind a router knows them
 GFE = [sys.executable, "-P", "-m", "serve_app.cli"]
 
 

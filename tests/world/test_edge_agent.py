@@ -8,9 +8,15 @@ import subprocess
 import sys
 import sysconfig
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from cluster import processes
 from tests.world.network import World, why_not
@@ -36,8 +42,11 @@ except urllib.error.HTTPError as refused:
 """
 
 
-def ask(machine, method, url, key="", body=None):
-    done = machine.run([sys.executable, "-c", ASKING, method, url, key, json.dumps(body) if body is not None else ""], capture_output=True)
+def ask(machine, method, url, key="", body=None, *, trusts=None):
+    environment = os.environ | ({"SSL_CERT_FILE": str(trusts)} if trusts else {})
+    command = [sys.executable, "-c", ASKING, method, url, key, json.dumps(body) if body is not None else ""]
+    done = machine.run(command, environment=environment, capture_output=True)
+    assert done.stdout, done.stderr
     status, said = json.loads(done.stdout)
     assert status < 300, (url, status, said)
     return said
@@ -46,19 +55,35 @@ def ask(machine, method, url, key="", body=None):
 class Provider:
     """A person with a machine, who knows the platform by its address only."""
 
-    def __init__(self, machine, name):
-        self.machine = machine
+    def __init__(self, machine, name, trusts):
+        self.machine, self.trusts, self.token = machine, trusts, ""
         person = {"username": name, "password": PASSWORD}
-        ask(machine, "POST", f"{CONSOLE}/api/core/register/", body=person)
-        self.token = ask(machine, "POST", f"{CONSOLE}/api/core/token/", body=person)["access"]
+        self.call("POST", "/api/core/register/", person)
+        self.token = self.call("POST", "/api/core/token/", person)["access"]
 
     def call(self, method, path, body=None):
-        return ask(self.machine, method, f"{CONSOLE}{path}", self.token, body)
+        return ask(self.machine, method, f"{CONSOLE}{path}", self.token, body, trusts=self.trusts)
+
+
+def certificate(folder, address):
+    """A key and a certificate of its own for an address, in one file; who trusts the file trusts the certificate."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a platform")])
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=1)
+    )
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    own = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "proxy.pem").write_bytes(own + (public := made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)))
+    (folder / "trusted.pem").write_bytes(public)
+    return folder / "proxy.pem", folder / "trusted.pem"
 
 
 @pytest.fixture
-def behind(platform):
-    """A machine whose only way out is a router's address: nobody can open a connection to it."""
+def behind(platform, tmp_path):
+    """A machine, and the file of what it trusts, whose only way out is a router's address: nobody can open a connection to it."""
+    own, trusted = certificate(tmp_path, "10.88.0.1")
     router = platform.world.machines[1]
     with World(1) as home:
         [machine] = home.machines
@@ -84,17 +109,17 @@ def behind(platform):
         ports = json.loads((platform.folder / "home" / "run" / "ports.json").read_text())
         head = platform.machine
         with contextlib.ExitStack() as passed_on:
-            for place, inside, to in (
-                (head, head.address, {9000: f"127.0.0.1:{ports['console']}", 9001: f"127.0.0.1:{ports['edge']}"}),
-                (router, "10.88.0.1", {9000: f"{head.address}:9000", 9001: f"{head.address}:9001"}),
+            for place, options, inside, to in (
+                (head, ["--tls", str(own)], head.address, {9000: f"127.0.0.1:{ports['console']}", 9001: f"127.0.0.1:{ports['edge']}"}),
+                (router, [], "10.88.0.1", {9000: f"{head.address}:9000", 9001: f"{head.address}:9001"}),
             ):
                 pairs = [f"{inside}:{port}={there}" for port, there in to.items()]
                 forwarder = place.start(
-                    [sys.executable, "-m", "tests.world.forwarder", *pairs], environment=platform.environment,
+                    [sys.executable, "-m", "tests.world.forwarder", *options, *pairs], environment=platform.environment,
                     log=platform.folder / "forwarder.log", folder=ROOT,
                 )  # fmt: skip
                 passed_on.callback(forwarder.terminate)
-            yield machine
+            yield machine, trusted
         subprocess.run(["ip", "-n", router.namespace, "link", "del", "inside"], check=True)
 
 
@@ -106,13 +131,19 @@ def listening(machine):
 
 
 def test_one_line_makes_a_machine_behind_a_router_earn_and_a_revocation_ends_it(platform, behind):
-    script = behind.run([sys.executable, "-c", f"import urllib.request as u; print(u.urlopen('{CONSOLE}/install.sh').read().decode())"],
-                        capture_output=True).stdout  # fmt: skip
-    provider = Provider(behind, "gamer")
+    behind, trusted = behind
+    fetch = f"import urllib.request as u; print(u.urlopen('{CONSOLE}/install.sh').read().decode())"
+    trusting = {"SSL_CERT_FILE": str(trusted), "PIP_CERT": str(trusted)}
+
+    def fetched():
+        return behind.run([sys.executable, "-c", fetch], environment=os.environ | trusting, capture_output=True).stdout
+
+    script = until(fetched, 30, "the installer")
+    provider = Provider(behind, "gamer", trusted)
     code = provider.call("POST", "/api/core/agent-token/generate/", {"label": "gaming PC"})
     home = platform.folder / "gamer"
     home.mkdir()
-    environment = {
+    environment = trusting | {
         "HOME": str(home), "PATH": os.environ["PATH"], "GFE_PYTHON": sys.executable, "GFE_SIMULATED_GPUS": "RTX 3060:12288:900:8.6",
         "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PYTHONPATH": sysconfig.get_path("purelib"),  # what it needs is lent, not fetched
     }  # fmt: skip
