@@ -8,6 +8,7 @@ import pytest
 
 from ledger.client import NotFound, Share
 from ledger.errors import PaymentEnded
+from ledger.identity.nodes import CACHE_S
 from ledger.money import accounts
 from ledger.money.earnings import Earnings
 from ledger.operators.refunds import refund
@@ -55,7 +56,7 @@ async def test_three_flags_end_in_a_ban_each_with_its_reason(ledger, database):
     theirs = (await m.consumer.get("/api/payments/wallet/")).json()
     assert [row["kind"] for row in theirs["logs"]].count("refund") == 3
 
-    ledger.context.settling._owner_of.__self__._known.clear()  # which may not know of the ban for two seconds
+    await asyncio.sleep(CACHE_S)
     with pytest.raises(NotFound):
         await m.serve(node)  # what is in flight earns nothing any more, and its consumer pays nothing
 
@@ -71,6 +72,15 @@ async def test_what_promotional_credits_paid_is_given_back_as_such_and_from_the_
     await m.judge(node, *jobs[:3])
     assert m.consumers == (2 * CREDIT, 2 * CREDIT)
     assert (m.balance(promo), m.escrow(node), m.forfeited(node)) == (0, 0, 500_000)
+
+
+async def test_what_promotional_credits_brought_is_touched_only_for_jobs_that_they_paid(ledger_with, database):
+    ledger = await ledger_with(welcome_credits="2.00")
+    m = await market(ledger, database, paid=3 * CREDIT)
+    node = await m.node()
+    jobs = await m.serve(node, 5)
+    await m.judge(node, *jobs[2:])
+    assert (m.consumers, m.balance(accounts.promo(m.owner.person)), m.escrow(node)) == ((0, 3 * CREDIT), 2 * CREDIT, 0)
 
 
 async def test_a_refund_is_as_much_as_is_there_and_what_lacks_is_told(ledger_with, database):
