@@ -286,7 +286,7 @@ class AuditOffered(Wire):
 
 
 class AuditTask(Wire):
-    """A sample to be audited now, leased for `LEASE_S`. `node_key`: the node's public key as the ledger knows it, to check its receipt by."""
+    """A sample to be audited now, leased for ten minutes. `node_key`: the node's public key as the ledger knows it, to check its receipt by."""
 
     id: uuid.UUID
     job: uuid.UUID
