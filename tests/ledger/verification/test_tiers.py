@@ -120,3 +120,25 @@ async def test_ten_jobs_in_a_hundred_whose_counts_were_off_end_in_quarantine(led
 
 async def alarm(ledger, node, job=None):
     return await ledger.client.alarm_count(CountAlarm(job=job or new_hold_id(), node=node, claimed=200, counted=100))
+
+
+async def test_the_log_of_several_nodes_is_one_and_is_paged_without_a_gap(ledger, database):
+    m = await market(ledger, database)
+    nodes = [await m.node() for _ in range(3)]
+    for node in (*nodes, *reversed(nodes), nodes[0]):
+        await m.serve(node)
+
+    async def page(**query):
+        answer = await ledger.http.get("/api/payments/wallet/", headers=m.owner.headers, params={"limit": 2} | query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    found = [await page()]
+    await m.serve(await m.node(), 2)  # what is opened and earned meanwhile belongs to no page of the past
+    while found[-1]["next"]:
+        found.append(await page(cursor=found[-1]["next"]))
+    rows = [row for one in found for row in one["logs"]]
+    assert [len(one["logs"]) for one in found] == [2, 2, 2, 1]
+    assert len({row["job_id"] for row in rows}) == 7
+    assert [row["balance_after"] for row in rows] == [f"{left}.00" for left in range(7, 0, -1)]
+    assert len((await page(limit=100))["logs"]) == 9
