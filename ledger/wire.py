@@ -248,7 +248,7 @@ OPERATION: TypeAdapter[Operation] = TypeAdapter(Operation)
 
 # --- audits of providers (security reference 6) ---------------------------------------------------------------------------------------
 #
-# `POST /internal/v1/audits/offer` (by `serve`), `/take` and `/report` (by `auditor`), and `POST /internal/v1/audits/count-alarm` (by `serve`).
+# `POST /internal/v1/audits/offer` (by `serve`), `/take` and `/report` (by `auditor`), and `POST /internal/v1/audits/count-alarm` (by `edge`).
 
 MAX_SEALED = 256 * 1024  # characters of a sealed sample, in base64
 MAX_INPUTS = 4096  # bytes of a sample's inputs, as JSON

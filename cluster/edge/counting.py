@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -20,6 +21,16 @@ LOOK_S = 10.0
 COUNT_LIMIT_S = 5.0
 LEAST_DIFFERENCE = 3  # tokens; below them, and below a fiftieth, counts may differ
 SHARE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """An agent's count of a job that is too far from ours."""
+
+    node: str
+    job: str
+    claimed: int
+    counted: int
 
 
 class Counter(Protocol):

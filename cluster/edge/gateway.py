@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from cluster.edge.counting import Counter, is_off
+from cluster.edge.counting import Counter, Mismatch, is_off
 from cluster.edge.edge_node import EdgeNode
 from cluster.edge.facts import AgentClaims, NodeFacts
 from cluster.edge.metrics import EdgeMetrics
@@ -38,10 +38,13 @@ Facts = Callable[[str], NodeFacts | None]
 class EdgeGateway:
     """All edge nodes here. `facts` tells what the ledger says of a node, None: it knows no such node."""
 
-    def __init__(self, facts: Facts, verifier: AgentVerifier, counter: Counter, metrics: EdgeMetrics) -> None:
+    def __init__(
+        self, facts: Facts, verifier: AgentVerifier, counter: Counter, metrics: EdgeMetrics, alarm: Callable[[Mismatch], None] | None = None
+    ) -> None:
         self._facts = facts
         self._verifier = verifier
         self._counter = counter
+        self._alarm = alarm  # who is told of agents that count otherwise than we do
         self.metrics = metrics
         self._nodes: dict[str, EdgeNode] = {}
         self._sessions: set[Session] = set()
@@ -153,15 +156,12 @@ class EdgeGateway:
         claimed = ending.claimed
         if claimed is not None and usage.counted_by == "platform" and not mirror.delivered:
             pairs = (claimed.prompt_eval_count, usage.prompt_tokens), (claimed.eval_count, usage.completion_tokens)
-            if any(is_off(*pair) for pair in pairs):
+            if off := [pair for pair in pairs if is_off(*pair)]:
                 self.metrics.count_mismatches.inc()
-                log.warning(
-                    "counts_differ",
-                    node=mirror.node,
-                    job=mirror.job,
-                    claimed=[said for said, _ in pairs],
-                    counted=[ours for _, ours in pairs],
-                )
+                found = Mismatch(node=mirror.node, job=mirror.job, claimed=off[-1][0], counted=off[-1][1])
+                log.warning("counts_differ", node=found.node, job=found.job, claimed=found.claimed, counted=found.counted)
+                if self._alarm:
+                    self._alarm(found)
         return usage
 
     def _receipt(self, mirror: Mirror, ending: Ending) -> AgentReceipt | None:

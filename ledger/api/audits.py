@@ -16,6 +16,7 @@ from ledger.verification.samples import Sample
 from ledger.verification.verdicts import Verdict
 
 OFFERERS, AUDITORS = frozenset({"serve"}), frozenset({"auditor"})
+COUNTERS = frozenset({"edge", "serve"})  # who holds an agent's counts against ours
 MAX_BODY_BYTES = wire.MAX_SEALED + 16 * 1024
 Asked = TypeVar("Asked", bound=wire.Wire)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -93,4 +94,4 @@ async def _count_alarm(context: LedgerContext, asked: wire.CountAlarm) -> wire.C
 offer = _route(OFFERERS, wire.AuditSample, _offer)
 take = _route(AUDITORS, wire.TakeAudits, _take)
 report = _route(AUDITORS, wire.AuditVerdict, _report)
-count_alarm = _route(OFFERERS, wire.CountAlarm, _count_alarm)
+count_alarm = _route(COUNTERS, wire.CountAlarm, _count_alarm)

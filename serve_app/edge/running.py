@@ -19,6 +19,7 @@ from cluster.node_api import serve_node
 from cluster.runtime.ollama import OllamaRuntime
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from ledger.client import LedgerClient
+from serve_app.edge.alarms import CountAlarms
 from serve_app.edge.directory import Directory
 from serve_app.edge.settings import EdgeSettings
 from serve_app.feed import LedgerFeed
@@ -57,9 +58,10 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     directory = Directory(feed)
     verifier = AgentVerifier(fetch_from(session, f"{settings.ledger_url.rstrip('/')}/.well-known/jwks.json"))
     metrics = EdgeMetrics()
-    edge = EdgeGateway(directory.facts, verifier, ReferenceCounter(reference), metrics)
+    alarms = CountAlarms(ledger)
+    edge = EdgeGateway(directory.facts, verifier, ReferenceCounter(reference), metrics, alarms.note)
     edge.start()
-    loops = [asyncio.create_task(feed.run()), asyncio.create_task(verifier.keep_fresh())]
+    loops = [asyncio.create_task(feed.run()), asyncio.create_task(verifier.keep_fresh()), asyncio.create_task(alarms.run())]
     site = AgentSite(
         AgentSockets(edge, verifier, directory.find, max_agents=settings.edge_max_agents), settings.edge_host, settings.edge_port
     )
