@@ -171,8 +171,13 @@ def test_one_line_makes_a_machine_behind_a_router_earn_and_a_revocation_ends_it(
 
         id_ = node()["id"]
         key = (platform.secrets / "first_api_key").read_text().strip()
-        job = ask(platform.machine, "POST", f"{platform.url}/api/computing/submit-job/", key,
-                  {"prompt": "hello", "model": MODEL, "provider": id_, "max_tokens": 8})["job_id"]  # fmt: skip
+        wanted = {"prompt": "hello", "model": MODEL, "provider": id_, "max_tokens": 8}
+
+        def submitted():  # the consumers' side learns of a new node within seconds
+            with contextlib.suppress(AssertionError):
+                return ask(platform.machine, "POST", f"{platform.url}/api/computing/submit-job/", key, wanted)["job_id"]
+
+        job = until(submitted, 15, "a job for the node")
 
         def ended():
             row = ask(platform.machine, "GET", f"{platform.url}/api/computing/jobs/{job}/", key)
