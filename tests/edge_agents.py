@@ -82,7 +82,8 @@ class Socket:
 
     async def heard(self, limit_s=5):
         """The next frame; a close is told as {"type": "closed"}."""
-        message = await asyncio.wait_for(self.ws.receive(), limit_s)
+        async with asyncio.timeout(limit_s):  # not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with its result
+            message = await self.ws.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             return json.loads(message.data)
         return {"type": "closed", "code": self.ws.close_code}
