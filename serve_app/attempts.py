@@ -22,6 +22,7 @@ from serve_app.job import OpenJob
 
 log = structlog.get_logger()
 AGAIN_S = 0.3
+LOOK_S = 1.0  # so often one looks whether the agent went elsewhere
 BEFORE_TEXT_S = 5.0  # so long an edge node's connection may be away
 IN_TEXT_S = 15.0
 
@@ -51,6 +52,8 @@ async def events_of(context: ServeContext, job: OpenJob, node: Node, attempt: At
     while True:
         heard = len(job.events)
         events = context.nodes.run(node.url, attempt) if begins else context.nodes.rejoin(node.url, attempt, heard)
+        if node.kind is NodeKind.EDGE and len(context.settings.edges) > 1:
+            events = _while_here(context, node, events)
         try:
             async with aclosing(events):
                 async for event in events:
@@ -70,6 +73,27 @@ async def events_of(context: ServeContext, job: OpenJob, node: Node, attempt: At
             log.info("edge_lost", job=job.name, node=node.id, reason=lost.detail)
             await asyncio.sleep(AGAIN_S)
             node = _where_it_is(context, node)
+
+
+async def _while_here(context: ServeContext, node: Node, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """Yield events as long as the node is reached at this edge gateway: one that its agent has left hears nothing more, and does not know why.
+
+    Raises:
+        NodeLost: The node is elsewhere.
+    """
+    async with aclosing(events):
+        while True:
+            step = asyncio.ensure_future(anext(events, None))
+            try:
+                while not (await asyncio.wait({step}, timeout=LOOK_S))[0]:
+                    if _where_it_is(context, node).url != node.url:
+                        raise NodeLost(node.id, "its agent went to another edge gateway")
+            finally:
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+            if (event := step.result()) is None:
+                return
+            yield event
 
 
 def _where_it_is(context: ServeContext, node: Node) -> Node:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydantic_core import PydanticSerializationError
-
 from cluster.edge import protocol
 from cluster.edge.facts import ACTIVE, NodeFacts
 from cluster.edge.mirror import Ending, Mirror, Phase
@@ -379,7 +377,7 @@ def offer_text(node: str, attempt: Attempt) -> str:
             job=attempt.job, lease=attempt.number, kind=attempt.kind, model=attempt.model, model_digest=attempt.model_digest,
             request=dict(attempt.request), max_tokens=attempt.max_tokens, deadline=deadline, delivered=protocol.delivered_lines(attempt.delivered),
         ).text()  # fmt: skip
-    except (PydanticSerializationError, ValueError) as unsendable:  # half a surrogate pair, for one
+    except ValueError as unsendable:  # half a surrogate pair, for one
         raise NodeBusy(node, "too_large", 0) from unsendable
     if len(text.encode()) >= protocol.MAX_FRAME_BYTES:
         raise NodeBusy(node, "too_large", 0)

@@ -63,6 +63,22 @@ async def test_an_edge_gateway_that_is_exchanged_in_mid_answer_costs_nothing(wor
     assert await world.platform.settled() == "9.00"
 
 
+async def test_an_agent_that_goes_to_another_edge_gateway_in_mid_answer_costs_nothing(world):
+    other = await world.start_edge()
+    context = world.platform.context
+    context.settings = context.settings.model_copy(update={"edge_urls": ",".join(edge.node_url for edge in world.edges)})
+    agent = await world.agent(words=60, pace_s=0.05)
+    asking = asyncio.create_task(world.platform.chat("m", max_tokens=100))
+    await until(lambda: agent.offers and len(next(iter(agent.logs.values()))) > 10)
+    agent.url = other.agent_url
+    agent.socket.abort()
+    answer = await asking
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == "".join(words_of(answer.headers["x-gfe-job"], 60))
+    assert len(agent.offers) == 1
+    assert world.seen(agent.identity.node).url == other.node_url
+
+
 async def test_a_request_that_fits_no_frame_goes_to_another_kind_of_node_or_is_told(world):
     agent = await world.agent(words=3)
     answer = await world.platform.chat("m", text="x" * 300_000, max_tokens=10)
