@@ -82,7 +82,9 @@ class Socket:
 
     async def heard(self, limit_s=5):
         """The next frame; a close is told as {"type": "closed"}."""
-        async with asyncio.timeout(limit_s):  # not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with its result
+        async with asyncio.timeout(
+            limit_s
+        ):  # not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with its result
             message = await self.ws.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             return json.loads(message.data)
