@@ -164,7 +164,7 @@ class Agent:
         await self._until(lambda: not self.session.held or not self.session.is_connected, LAST_WORDS_S)
         self.session.say(wire.Bye(reason=self._stop_reason))
         self._connection.wake()
-        await self._until(lambda: False, 0.1 if self.session.is_connected else 0)
+        await self._until(lambda: not self.session.has_words, LAST_WORDS_S)
         self._leave_now.set()
         await self._connection.leave()
 

@@ -157,6 +157,7 @@ class AgentSession:
         self._has_news = True  # the platform does not know what is offered now
         self._held: dict[tuple[str, int], Held] = {}
         self._out: deque[wire.Frame] = deque()
+        self._has_left = False  # `bye` was the last word
         self._turn = 0  # whose chunk is next
         self._beats = 0
         self._beat_at = 0.0
@@ -173,7 +174,7 @@ class AgentSession:
         """A connection is open: `hello` is the first thing to say."""
         self._out.clear()
         self.welcome, self._has_news = None, True
-        self.is_connected = True
+        self.is_connected, self._has_left = True, False
         self.heard_at = self._connected_at = now
         self._set_token(now, token_expires_in_s)
         resume = [
@@ -236,6 +237,11 @@ class AgentSession:
         """Say something as soon as the platform listens."""
         if self.welcome is not None:
             self._out.append(frame)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether something waits to be said beside the attempts' own."""
+        return bool(self._out)
 
     def forget(self, job: str, lease: int) -> None:
         """Keep an attempt's log no longer."""
@@ -329,10 +335,12 @@ class AgentSession:
 
     def next_text(self, now: float) -> str | None:
         """Write the next frame that may be sent; None: nothing for now. What it answers counts as sent."""
-        if not self.is_connected:
+        if not self.is_connected or self._has_left:
             return None
         if self._out and (self.welcome or isinstance(self._out[0], wire.Hello)):
-            return self._out.popleft().text()
+            frame = self._out.popleft()
+            self._has_left = isinstance(frame, wire.Bye)
+            return frame.text()
         if self.welcome is None:
             return None
         if self._has_news:

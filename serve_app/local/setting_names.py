@@ -31,6 +31,7 @@ OF_COMMANDS = {
     "GFE_RAY_USER": "The same for Ray and all that it starts; unset: `gfe-ray`, or the number 60901.",
     "GFE_EDGE_USER": "The same for the edge gateway; unset: `gfe-edge`, or the number 60902.",
     "GFE_INGRESS": "`default` uses Ray's own ingress in place of HAProxy.",
+    "GFE_AGENT_HOME": "Folder of an agent; default `~/.gfe/agent`.",
     "GFE_API_KEY": "Key that the `gfe` commands of a consumer use; unset: the installation's first one.",
     "GFE_CONSOLE_URL": "Where those commands reach accounts and wallet.",
     "GFE_TEST_DATABASE_URL": "A PostgreSQL for the tests; unset: the embedded one.",

@@ -115,7 +115,7 @@ async def test_a_code_makes_a_node_that_is_asked_told_and_stopped(platform, runt
         process.send_signal(signal.SIGTERM)
         _, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
         assert process.returncode == 0, err.decode()
-        assert [frame.type for frame in platform.frames][-1] == "bye"
+        await until(lambda: platform.frames[-1].type == "bye", "the goodbye")
         assert b"connected; shares 2 slots of m:1b" in err
         assert b"\x1b" not in err  # it is no terminal
     assert not machine.home.socket.exists()

@@ -675,3 +675,11 @@ def test_a_log_that_was_kept_on_disk_is_the_same_log():
         connected(session, resume=[wire.ResumeFrom(job="job_1", lease=1, next_seq=0)])
         told.append(said(session))
     assert told[0] == told[1]
+
+
+def test_nothing_is_said_after_goodbye():
+    session = session_of()
+    connected(session)
+    session.say(wire.Bye(reason="stopped"))
+    session.note(Facts(inventory=INVENTORY.model_copy(update={"paused": "stopped"}), slots_free=0))
+    assert [frame.type for frame in said(session, 60)] == ["bye"]
