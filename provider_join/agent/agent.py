@@ -85,10 +85,9 @@ class Agent:
         is_runtime_gone: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         self.home, self.enrollment, self._key = home, enrollment, key
+        self._limits = limits or replace(LIMITS, inventory_s=INVENTORY_S)
         care = Care(free_memory=free_bytes)
-        self.worker = Worker(
-            enrollment.node, name or enrollment.node, runtime, gpus, limits=limits or replace(LIMITS, inventory_s=INVENTORY_S), care=care
-        )
+        self.worker = Worker(enrollment.node, name or enrollment.node, runtime, gpus, limits=self._limits, care=care)
         self.outbox = Outbox(home.outbox)
         self.sharing = Sharing(wishes or Wishes())
         self.tally = Tally()
@@ -278,6 +277,7 @@ class Agent:
         for running in self._reading:
             running.log.closed(self.session.heard_at)
             running.hold_back(holds=False)
+            running.look(time.monotonic(), self._limits)  # a machine that slept is too late at once, however fast it connects again
         self._reading.clear()
 
     def _read(self, running: Running) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cluster import worker as worker_module
 from cluster.attempt_log import MAX_LINE_BYTES, MAX_TEXT_BYTES, decode
+from cluster.edge.protocol import MAX_FRAME_BYTES, chunk_of, event_of, from_agent
 from cluster.errors import AttemptSuperseded, NodeBusy, RuntimeFailed, RuntimeRefused
 from cluster.gpus import NoGpus, SimulatedGpus
 from cluster.jobs import Admitted, Attempt, Beat, Deadlines, End, EndReason, Fail, JobKind, Text
@@ -163,6 +164,56 @@ async def test_the_answer_is_cut_at_a_mebibyte_and_ends_with_length():
         assert events[-1].reason is EndReason.LENGTH
         assert len(text_of(events).encode()) == MAX_TEXT_BYTES
         assert all(len(line) <= MAX_LINE_BYTES for line in worker.find("job_1", 1).log.lines)
+
+
+def logprob(letter, times):
+    return {"token": letter * times, "logprob": -0.5, "bytes": [255] * times, "top_logprobs": []}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        RuntimeText(content="\x00" * 200_000), RuntimeText(content="\U0001f600" * 100_000, thinking="\x01" * 100_000),
+        RuntimeText(content="a" * 20_000, logprobs=(logprob("\x02", 3000),) * 20), RuntimeText(content="a", logprobs=(logprob("a", 9000),) * 9),
+        RuntimeText(tool_calls=({"function": {"name": "f", "arguments": {"text": "\x03" * 37_000}}},)),
+        RuntimeText(embeddings=((0.12345678901234567,) * 9000,) * 12),
+    ],
+    ids=["control signs", "smileys", "long text with logprobs", "logprobs", "a tool call", "vectors"],
+)  # fmt: skip
+async def test_whatever_a_runtime_says_every_event_fits_into_an_agents_frame(piece):
+    async with started(piece, piece, DONE) as (worker, _):
+        running = worker.admit(attempt())
+        events = await events_of(running)
+        assert isinstance(events[-1], End)
+        chunks = [chunk_of("job_1", 1, event, 0) for event in events if isinstance(event, Text | Beat)]
+        assert chunks
+        assert all(len(chunk.text().encode()) <= MAX_FRAME_BYTES for chunk in chunks)
+        assert all(event_of(from_agent(chunk.text()), 0).content is not None for chunk in chunks if chunk.delta.content)
+
+
+async def test_a_tool_call_that_no_frame_holds_ends_the_answer_at_its_limit():
+    huge = RuntimeText(tool_calls=({"function": {"name": "f", "arguments": {"text": "x" * 300_000}}},))
+    async with started(RuntimeText(content="so"), huge, DONE) as (worker, _):
+        events = await events_of(worker.admit(attempt()))
+        assert events[-1].reason is EndReason.LENGTH
+        assert text_of(events) == "so"
+
+
+async def test_an_attempt_that_is_held_back_reads_nothing_more_and_keeps_its_time():
+    async with started(RuntimeText(content="a"), gate := asyncio.Event(), RuntimeText(content="b"), RuntimeText(content="c"), DONE) as (
+        worker,
+        _,
+    ):
+        running = worker.admit(attempt(deadlines=Deadlines(idle_s=0.3)))
+        await until(lambda: running.pieces == 1)
+        running.hold_back(holds=True)
+        gate.set()
+        await asyncio.sleep(1.2)  # two looks, and far beyond the idle limit
+        assert (running.pieces, running.log.has_ended) == (1, False)
+        running.hold_back(holds=False)
+        events = await events_of(running)
+        assert text_of(events) == "abc"
+        assert isinstance(events[-1], End)
 
 
 async def test_text_that_was_delivered_by_earlier_attempts_counts_toward_the_limit():

@@ -294,6 +294,21 @@ async def test_without_a_connection_for_long_what_runs_is_given_up(platform, run
         assert (taken.end.type, taken.end.code, taken.end.retryable) == ("fail", "timed_out", True)
 
 
+async def test_an_agent_that_was_frozen_gives_up_what_ran_and_comes_back(platform, runtime, home):
+    async with running(home, runtime) as run:
+        await online(platform)
+        _, taken = await platform.offer("fake:drip=0.1", "frozen")
+        await until(lambda: len(taken.chunks) > 1, "some chunks")
+        run.agent.session.heard_at -= 60  # as after a minute in which nothing ran
+        await until(lambda: runtime.running == 0, "the runtime to stop")
+        await until(lambda: len(platform.hellos) == 2, "the agent to come back")
+        await asyncio.wait_for(taken.ended.wait(), 60)
+        assert (taken.end.type, taken.end.code) == ("fail", "timed_out")
+        _, again = await platform.offer("fake:words=3", "again")
+        await asyncio.wait_for(again.ended.wait(), 60)
+        assert isinstance(again.end, wire.End)
+
+
 async def test_a_platform_that_does_not_acknowledge_stops_the_reading_and_not_the_attempt(platform, runtime, home):
     platform.acks = False
     async with running(home, runtime) as run:
