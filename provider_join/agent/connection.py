@@ -24,17 +24,11 @@ MAX_UNREADABLE = 10  # frames of the platform; a newer one may send kinds that t
 class Connection:
     """Connects, and moves frames until the connection ends."""
 
-    def __init__(self, http: aiohttp.ClientSession, session: AgentSession, do: Callable[[Effect], None]) -> None:
-        self._http = http
+    def __init__(self, session: AgentSession, do: Callable[[Effect], None]) -> None:
         self._session = session
         self._do = do
         self._wake = asyncio.Event()
         self._socket: aiohttp.ClientWebSocketResponse | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a connection now."""
-        return self._session.is_connected
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -47,11 +41,11 @@ class Connection:
                 async with asyncio.timeout(CLOSE_LIMIT_S):
                     await self._socket.close(code=1000)
 
-    async def run(self, url: str, token: str, expires_in_s: float, opened: Callable[[], None]) -> Ended:
+    async def run(self, http: aiohttp.ClientSession, url: str, token: str, expires_in_s: float, opened: Callable[[], None]) -> Ended:
         """Connect with a token and stay until it ends; tell how."""
         try:
             async with asyncio.timeout(OPEN_LIMIT_S):
-                socket = await self._http.ws_connect(
+                socket = await http.ws_connect(
                     url, protocols=(wire.SUBPROTOCOL,), headers={"Authorization": f"Bearer {token}"}, heartbeat=PING_S, compress=0,
                     max_msg_size=wire.MAX_FRAME_BYTES, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_LIMIT_S),
                 )  # fmt: skip

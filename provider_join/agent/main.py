@@ -124,7 +124,7 @@ async def _run(home: AgentHome, start: Start) -> None:
     try:
         agent = Agent(
             home, enrollment, key, SharedRuntime(url, wishes.models, start.share), gpus_of(os.environ.get("GFE_SIMULATED_GPUS")),
-            wishes=wishes, is_runtime_gone=(lambda: embedded.has_ended) if embedded else None,
+            wishes=wishes, is_runtime_gone=lambda: embedded is not None and embedded.has_ended,
         )  # fmt: skip
         agent.handle_signals()
         await _show_while(agent, home)

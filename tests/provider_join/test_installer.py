@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from ledger.own_wheel import own_wheel
-from tests.edge_platform import public_ledger
+from tests.edge_platform import free_port, public_ledger
 
 
 def test_the_wheel_is_the_same_each_time_and_holds_the_four_packages_and_nothing_else():
@@ -56,10 +56,10 @@ def test_shells_read_the_script(shell):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["from the platform", "from a file"])
 async def test_the_script_installs_a_gfe_that_runs(ledger_with, tmp_path, way):
-    ledger = await ledger_with(public_url="http://127.0.0.1:1")
-    async with public_ledger(ledger) as url, httpx2.AsyncClient() as http:
-        # The script names the address that people use; here the ledger gets its port only when it listens.
-        text = (await http.get(f"{url}/install.sh")).text.replace("http://127.0.0.1:1", url)
+    port = free_port()
+    ledger = await ledger_with(public_url=f"http://127.0.0.1:{port}")
+    async with public_ledger(ledger, port) as url, httpx2.AsyncClient() as http:
+        text = (await http.get(f"{url}/install.sh")).text
         environment = {
             "HOME": str(tmp_path), "PATH": os.environ["PATH"], "GFE_PYTHON": sys.executable,
             "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PYTHONPATH": sysconfig.get_path("purelib"),  # what it needs is lent, not fetched
