@@ -61,7 +61,7 @@ def in_words(state: Mapping[str, Any], said: Mapping[str, Any] | None) -> str:
         ("models", ", ".join(state["models"]) or "none"),
         ("jobs", f"{state['jobs_done']} done, {state['jobs_failed']} failed, {state['tokens']} tokens since it started"),
     ]
-    rows += [(str(name).replace("_", " "), _value(value)) for name, value in (said or {}).items() if name != "node_id"]
+    rows += [(str(name).replace("_", " "), _value(value)) for name, value in (said or {}).items() if name != "node_id" and value is not None]
     return "\n".join(f"{name:<14} {value}" for name, value in rows)
 
 
@@ -70,7 +70,7 @@ def _value(value: Any) -> str:
         return "; ".join(map(_value, value)) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
-    return "unknown" if value is None else str(value)
+    return str(value)
 
 
 def _connection(state: Mapping[str, Any]) -> str:

@@ -219,3 +219,26 @@ async def test_installing_needs_a_node_and_writes_what_the_service_manager_reads
     assert CODE not in unit.read_text()
     code, said, _ = await machine.run("uninstall", "--purge")
     assert (code, unit.exists(), machine.home.root.exists()) == (0, False, False)
+
+
+async def test_on_a_terminal_a_live_line_tells_how_it_is(platform, machine):
+    import pexpect
+
+    arguments = ["-P", "-m", "serve_app.cli", "agent", "--url", platform.url, "--code", CODE]
+    cwd = str(machine.home.root.parent)
+    child = await asyncio.to_thread(
+        pexpect.spawn, sys.executable, arguments, env=machine.environment, cwd=cwd, dimensions=(24, 100), timeout=LIMIT_S, encoding="utf-8"
+    )
+    try:
+        platform.status = {"node_id": platform.node, "state": "active", "tier": "verified", "strikes": 0, "earned_today": "1.25"}
+        await asyncio.to_thread(child.expect, r"connected · 0 of \d+ slots · 0 tokens/s · 0 jobs done · earned today 1.25")
+        _, taken = await platform.offer("m:1b", "hello")
+        await asyncio.wait_for(taken.ended.wait(), LIMIT_S)
+        await asyncio.to_thread(child.expect, "1 jobs done")
+        await asyncio.to_thread(child.sendintr)  # Ctrl-C
+        await asyncio.to_thread(child.expect, pexpect.EOF)
+        await asyncio.to_thread(child.wait)
+        assert child.exitstatus == 0
+        await until(lambda: platform.frames[-1].type == "bye", "the goodbye")
+    finally:
+        await asyncio.to_thread(child.close, force=True)
