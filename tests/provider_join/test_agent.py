@@ -23,7 +23,13 @@ from tests.provider_join.scripted_platform import scripted_platform
 from tests.scripted_models import fake, words_of
 from tests.scripted_runtime import Script, serve
 
-SLOW = ("fake:long=600@0.008", "fake:long=500@0.02", "fake:long=40@0.02", "fake:long=30@0.02")  # beside the usual ones
+SLOW = (
+    "fake:long=600@0.008",
+    "fake:long=600@0.055",
+    "fake:long=500@0.02",
+    "fake:long=40@0.02",
+    "fake:long=30@0.02",
+)  # beside the usual ones
 FAST = Limits(inventory_s=0.05, beat_s=2)
 
 
@@ -149,6 +155,27 @@ async def test_a_socket_that_is_cut_54_times_in_a_stream_costs_no_token_and_doub
         assert runtime.requests[-1]["messages"][0]["content"] == "a long one"
         assert sum(len(body.get("messages", [])) > 0 for body in runtime.requests) == 1  # asked of the runtime once
         assert {hello.boot_id for hello in platform.hellos} == {platform.hellos[0].boot_id}
+
+
+@pytest.mark.slow
+async def test_sixty_streams_of_six_hundred_chunks_over_a_socket_that_is_cut_54_times(platform, runtime, home):
+    async with running(home, runtime, share="60"):
+        await online(platform)
+        streams = {f"stream {n}": (await platform.offer("fake:long=600@0.055", f"stream {n}"))[1] for n in range(60)}
+        rng, cuts = random.Random(17), 0
+        while cuts < 54 and not all(taken.ended.is_set() for taken in streams.values()):
+            await asyncio.sleep(rng.uniform(0.1, 0.5))
+            if not platform.sockets[-1].closed:
+                platform.cut()
+                cuts += 1
+        await asyncio.wait_for(asyncio.gather(*(taken.ended.wait() for taken in streams.values())), 250)
+        wrong = [
+            text for text, taken in streams.items() if taken.text != "".join(words_of(text, 600)) or not isinstance(taken.end, wire.End)
+        ]
+        chunks, doubled = (sum(counts) for counts in zip(*((len(taken.chunks), taken.doubled) for taken in streams.values()), strict=True))
+        assert (wrong, cuts, sum(taken.gaps for taken in streams.values())) == ([], 54, 0)
+        assert chunks > 10_000, (chunks, doubled)
+        print(f"{chunks} chunks, {cuts} cuts, {doubled} came again and were dropped")  # noqa: T201
 
 
 async def test_slots_are_declared_and_kept(platform, runtime, home):
