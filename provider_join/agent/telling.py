@@ -61,7 +61,9 @@ def in_words(state: Mapping[str, Any], said: Mapping[str, Any] | None) -> str:
         ("models", ", ".join(state["models"]) or "none"),
         ("jobs", f"{state['jobs_done']} done, {state['jobs_failed']} failed, {state['tokens']} tokens since it started"),
     ]
-    rows += [(str(name).replace("_", " "), _value(value)) for name, value in (said or {}).items() if name != "node_id" and value is not None]
+    rows += [
+        (str(name).replace("_", " "), _value(value)) for name, value in (said or {}).items() if name != "node_id" and value is not None
+    ]
     return "\n".join(f"{name:<14} {value}" for name, value in rows)
 
 
