@@ -29,6 +29,7 @@ class Script:
         self.is_down = False
         self.is_gone = False  # as if its process had ended
         self.always: str | None = None  # behaves as this model, whatever is asked
+        self.calls: set[tuple[str, str]] = set()  # method and path of all that was asked
         self.peers: set[object] = set()  # one per connection that answers came through
         self.transports: set[asyncio.BaseTransport] = set()
         smollm2 = shaped(SMOLLM2.name, SMOLLM2.gguf_sha256)
@@ -54,6 +55,7 @@ async def in_ollamas_words(request: web.Request, handler):
     script = request.app[STATE]
     assert request.transport is not None
     script.transports.add(request.transport)
+    script.calls.add((request.method, request.path))
     try:
         if script.is_gone:
             request.transport.abort()

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.edge import protocol as wire
 from cluster.gpus import NoGpus
+from cluster.jobs import JobKind
 from cluster.limits import Limits
 from provider_join.agent import agent as agents
 from provider_join.agent import reconnect
@@ -393,7 +394,16 @@ async def test_the_runtime_gets_known_fields_only_and_no_other_call(platform, ru
             "messages": [{"role": "user", "content": "hi"}], "options": {"temperature": 0.5, "num_predict": 1000}, "model": "fake:words=3",
             "truncate": False, "stream": True,
         }  # fmt: skip
+        _, embedded = await platform.offer("fake:embeds", kind=JobKind.EMBED, request={"input": ["a", "b"]})
+        await asyncio.wait_for(embedded.ended.wait(), 60)
+        assert len(embedded.chunks[0].delta.embeddings) == 2
+        _, written = await platform.offer("fake:words=3", kind=JobKind.GENERATE, request={"prompt": "hi", "context": [1], "insecure": True})
+        await asyncio.wait_for(written.ended.wait(), 60)
         assert runtime.loads == []
+        assert runtime.calls == {
+            ("GET", "/api/version"), ("GET", "/api/tags"), ("GET", "/api/ps"), ("POST", "/api/show"), ("POST", "/api/chat"), ("POST", "/api/embed"),
+            ("POST", "/api/generate"),
+        }  # fmt: skip
 
 
 async def test_a_stopped_agent_drains_says_goodbye_and_leaves(platform, runtime, home):
