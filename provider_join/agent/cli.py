@@ -39,7 +39,7 @@ def agent(
     _check(share, schedule)
     become(
         Start(
-            code=code, url=url, label=name, share=share, schedule=schedule, models=_names(models), hottest_c=hottest,
+            code=code and code.strip(), url=url, label=name, share=share, schedule=schedule, models=_names(models), hottest_c=hottest,
             minds_battery=not on_battery, minds_others=not while_used,
         )
     )  # fmt: skip

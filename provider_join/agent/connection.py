@@ -61,7 +61,7 @@ class Connection:
             if socket.protocol != wire.SUBPROTOCOL:
                 log.warning("connection_speaks_something_else", protocol=socket.protocol)
                 await socket.close(code=wire.CLOSE_BREACH)
-                return Ended(status=426)
+                return Ended(code=wire.CLOSE_BREACH)
             self._session.connect(time.monotonic(), expires_in_s)
             opened()
             code = await self._exchange(socket)

@@ -15,16 +15,23 @@ def facts_of(node: Node, paused: str, *, ram_bytes: int = 0) -> Facts:
     runtime, _, version = node.runtime.partition(" ")
     reason = paused or ("" if node.is_healthy else node.reason)
     gpus = node.gpus[: wire.MAX_GPUS]
-    inventory = wire.Inventory(
+    inventory = _in_a_frame(wire.Inventory(
         gpus=[_gpu(gpu) for gpu in gpus], vram=sum(gpu.total_bytes for gpu in gpus if gpu.part_of is None), ram_bytes=ram_bytes,
         runtime=runtime[:50] or "none", ollama_version=version[:50], models=[_model(model) for model in node.models if model.fits][: wire.MAX_MODELS],
         slots=node.slots, paused=reason[:WORDS_LIMIT],
-    )  # fmt: skip
+    ))  # fmt: skip
     loads = tuple(
         wire.AgentGpuLoad(uuid=_clean(gpu.uuid), temp_c=gpu.temperature_c, util_percent=gpu.utilization_percent)
         for gpu in gpus if gpu.temperature_c is not None or gpu.utilization_percent is not None
     )  # fmt: skip
     return Facts(inventory=inventory, slots_free=0 if reason or node.is_draining else node.free, loads=loads)
+
+
+def _in_a_frame(inventory: wire.Inventory) -> wire.Inventory:
+    """Leave models out, the last ones first, until it fits into a frame."""
+    while len(inventory.text().encode()) > wire.MAX_FRAME_BYTES:
+        inventory = inventory.model_copy(update={"models": inventory.models[: len(inventory.models) * 3 // 4]})
+    return inventory
 
 
 def _gpu(gpu: Gpu) -> wire.AgentGpu:

@@ -282,6 +282,14 @@ async def test_an_agent_that_is_too_old_stops_with_78_and_the_way_to_upgrade(pla
         assert old.value.exit_code == 78
 
 
+async def test_a_gateway_that_speaks_something_else_is_asked_again_later(platform, runtime, home):
+    platform.version_offered = False
+    async with running(home, runtime):
+        await until(lambda: len(platform.connects) >= 2, "a second try")
+        platform.version_offered = True
+        await online(platform)
+
+
 async def test_while_the_platform_is_away_connects_become_rare(platform, runtime, home, monkeypatch):
     monkeypatch.setattr(reconnect, "LAST_S", 1.0)
     platform.refuses = (500, {})

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cluster.attempt_log import encode
 from cluster.edge import protocol as wire
 from cluster.jobs import Admitted, End, EndReason, JobKind, Text, Usage
+from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
 from cluster.receipts import Receipt, is_signed_by, text_sha256
 from provider_join.agent import doctor, runtime
 from provider_join.agent.asking import allowed, attempt_of
 from provider_join.agent.enroll import check_socket_url, check_url, origin_of
 from provider_join.agent.home import AgentHome, Enrollment, write_closed
 from provider_join.agent.install import Installer, NotInstalled, Service, plist_text, run_commands, unit_text
+from provider_join.agent.inventory import facts_of
 from provider_join.agent.keys import AgentKey
 from provider_join.agent.log_file import MAX_BYTES, LogFile, last_lines
 from provider_join.agent.outbox import KEPT_S, Outbox, StoredLog
@@ -192,6 +195,39 @@ def test_an_offer_is_read_as_an_attempt_with_what_was_delivered():
     attempt = attempt_of(offer, "node_1")
     assert (attempt.job, attempt.number, attempt.node, attempt.delivered, attempt.max_tokens) == ("job_1", 2, "node_1", delivered, 7)
     assert (attempt.deadlines.first_token_s, attempt.deadlines.idle_s, attempt.deadlines.total_s) == (1, 2, 3)
+
+
+def node_of(**more):
+    values = {
+        "id": "n",
+        "name": "n",
+        "kind": NodeKind.TRUSTED,
+        "url": "",
+        "slots": 2,
+        "running": 0,
+        "models": (),
+        "runtime": "ollama 0.18.0",
+    }
+    return Node(**values | more)
+
+
+def test_a_machine_is_described_by_what_fits_into_a_frame():
+    model = OfferedModel(name="ä" * 190, digest="d" * 64, size_bytes=1, context_tokens=4096, is_loaded=False, manifest="m" * 64)
+    many = tuple(replace(model, name=f"{n}{model.name}") for n in range(500))
+    facts = facts_of(node_of(models=many), "")
+    assert len(facts.inventory.text().encode()) <= wire.MAX_FRAME_BYTES
+    assert 100 < len(facts.inventory.models) < 500
+    assert (facts.inventory.models[0].digest, facts.inventory.models[0].weights_sha256) == ("m" * 64, "d" * 64)
+
+
+def test_what_does_not_fit_into_memory_is_not_offered_and_a_pause_leaves_no_slot_free():
+    model = OfferedModel(name="big", digest="d", size_bytes=1, context_tokens=1, is_loaded=False, fits=False)
+    assert facts_of(node_of(models=(model,)), "").inventory.models == []
+    assert facts_of(node_of(models=(replace(model, fits=True),)), "paused by its owner").slots_free == 0
+    odd = Gpu(uuid="\ud83d", name="", total_bytes=5, free_bytes=1, temperature_c=70)
+    facts = facts_of(node_of(gpus=(odd,), is_healthy=False, reason="no model yet"), "")
+    assert wire.from_agent(facts.inventory.text()).gpus[0].name == "unknown"
+    assert (facts.inventory.paused, facts.loads[0].temp_c) == ("no model yet", 70)
 
 
 # --- checks --------------------------------------------------------------------------------------------------------------------------------
