@@ -42,7 +42,8 @@ def busy_market(new_installation, slow_node):
         "GFE_SUBMITS_PER_MINUTE": "100000",
     }  # fmt: skip
     found.up()
-    return found
+    yield found
+    found.remove()  # now, not at the end of the run: an idle installation costs the others their time
 
 
 async def test_five_hundred_jobs_at_once_each_end_or_are_told_when_to_come_back(busy_market):

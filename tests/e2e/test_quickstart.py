@@ -22,7 +22,8 @@ def paid_market(new_installation):
     found = new_installation(26000)
     found.environment |= {"GFE_WELCOME_CREDITS": "0"}
     found.up()
-    return found
+    yield found
+    found.remove()  # now, not at the end of the run: an idle installation costs the others their time
 
 
 def script(installation):
