@@ -18,6 +18,7 @@ from tests.ledger.people import somebody
 from tests.scripted_runtime import words_of
 from tests.serve_app.consumers import Consumer
 from tests.serve_app.drivers import close_driver, events_of, expire_leases, start_driver
+from tests.serve_app.test_nodes import own_node
 from tests.serve_app.test_waiting import dispatched
 
 
@@ -369,9 +370,10 @@ def breaking_off_once(real, words):
     return run
 
 
-async def test_a_node_that_calls_a_job_canceled_by_itself_is_lost_to_it(platform_with, monkeypatch):
+async def test_a_node_that_calls_a_job_canceled_by_itself_is_lost_to_it(platform_with, database, monkeypatch):
     """S15, S21: another one serves it."""
     platform = await platform_with(nodes=2)
+    await own_node(platform, database, (await somebody(platform.ledger, "owner")).headers, "node_1", kind="trusted")
     monkeypatch.setattr(platform.context.nodes, "run", breaking_off_once(platform.context.nodes.run, []))
     consumer = Consumer(platform)
     row = await consumer.ended(await consumer.submitted())
