@@ -134,6 +134,10 @@ class LedgerFeed:
             if node.state != GONE and (provider in {id_, node.owner} or node.username.casefold() == wanted)
         )  # fmt: skip
 
+    def owned_by(self, owner: str) -> dict[str, NodeFact]:
+        """Tell of the nodes of an owner, those that are gone too."""
+        return {id_: node for id_, node in self.nodes.items() if node.owner == owner}
+
     def price_of(self, model: str) -> Price:
         """Tell what a job of a model costs now.
 

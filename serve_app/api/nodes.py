@@ -21,7 +21,7 @@ async def list_own(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/nodes/`: the caller's own nodes, and how each is now (S42)."""
     caller = await require_caller(request, context, "nodes:read")
     limit, after = page_size(request), cursor_of(request)
-    own = sorted((fact.name, id_) for id_, fact in context.feed.nodes.items() if fact.owner == caller.user and fact.state != GONE)
+    own = sorted((fact.name, id_) for id_, fact in context.feed.owned_by(caller.user).items() if fact.state != GONE)
     left = [one for one in own if after is None or one > after]
     page, is_last = left[:limit], len(left) <= limit
     here = context.view.snapshot.nodes
@@ -35,7 +35,7 @@ async def why(request: Request, context: ServeContext) -> Any:
     """`GET /api/computing/nodes/<id>/why/`: why a node of the caller's gets no jobs; another's is as unknown as none."""
     caller = await require_caller(request, context, "nodes:read")
     wanted = str(request.path_params["id"])
-    own = {id_: fact for id_, fact in context.feed.nodes.items() if fact.owner == caller.user and fact.state != GONE}
+    own = {id_: fact for id_, fact in context.feed.owned_by(caller.user).items() if fact.state != GONE}
     id_ = wanted if wanted in own else next((id_ for id_, fact in own.items() if fact.name == wanted), None)
     if id_ is None:
         raise UnknownNode(wanted)

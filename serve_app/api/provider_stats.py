@@ -20,7 +20,7 @@ async def provider_stats(request: Request, context: ServeContext) -> Any:
     """Tell how many jobs ended on the caller's nodes, and how."""
     caller = await require_caller(request, context, "nodes:read")
     days = whole(request, "days", USUAL_DAYS, 1, MOST_DAYS)
-    own = {id_: fact for id_, fact in context.feed.nodes.items() if fact.owner == caller.user}
+    own = context.feed.owned_by(caller.user)
     here = context.view.snapshot.nodes
     rows = await context.counts.served(own.keys(), days)
     by_node = await context.counts.served_by_node(own.keys(), days)

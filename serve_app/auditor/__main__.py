@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
-from prometheus_client import generate_latest
 
 from cluster import logs
 from cluster.audit.reference import Reference
@@ -17,6 +16,7 @@ from serve_app.auditor.examining import NO_REFERENCE, Examiner
 from serve_app.auditor.metrics import AuditorMetrics
 from serve_app.auditor.settings import AuditorSettings
 from serve_app.auditor.working import Auditor
+from serve_app.metrics_page import metrics_page
 
 SERVICE = "auditor"
 RESTART_S = 5.0
@@ -61,11 +61,8 @@ async def _site(settings: AuditorSettings, metrics: AuditorMetrics) -> web.AppRu
     async def health(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "reference": settings.reference_url or NO_REFERENCE})
 
-    async def figures(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": "text/plain; version=0.0.4"})
-
     app = web.Application()
-    app.add_routes([web.get("/healthz", health), web.get("/metrics", figures)])
+    app.add_routes([web.get("/healthz", health), web.get("/metrics", metrics_page(metrics.registry))])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, settings.auditor_host, settings.auditor_port).start()

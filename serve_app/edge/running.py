@@ -1,13 +1,11 @@
 """An edge gateway put together: the ledger's feed and keys, the agents' listener, the node protocol's."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
-from aiohttp import web
-from prometheus_client import generate_latest
 
 from cluster.edge.counting import ReferenceCounter
 from cluster.edge.gateway import EdgeGateway
@@ -23,6 +21,7 @@ from serve_app.edge.alarms import CountAlarms
 from serve_app.edge.directory import Directory
 from serve_app.edge.settings import EdgeSettings
 from serve_app.feed import LedgerFeed
+from serve_app.metrics_page import metrics_page
 
 SERVICE = "edge"
 GOODBYE_S = 1.0  # for close frames to leave
@@ -35,13 +34,6 @@ class RunningEdge:
     edge: EdgeGateway
     agent_url: str
     node_url: str
-
-
-def _metrics_of(metrics: EdgeMetrics) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def show(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": "text/plain; version=0.0.4"})
-
-    return show
 
 
 @asynccontextmanager
@@ -65,7 +57,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     site = AgentSite(
         AgentSockets(edge, verifier, directory.find, max_agents=settings.edge_max_agents), settings.edge_host, settings.edge_port
     )
-    beside = {"/healthz": health, "/metrics": _metrics_of(metrics)}
+    beside = {"/healthz": health, "/metrics": metrics_page(metrics.registry)}
     serve = TokenVerifier(settings.secret("service_serve.pub.pem"), "node")
     runner, node_url = await serve_node(edge, serve, settings.edge_node_host, settings.edge_node_port, beside)
     try:

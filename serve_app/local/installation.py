@@ -86,6 +86,11 @@ class Setup:
         return f"http://{LOOPBACK}:{self.ports.edge_node}"
 
     @property
+    def reference_url(self) -> str:
+        """The embedded runtime that counts tokens and scores answers of edge nodes: this one, unless another was named; empty: none."""
+        return self.environment.get("GFE_REFERENCE_URL") or ("" if self.runtime_url else self.embedded_runtime_url)
+
+    @property
     def embedded_runtime_url(self) -> str:
         """Where the embedded runtime listens."""
         return f"http://{LOOPBACK}:{self.ports.runtime}"
@@ -242,9 +247,9 @@ def _edge(setup: Setup) -> Part:
         "GFE_EDGE_PORT": str(ports.edge),
         "GFE_EDGE_NODE_HOST": LOOPBACK,
         "GFE_EDGE_NODE_PORT": str(ports.edge_node),
+        "GFE_REFERENCE_URL": setup.reference_url,
     }
-    counts = {} if setup.runtime_url else {"GFE_REFERENCE_URL": setup.embedded_runtime_url}
-    settings = counts | _settings(setup, home.edge_secrets) | here
+    settings = _settings(setup, home.edge_secrets) | here
     return Part(
         name="edge",
         command=_as(user, (home.edge_secrets,), _python("serve_app.edge")),
@@ -266,8 +271,7 @@ def _runtime(setup: Setup) -> Part:
 
 
 def _auditor(setup: Setup) -> Part:
-    reference = setup.environment.get("GFE_REFERENCE_URL") or ("" if setup.runtime_url else setup.embedded_runtime_url)
-    own = {"GFE_REFERENCE_URL": reference, "GFE_AUDITOR_HOST": LOOPBACK, "GFE_AUDITOR_PORT": str(setup.ports.auditor)}
+    own = {"GFE_REFERENCE_URL": setup.reference_url, "GFE_AUDITOR_HOST": LOOPBACK, "GFE_AUDITOR_PORT": str(setup.ports.auditor)}
     return Part(
         name="auditor",
         command=_python("serve_app.auditor"),
