@@ -1,0 +1,47 @@
+import { focusManager, QueryClient } from "@tanstack/react-query";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { stale } from "./stale.ts";
+
+const KEY = ["wallet"] as const;
+const asked = vi.fn<() => void>();
+let queries: QueryClient;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  queries = new QueryClient();
+  asked.mockClear();
+  queries.invalidateQueries = vi.fn(({ refetchType }) => {
+    if (refetchType === "active") asked();
+    return Promise.resolve();
+  }) as never;
+});
+afterEach(() => {
+  focusManager.setFocused(undefined);
+  vi.useRealTimers();
+});
+
+test("the first is at once, what comes within a second after it is one more", () => {
+  stale(queries, KEY);
+  expect(asked).toHaveBeenCalledTimes(1);
+  for (let number = 0; number < 50; number++) stale(queries, KEY);
+  expect(asked).toHaveBeenCalledTimes(1);
+  vi.advanceTimersByTime(1_000);
+  expect(asked).toHaveBeenCalledTimes(2);
+  vi.advanceTimersByTime(10_000);
+  expect(asked).toHaveBeenCalledTimes(2);
+  stale(queries, KEY);
+  expect(asked).toHaveBeenCalledTimes(3);
+});
+
+test("one query does not wait for another", () => {
+  stale(queries, KEY);
+  stale(queries, ["jobs"], ["jobs", "open"]);
+  expect(asked).toHaveBeenCalledTimes(3);
+});
+
+test("a tab that nobody sees asks nothing, and knows what is old", () => {
+  focusManager.setFocused(false);
+  stale(queries, KEY);
+  expect(asked).not.toHaveBeenCalled();
+  expect(queries.invalidateQueries).toHaveBeenCalledWith({ queryKey: KEY, refetchType: "none" });
+});
