@@ -196,11 +196,12 @@ def withdrawals(status: str = typer.Option("PENDING", help="PENDING, SUCCESS or 
     from ledger.amounts import credits_text
     from ledger.ids import text_of
     from ledger.money import books
+    from ledger.payments.rows import PREFIXES
 
     found = _run(lambda context: books.withdrawals(context.database, 100, None, status))
     rows = [
         {
-            "id": text_of("wd", one.id), "user": one.username, "amount": credits_text(one.amount), "destination": one.destination,
+            "id": text_of(PREFIXES["WITHDRAWAL"], one.id), "user": one.username, "amount": credits_text(one.amount), "destination": one.destination,
             "approvals": one.approvals,
         }
         for one in found

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -16,6 +17,7 @@ from ledger.api import (
     audits,
     catalog,
     feed,
+    guarding,
     installing,
     keys,
     mock_pay,
@@ -24,9 +26,12 @@ from ledger.api import (
     operations,
     pages,
     payments,
+    sessions,
+    tools,
     verification,
     wallet,
 )
+from ledger.console import Console
 from ledger.context import LedgerContext
 from ledger.db import DatabaseUnavailable
 from ledger.errors import InvalidRequest, LedgerError
@@ -46,6 +51,7 @@ def create_public_app(context: LedgerContext) -> FastAPI:
     """Build the app that people call."""
     app = _public_app(has_mock=context.payments.mock is not None)
     app.state.context = context
+    app.router.default = Console(context.settings, otherwise=app.router.not_found)
     return app
 
 
@@ -59,6 +65,7 @@ def _public_app(*, has_mock: bool) -> FastAPI:
     app.include_router(accounts.router)
     app.include_router(accounts.well_known)
     app.include_router(oauth.router)
+    app.include_router(sessions.router)
     app.include_router(keys.router)
     app.include_router(wallet.router)
     app.include_router(agents.router)
@@ -67,6 +74,7 @@ def _public_app(*, has_mock: bool) -> FastAPI:
     app.include_router(admin.router)
     app.include_router(verification.admin_router)
     app.include_router(catalog.router)
+    app.include_router(tools.router)
     app.include_router(payments.router)
     if has_mock:
         app.include_router(payments.mock_router)
@@ -84,19 +92,30 @@ def _public_app(*, has_mock: bool) -> FastAPI:
 
 
 def create_internal_app(context: LedgerContext) -> Starlette:
-    """Build the app that our own services call; bare, because it is on every job's path twice."""
+    """Build the app that our own services call; bare, because it is on every job's path twice. Who reaches it may read the metrics."""
     app = Starlette(
         routes=[
+            Route("/metrics", _metrics, methods=["GET"]),
             Route("/internal/v1/operations", operations.operations, methods=["POST"]),
             Route("/internal/v1/feed", feed.read_feed, methods=["GET"]),
+            Route("/internal/v1/guard/enter", guarding.enter, methods=["POST"]),
+            Route("/internal/v1/guard/look", guarding.look, methods=["POST"]),
             Route("/internal/v1/audits/offer", audits.offer, methods=["POST"]),
             Route("/internal/v1/audits/take", audits.take, methods=["POST"]),
             Route("/internal/v1/audits/report", audits.report, methods=["POST"]),
             Route("/internal/v1/audits/count-alarm", audits.count_alarm, methods=["POST"]),
+            Route("/internal/v1/audits/canary-take", audits.take_canaries, methods=["POST"]),
+            Route("/internal/v1/audits/canary-report", audits.report_canary, methods=["POST"]),
         ]
     )
     app.state.context = context
     return app
+
+
+async def _metrics(request: Request) -> Response:
+    """Metrics for Prometheus: the certificate that the internal port asks for is the right to read them."""
+    context: LedgerContext = request.app.state.context
+    return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _describe_400(app: FastAPI) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,11 @@ class Origin:
     actor: str  # user_…, or `system`, `cli`, `gateway:<name>`
     address: str | None = None
     request_id: str | None = None
+    program: str | None = None  # what it called itself; kept with a sign-in, not in the log
+
+    def by(self, actor: str) -> "Origin":
+        """The same request, when it is known who made it."""
+        return replace(self, actor=actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from ledger.internal import AUTHORITY, CERTIFICATE, KEY
+
 if TYPE_CHECKING:
     from ledger.payments.reconcile import Difference
     from ledger.settings import LedgerSettings
 
 NEEDED_SECRETS = ("ledger_database_url", "pay_database_url", "api_key_pepper")
+TLS_SECRETS = (AUTHORITY, CERTIFICATE, KEY)
 STRIPE_SECRETS = ("stripe_api_key", "stripe_webhook_secret")
 app = typer.Typer(help="The ledger: run it, prove its books.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -34,6 +37,24 @@ def serve() -> None:
     _require_secrets(settings)
     configure("ledger")
     uvloop.run(run(settings))
+
+
+@app.command()
+def check(
+    *,
+    strict: bool = typer.Option(False, "--strict", help="Exit 1 where GFE_ENV is not `production` too: before the world is let in."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Tell which settings are not fit for real people's money; exit 1 when there are any and GFE_ENV is production."""
+    from ledger.production import unfit_for_production
+
+    settings = _read_settings()
+    found = unfit_for_production(settings)
+    if strict and not settings.is_production:
+        found.insert(0, f"GFE_ENV is {settings.env}: installations for real people say `production`")
+    typer.echo(json.dumps({"env": settings.env, "unfit": found}) if as_json else "\n".join(found) or "fit for production")
+    if found and (strict or settings.is_production):
+        sys.exit(1)
 
 
 @app.command()
@@ -171,6 +192,7 @@ def _read_settings() -> "LedgerSettings":
 
 def _require_secrets(settings: "LedgerSettings") -> None:
     wanted = [*NEEDED_SECRETS, *(STRIPE_SECRETS if "stripe" in settings.gateway_names else ())]
+    wanted += TLS_SECRETS if settings.ledger_internal_port else ()
     wanted += ["google_client_secret"] * bool(settings.google_client_id) + ["github_client_secret"] * bool(settings.github_client_id)
     try:
         for name in wanted:

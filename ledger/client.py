@@ -36,11 +36,14 @@ from ledger.errors import (
     RateLimited,
 )
 from ledger.ids import new_uuid7, text_of, uuid_of
+from ledger.internal import LedgerOverTls, client_context
 from ledger.key_format import key_id
 from ledger.pricing import Outcome, PriceRow, cost, to_hold
 from ledger.wire import (
     ANSWERS,
     FEED,
+    MAX_NODES,
+    MAX_OFFERS,
     MAX_OPERATIONS,
     MAX_SEALED,
     OPERATIONS,
@@ -53,16 +56,24 @@ from ledger.wire import (
     AuditTasks,
     AuditVerdict,
     Caller,
+    CanaryOffer,
+    CanaryReport,
+    CanaryReported,
+    CanaryTask,
+    CanaryTasks,
     Capture,
     CountAlarm,
     CountAlarmTaken,
+    EnterGuard,
     FeedEntry,
     FeedPage,
     FindHolds,
+    GuardVisitor,
     HoldPlaced,
     HoldsFound,
     Introspect,
     Introspected,
+    LookAtVisit,
     OpenHold,
     Operation,
     Operations,
@@ -75,11 +86,15 @@ from ledger.wire import (
     Share,
     SignReceipt,
     TakeAudits,
+    TakeCanaries,
     Void,
+    WhyNot,
     Wire,
 )
 
 __all__ = [
+    "MAX_NODES",
+    "MAX_OFFERS",
     "MAX_SEALED",
     "AgentReceipt",
     "AuditOffered",
@@ -90,6 +105,10 @@ __all__ = [
     "BooksUnderReview",
     "BudgetExceeded",
     "Caller",
+    "CanaryOffer",
+    "CanaryReport",
+    "CanaryReported",
+    "CanaryTask",
     "Capture",
     "CountAlarm",
     "CountAlarmTaken",
@@ -99,6 +118,7 @@ __all__ = [
     "CredentialUnknown",
     "FeedEntry",
     "FeedPage",
+    "GuardVisitor",
     "HoldNotOpen",
     "HoldPlaced",
     "IdempotencyConflict",
@@ -108,6 +128,7 @@ __all__ = [
     "LedgerClient",
     "LedgerError",
     "LedgerOperations",
+    "LedgerOverTls",
     "LedgerUnavailable",
     "ModelNotAllowed",
     "NotAuthenticated",
@@ -124,6 +145,7 @@ __all__ = [
     "Share",
     "SignReceipt",
     "Void",
+    "WhyNot",
     "check_api_key",
     "credits_text",
     "job_cost",
@@ -141,9 +163,11 @@ Answered = TypeVar("Answered", bound=Wire)
 CONNECT_LIMIT_S = 1.0
 TOTAL_LIMIT_S = 3.0
 MAX_WAITING = MAX_OPERATIONS * 8
-OPERATIONS_URL = URL("http://ledger/internal/v1/operations")
-FEED_URL = URL("http://ledger/internal/v1/feed")
-AUDITS_URL = URL("http://ledger/internal/v1/audits/")
+SOCKET_URL = "http://ledger"  # over the socket the name means nothing
+OPERATIONS_URL = URL("/internal/v1/operations")
+FEED_URL = URL("/internal/v1/feed")
+AUDITS_URL = URL("/internal/v1/audits/")
+GUARD_URL = URL("/internal/v1/guard/")
 
 _ERRORS: dict[str, type[LedgerError]] = {
     error.code: error
@@ -225,20 +249,28 @@ class LedgerOperations(Protocol):
 
 
 class LedgerClient:
-    """Calls the ledger over its Unix socket. `token` makes a service token for the audience `ledger-internal`."""
+    """Calls the ledger, over its Unix socket or TLS. `token` makes a service token for the audience `ledger-internal`."""
 
-    def __init__(self, socket_path: Path, token: Callable[[], str]) -> None:
-        self._socket_path = socket_path
+    def __init__(self, where: Path | LedgerOverTls, token: Callable[[], str]) -> None:
+        self._where = where
         self._token = token
         self._session: aiohttp.ClientSession | None = None
         self._waiting: deque[tuple[Operation, asyncio.Future[Answer]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open the session (inside the running loop)."""
+        """Open the session (inside the running loop).
+
+        Raises:
+            OSError: A certificate is missing.
+        """
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_LIMIT_S)  # the whole is limited in `_post`
-        connector = aiohttp.UnixConnector(path=str(self._socket_path))
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+        connector: aiohttp.BaseConnector
+        if isinstance(self._where, LedgerOverTls):
+            base_url, connector = self._where.url, aiohttp.TCPConnector(ssl=client_context(self._where.folder))
+        else:
+            base_url, connector = SOCKET_URL, aiohttp.UnixConnector(path=str(self._where))
+        self._session = aiohttp.ClientSession(base_url, connector=connector, timeout=timeout, trust_env=False)
 
     async def aclose(self) -> None:
         """Close; whoever still waits gets `LedgerUnavailable`."""
@@ -345,7 +377,7 @@ class LedgerClient:
             NotPermitted: This service may not.
             LedgerUnavailable: Whether it is kept is unknown.
         """
-        return await self._audit("offer", sample, AuditOffered)
+        return await self._tell(AUDITS_URL / "offer", sample, AuditOffered)
 
     async def take_audits(self, limit: int = 1) -> tuple[AuditTask, ...]:
         """Take the most urgent tasks. Whoever does not report within ten minutes may find them taken by another.
@@ -354,7 +386,7 @@ class LedgerClient:
             NotPermitted: This service may not.
             LedgerUnavailable: The ledger does not answer.
         """
-        return (await self._audit("take", TakeAudits(limit=limit), AuditTasks)).tasks
+        return (await self._tell(AUDITS_URL / "take", TakeAudits(limit=limit), AuditTasks)).tasks
 
     async def report_audit(self, verdict: AuditVerdict) -> AuditReported:
         """Report what an audit found; what follows for the node happens before the answer. The first verdict of a task counts.
@@ -364,7 +396,25 @@ class LedgerClient:
             NotPermitted: This service may not.
             LedgerUnavailable: Outcome unknown; report the same again.
         """
-        return await self._audit("report", verdict, AuditReported)
+        return await self._tell(AUDITS_URL / "report", verdict, AuditReported)
+
+    async def take_canaries(self, offers: Iterable[CanaryOffer], nodes: int) -> tuple[CanaryTask, ...]:
+        """Take the canaries that are to be sent now, for so many nodes at most. What is not reported in four minutes is sent again.
+
+        Raises:
+            NotPermitted: This service may not.
+            LedgerUnavailable: The ledger does not answer.
+        """
+        return (await self._tell(AUDITS_URL / "canary-take", TakeCanaries(offers=tuple(offers), nodes=nodes), CanaryTasks)).tasks
+
+    async def report_canary(self, report: CanaryReport) -> CanaryReported:
+        """Report what came of a canary; the first word counts.
+
+        Raises:
+            NotPermitted: This service may not.
+            LedgerUnavailable: Outcome unknown; report the same again.
+        """
+        return await self._tell(AUDITS_URL / "canary-report", report, CanaryReported)
 
     async def alarm_count(self, alarm: CountAlarm) -> CountAlarmTaken:
         """Tell that a node's own counts of a job were off; the same job again answers `exists`.
@@ -373,17 +423,37 @@ class LedgerClient:
             NotPermitted: This service may not.
             LedgerUnavailable: Outcome unknown; tell it again.
         """
-        return await self._audit("count-alarm", alarm, CountAlarmTaken)
+        return await self._tell(AUDITS_URL / "count-alarm", alarm, CountAlarmTaken)
 
-    async def _audit(self, what: str, asked: Wire, answer: type[Answered]) -> Answered:
-        """Send one message about audits; a refusal comes back as its class."""
+    async def enter_guard(self, word: str) -> GuardVisitor:
+        """Tell whose pass for the dashboard guard this is. That it counts once is the guard's to see to.
+
+        Raises:
+            NotAuthenticated: It is none, or too old, or its sign-in has ended.
+            NotPermitted: The sign-in is not an operator's any more, or this service is not the guard.
+            LedgerUnavailable: The ledger does not answer.
+        """
+        return await self._tell(GUARD_URL / "enter", EnterGuard(word=word), GuardVisitor)
+
+    async def look_at_visit(self, session: uuid.UUID) -> GuardVisitor:
+        """Tell whose sign-in this is; it is open, and an operator's.
+
+        Raises:
+            NotAuthenticated: It has ended.
+            NotPermitted: It is not an operator's, or this service is not the guard.
+            LedgerUnavailable: The ledger does not answer.
+        """
+        return await self._tell(GUARD_URL / "look", LookAtVisit(session=session), GuardVisitor)
+
+    async def _tell(self, url: URL, asked: Wire, answer: type[Answered]) -> Answered:
+        """Send one message; a refusal comes back as its class."""
         if self._session is None:
             raise LedgerUnavailable
         headers = self._headers() | {"Content-Type": "application/json"}
         try:
             async with (
                 asyncio.timeout(TOTAL_LIMIT_S),
-                self._session.post(AUDITS_URL / what, data=asked.model_dump_json(), headers=headers) as response,
+                self._session.post(url, data=asked.model_dump_json(), headers=headers) as response,
             ):
                 said = await response.read()
             if response.status != 200:

@@ -16,6 +16,8 @@ from ledger.identity.oauth.exchange import Exchange
 from ledger.identity.oauth.guests import Guests
 from ledger.identity.oauth.providers import providers_of
 from ledger.identity.outbox import Outbox
+from ledger.identity.owed_mail import OwedMail
+from ledger.identity.passes import Passes
 from ledger.identity.passwords import Passwords
 from ledger.identity.services import ServiceVerifier
 from ledger.identity.sessions import Sessions
@@ -32,6 +34,7 @@ from ledger.money.settling import Settling
 from ledger.operators.corrections import Corrections
 from ledger.payments.payments import Payments
 from ledger.settings import LedgerSettings
+from ledger.verification.admissions import Admissions
 from ledger.verification.appeals import Appeals
 from ledger.verification.payouts import payout_terms
 from ledger.verification.samples import Samples
@@ -56,8 +59,10 @@ class LedgerContext:
     signing_keys: SigningKeys
     sessions: Sessions
     credentials: Credentials
+    passes: Passes
     limits: Limits
     outbox: Outbox
+    owed_mail: OwedMail
     sign_in: SignIn
     guests: Guests
     enrollment: Enrollment
@@ -72,6 +77,7 @@ class LedgerContext:
     payments: Payments
     samples: Samples
     verdicts: Verdicts
+    admissions: Admissions
     appeals: Appeals
     work: Work
 
@@ -85,8 +91,10 @@ class LedgerContext:
         pepper = bytes.fromhex(settings.secret("api_key_pepper"))
         keys, signing_keys, limits = KeyRing(database, pepper), SigningKeys(settings.secrets_dir, settings.public_url), Limits(database)
         prices, work = PriceBook(database), Work(database)
-        sessions, outbox = Sessions(database, signing_keys), Outbox(mailer_of(settings), settings.public_url)
+        mailer = mailer_of(settings)
+        sessions, outbox = Sessions(database, signing_keys), Outbox(mailer, settings.public_url)
         owners = NodeOwners(database)
+        credentials = Credentials(database, keys, signing_keys)
         gifts = Gifts(
             welcome=micros_of(settings.welcome_credits), open_jobs=settings.open_jobs, is_welcome_delayed=settings.welcome_after_email
         )
@@ -109,15 +117,17 @@ class LedgerContext:
             services=ServiceVerifier.of_folder(settings.secrets_dir),
             signing_keys=signing_keys,
             sessions=sessions,
-            credentials=Credentials(database, keys, signing_keys),
+            credentials=credentials,
+            passes=Passes(credentials, signing_keys),
             limits=limits,
             outbox=outbox,
+            owed_mail=OwedMail(database, mailer, settings.site_url),
             sign_in=sign_in,
             guests=Guests(database, providers_of(settings), Exchange(), sessions, sign_in, limits, gifts, settings.site_url),
-            enrollment=Enrollment(database, pepper, max_agents=settings.max_agents),
+            enrollment=Enrollment(database, pepper, max_agents=settings.max_agents, per_network=settings.nodes_per_network),
             agent_tokens=AgentTokens(database, origin_text(settings.public_url)),
             nodes=Nodes(database),
-            feed=Feed(database),
+            feed=Feed(database, has_admission=settings.canaries > 0),
             holds=Holds(database, writer, ids, prices),
             settling=Settling(
                 database,
@@ -135,6 +145,7 @@ class LedgerContext:
             payments=Payments.of_settings(settings, database, ids),
             samples=Samples(database),
             verdicts=Verdicts(database),
+            admissions=Admissions(database, settings.canaries),
             appeals=Appeals(database),
             work=work,
         )

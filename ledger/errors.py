@@ -27,6 +27,7 @@ LedgerError
 │   ├── InvalidFields          400 invalid_request: several fields
 │   └── TooManyAgents          400 too_many_agents
 ├── KeyInUse                   409 key_in_use: an agent's key belongs to a node already
+├── NetworkFull                409 network_full: as many nodes on probation come from this network as may
 ├── IdempotencyConflict        422 idempotency_conflict: same key, other content
 ├── HoldNotOpen                409 hold_captured, hold_voided, hold_expired
 ├── AppealOpen                 409 appeal_open: an appeal of this node waits for its answer
@@ -159,8 +160,15 @@ class AgentRevoked(NotAuthenticated):
 
     code = "agent_revoked"
 
+    def __init__(self, state: str = "revoked", reason: str | None = None) -> None:
+        super().__init__(state, reason)
+        self.state = state  # of the node
+        self.reason = reason
+
     def __str__(self) -> str:
-        """Say what to do."""
+        """Say what to do; of a ban, why."""
+        if self.state == "banned":
+            return f"This node is banned. {self.reason or ''}".strip()
         return "This agent has been revoked. Enroll again with a new code."
 
 
@@ -182,6 +190,25 @@ class KeyInUse(LedgerError):
     def __str__(self) -> str:
         """Say what to do."""
         return "This key belongs to a node already. Make a new key and enroll with it."
+
+
+class NetworkFull(LedgerError):
+    """As many nodes on probation were enrolled from one network as may be."""
+
+    code = "network_full"
+
+    def __init__(self, network: str, limit: int) -> None:
+        """Name the network and the limit."""
+        super().__init__(network, limit)
+        self.network = network
+        self.limit = limit
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return (
+            f"{self.limit} nodes on probation were enrolled from this network ({self.network}) already. Deregister one that you do not need, wait until "
+            "one has done its first 50 jobs, or ask the operator to raise GFE_NODES_PER_NETWORK. The code stays good until it expires."
+        )
 
 
 class NotPermitted(LedgerError):

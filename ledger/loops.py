@@ -30,6 +30,7 @@ RELEASE_EVERY_S = 10.0
 WORK_EVERY_S = 10.0
 PROMOTION_EVERY_S = 60.0
 SAMPLES_EVERY_S = 60.0
+MAIL_EVERY_S = 5.0
 AUDIT_EVERY_S = 60.0
 FULL_AUDIT_LOOK_S = 600.0
 FULL_AUDIT_EVERY_S = 24 * 3600.0
@@ -62,6 +63,7 @@ def loops_of_leader(context: LedgerContext) -> list[Awaitable[None]]:
         repeat(context.earnings.release, RELEASE_EVERY_S),
         repeat(lambda: promote(context.database), PROMOTION_EVERY_S),
         repeat(context.samples.forget_old, SAMPLES_EVERY_S),
+        repeat(context.owed_mail.hand_over, MAIL_EVERY_S),
         repeat(lambda: audit_new_entries(context), AUDIT_EVERY_S),
         repeat(lambda: audit_everything(context), FULL_AUDIT_LOOK_S),
         repeat(lambda: clean_up(context), CLEAN_UP_EVERY_S),

@@ -15,7 +15,7 @@ from pathlib import Path
 NAME = "gpu-for-everyone"
 PACKAGES = ("cluster", "ledger", "provider_join", "serve_app")
 INFO_FILES = ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE")
-LEFT_OUT = ("__pycache__", ".pyc", ".pyo", ".so.tmp")
+LEFT_OUT = ("__pycache__", ".pyc", ".pyo", ".so.tmp", "static/")  # an agent has no use for the console
 MOMENT = (2020, 1, 1, 0, 0, 0)
 
 

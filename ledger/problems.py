@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 from ledger.amounts import credits_text
 from ledger.db import DatabaseUnavailable
 from ledger.errors import (
+    AgentRevoked,
     AppealDecided,
     AppealOpen,
     BudgetExceeded,
@@ -20,6 +21,7 @@ from ledger.errors import (
     KeyInUse,
     LedgerError,
     LedgerUnavailable,
+    NetworkFull,
     NotAuthenticated,
     NotFound,
     NotPermitted,
@@ -36,6 +38,7 @@ STATUS: dict[type[LedgerError], tuple[int, str]] = {
     HoldNotOpen: (409, "Hold not open"),
     JobNotSettled: (409, "Job not settled"),
     KeyInUse: (409, "Key in use"),
+    NetworkFull: (409, "Network full"),
     AppealOpen: (409, "Appeal open"),
     AppealDecided: (409, "Appeal decided"),
     PaymentEnded: (409, "Transaction ended"),
@@ -87,6 +90,8 @@ def problem_of(error: LedgerError | DatabaseUnavailable) -> JSONResponse:
         more = {"period": error.period, "available": credits_text(error.left_micros), "required": credits_text(error.required_micros)}
     elif isinstance(error, InvalidFields):
         more = {"errors": error.errors}
+    elif isinstance(error, AgentRevoked):
+        more = {"state": error.state}
     elif isinstance(error, InvalidRequest) and error.param:
         more = {"errors": {error.param: [error.detail]}}
     elif isinstance(error, RateLimited | LedgerUnavailable | GatewayUnavailable):

@@ -11,7 +11,12 @@ MIN_PEPPER_BYTES = 32
 
 def problems_of(settings: LedgerSettings) -> list[str]:
     """List what forbids production; empty elsewhere."""
-    return list(_found(settings)) if settings.is_production else []
+    return unfit_for_production(settings) if settings.is_production else []
+
+
+def unfit_for_production(settings: LedgerSettings) -> list[str]:
+    """List what would forbid production, whatever this installation is for."""
+    return list(_found(settings))
 
 
 def _found(settings: LedgerSettings) -> Iterator[str]:
@@ -20,6 +25,8 @@ def _found(settings: LedgerSettings) -> Iterator[str]:
         yield f"GFE_PUBLIC_URL is {settings.public_url}: people's passwords need https"
     if _is_local(url.hostname or ""):
         yield f"GFE_PUBLIC_URL names {url.hostname}, which nobody else can reach"
+    if settings.guard_url is not None and urlsplit(settings.guard_url).scheme != "https":
+        yield f"GFE_GUARD_URL is {settings.guard_url}: operators' visits need https"
     if "mock" in settings.gateway_names:
         yield "GFE_PAYMENT_GATEWAYS has `mock`, which credits without money"
     for origin in sorted(settings.origins):

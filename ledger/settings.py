@@ -2,15 +2,17 @@
 
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.amounts import micros_of
 
+CANARIES, CANARIES_IN_DEVELOPMENT = 20, 4
 AMOUNT = r"^\d{1,12}(\.\d{1,6})?$"
 
 
@@ -26,9 +28,32 @@ class LedgerSettings(BaseSettings):
     ledger_host: str = Field("127.0.0.1", description="Address of the public app: accounts, wallet, console.")
     ledger_port: int = Field(8080, description="Port of the public app.", ge=1, le=65535)
     ledger_socket: Path = Field(description="Unix socket of the internal operations.")
+    ledger_internal_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description=(
+            "Port of the internal operations for services on other machines, usually 8091; unset: none. TLS on both sides, by the secrets "
+            "`internal_ca.crt`, `internal.crt` and `internal.key`."
+        ),
+    )
+    ledger_internal_host: str = Field("127.0.0.1", description="Address of that port.")
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1",
+        description=(
+            "Networks and addresses of proxies whose `X-Forwarded-For` is believed, joined by commas; limits per address count whom they name. "
+            "Empty: nobody's."
+        ),
+    )
+    metrics_from: str = Field(
+        "", description="Networks that may read `/metrics` beside this machine, joined by commas: Prometheus's. Never through a proxy."
+    )
     public_url: str = Field("http://127.0.0.1:8080", description="Where people reach the ledger's public app.")
     api_url: str = Field("http://127.0.0.1:8000", description="Where consumers reach the job APIs; shown on the ledger's page.")
-    dashboard_url: str = Field("http://127.0.0.1:8265", description="Ray's dashboard; shown on the ledger's page.")
+    guard_url: str | None = Field(
+        None, description="Where operators' browsers reach the dashboard guard; unset: there is none, and the console shows no links to it."
+    )
+    grafana_url: str | None = Field(None, description="A Grafana behind the dashboard guard; set: the console links to it.")
     node_id: str | None = Field(None, description="Id of this machine as a node; registered at the first start.")
     welcome_credits: str = Field("100.00", pattern=AMOUNT, description="Credits that a new account gets, from platform:promotions.")
     job_price: str = Field("1.00", pattern=AMOUNT, description="Flat price of a job, in credits.")
@@ -40,6 +65,12 @@ class LedgerSettings(BaseSettings):
         "100.00", pattern=AMOUNT, description="The most that providers get within 24 hours for jobs that the platform broke, in credits."
     )
     max_agents: int = Field(20, ge=1, le=10_000, description="How many agents and open enrollment codes an account may have at once.")
+    nodes_per_network: int = Field(
+        16,
+        ge=0,
+        le=100_000,
+        description="How many nodes on probation may come from one IPv4 /24 or IPv6 /48, of all accounts; 0: as many as like.",
+    )
     agent_url: str = Field("ws://127.0.0.1:8090/ws/computing/", description="Where agents connect; told to them when they enroll.")
     min_agent_version: str = Field("0.1.0", description="The oldest version of the agent that may connect.")
     console_origins: str = Field(
@@ -57,6 +88,12 @@ class LedgerSettings(BaseSettings):
         None,
         ge=0,
         description="How long earnings wait before they can be withdrawn; unset: in production 30, 14 or 7 days by the node's tier, else 0.",
+    )
+    admission_canaries: int | None = Field(
+        None,
+        ge=0,
+        le=200,
+        description="Test jobs that a model on an edge node must pass before consumers' jobs go there; 0: none. Unset: 20 in production, else 4.",
     )
     correction_second_approval: str = Field("100.00", pattern=AMOUNT, description="Corrections above this need two operators.")
     payment_gateways: str | None = Field(
@@ -81,6 +118,14 @@ class LedgerSettings(BaseSettings):
     github_api_url: str = Field("https://api.github.com", description="Where GitHub's API is.")
     open_jobs: int = Field(100, ge=1, le=100_000, description="How many jobs an account may have open at once.")
 
+    @field_validator("trusted_proxies", "metrics_from")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        """Refuse what is no network: the server would leave it out in silence, or believe everybody (`*`)."""
+        for one in _listed(value):
+            ip_network(one)
+        return value
+
     @model_validator(mode="after")
     def _no_toys_in_production(self) -> Self:
         """Refuse a gateway that anybody could pay with."""
@@ -100,6 +145,19 @@ class LedgerSettings(BaseSettings):
         """Where people reach the public app, without a slash at the end."""
         return self.public_url.rstrip("/")
 
+    @property
+    def proxies(self) -> list[str]:
+        """Whose `X-Forwarded-For` is believed."""
+        return _listed(self.trusted_proxies)
+
+    def may_read_metrics(self, address: str) -> bool:
+        """Whether the metrics are told to this address: this machine's own, and those of the networks that were named."""
+        try:
+            found = ip_address(address.removeprefix("::ffff:"))
+        except ValueError:
+            return False
+        return found.is_loopback or any(found in ip_network(network) for network in _listed(self.metrics_from))
+
     def secret(self, name: str) -> str:
         """Read a secret's file."""
         return (self.secrets_dir / name).read_text().strip()
@@ -107,7 +165,7 @@ class LedgerSettings(BaseSettings):
     @cached_property
     def origins(self) -> frozenset[str]:
         """The pages that may use the cookie."""
-        named = [origin.strip().rstrip("/") for origin in self.console_origins.split(",") if origin.strip()]
+        named = [origin.rstrip("/") for origin in _listed(self.console_origins)]
         split = urlsplit(self.public_url)
         return frozenset(named or [f"{split.scheme}://{split.netloc}"])
 
@@ -117,6 +175,13 @@ class LedgerSettings(BaseSettings):
         if self.payout_delay_hours is not None:
             return timedelta(hours=self.payout_delay_hours)
         return None if self.is_production else timedelta()
+
+    @property
+    def canaries(self) -> int:
+        """How many test jobs a model on an edge node must pass; 0: none."""
+        if self.admission_canaries is not None:
+            return self.admission_canaries
+        return CANARIES if self.is_production else CANARIES_IN_DEVELOPMENT
 
     @property
     def is_production(self) -> bool:
@@ -137,3 +202,7 @@ class LedgerSettings(BaseSettings):
     def price_micros(self) -> tuple[int, int, int]:
         """Flat price, and per million prompt and completion tokens, in micro-credits."""
         return micros_of(self.job_price), micros_of(self.prompt_price), micros_of(self.completion_price)
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]

@@ -256,6 +256,9 @@ MAX_TASKS = 16  # that one look takes
 Digest = Annotated[str, Field(max_length=80, pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
 
+WhyNot = Literal["short", "no_copy", "unscorable", "no_auditor"]  # why an answer cannot be judged
+
+
 class AuditSample(Wire):
     """An ended job of an edge node, to be audited: prompt and answer are sealed to the auditor, the ledger cannot read them.
 
@@ -316,6 +319,7 @@ class AuditVerdict(Wire):
     """What an audit found. Rules A and B are about the model, `count` about the node's own counts; `none`: nothing could be judged.
 
     `score` is the worst window's, `windows` and `tokens` how much was scored; `detail` is for the provider's eyes and holds no word of the text.
+    `why_not`: why nothing could be judged.
     """
 
     id: uuid.UUID
@@ -325,6 +329,7 @@ class AuditVerdict(Wire):
     windows: int = Field(ge=0, le=MAX_TOKENS, default=0)
     tokens: Tokens = 0
     detail: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    why_not: WhyNot | None = None
 
     @model_validator(mode="after")
     def _says_by_which_rule(self) -> Self:
@@ -343,12 +348,16 @@ class AuditReported(Wire):
 
 
 class CountAlarm(Wire):
-    """A node's own counts of a job were off by more than they may be; idempotent by job."""
+    """A node's own counts of a job were off by more than they may be; idempotent by job and kind.
+
+    Of the kind `timing`: it was faster than its card can be; `claimed` and `counted` are the tokens a second that were seen and the most that can be.
+    """
 
     job: uuid.UUID
     node: Text
     claimed: Tokens
     counted: Tokens
+    kind: Literal["count", "timing"] = "count"
 
 
 class CountAlarmTaken(Wire):
@@ -359,12 +368,99 @@ class CountAlarmTaken(Wire):
     state: str
 
 
+# --- canaries: `POST /internal/v1/audits/canary-take` and `/canary-report` (by `serve`) ------------------------------------------------
+
+MAX_OFFERS = 64  # models that one look names
+MAX_NODES = 16  # nodes that one look takes canaries for
+
+
+class CanaryOffer(Wire):
+    """A model that an edge node offers and that is not admitted; `free`: those of its `slots` that nobody uses."""
+
+    node: Text
+    model: Text
+    digest: Digest
+    slots: int = Field(ge=0, le=MAX_TOKENS)
+    free: int = Field(ge=0, le=MAX_TOKENS)
+
+
+class TakeCanaries(Wire):
+    """What is offered, and for how many nodes canaries are wanted."""
+
+    offers: Annotated[tuple[CanaryOffer, ...], Field(max_length=MAX_OFFERS)]
+    nodes: int = Field(ge=1, le=MAX_NODES)
+
+
+class CanaryTask(Wire):
+    """A canary to be sent now, leased for four minutes; `id` is its job's. Two `beside` are sent at once, `long` fills the context."""
+
+    id: uuid.UUID
+    node: str
+    model: str
+    digest: str
+    kind: Literal["plain", "beside", "long"]
+
+
+class CanaryTasks(Wire):
+    """Canaries to be sent."""
+
+    tasks: tuple[CanaryTask, ...]
+
+
+class CanaryReport(Wire):
+    """What came of a canary. `failure`: why it failed, in words for the provider; else `sample`, to be judged, or why there is none.
+
+    Not `was_sent`: the node took nothing, it may be sent again at once.
+    """
+
+    id: uuid.UUID
+    was_sent: bool = True
+    failure: Annotated[str, Field(max_length=300, pattern=r"^[^\x00]*$")] = ""
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
+    first_token_s: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    tokens_per_s: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    sample: AuditSample | None = None
+    why_not: WhyNot = "no_auditor"
+
+
+class CanaryReported(Wire):
+    """It is noted, now or before; `unknown`: its lease had ended, another one is sent in its place."""
+
+    status: Literal["ok", "exists", "unknown"]
+
+
+# --- the dashboard guard: `POST /internal/v1/guard/enter` and `/look` (by `guard`) -------------------------------------------------------
+
+
+class EnterGuard(Wire):
+    """A pass that a browser brought."""
+
+    word: Annotated[str, Field(max_length=4096)]
+
+
+class LookAtVisit(Wire):
+    """The sign-in that a visit hangs on."""
+
+    session: uuid.UUID
+
+
+class GuardVisitor(Wire):
+    """An operator whose sign-in is open. `pass_id`, `made_at` (seconds since 1970): of the pass that was brought."""
+
+    session: uuid.UUID
+    user: str
+    username: str
+    pass_id: str = ""
+    made_at: int = 0
+
+
 # --- the feed: `GET /internal/v1/feed?after=` ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """One change: `key_revoked`, `session_revoked`, `person_blocked`, `node`, `price` or `model`; whose; and what is so now."""
+    """One change: `key_revoked`, `session_revoked`, `person_blocked`, `node`, `price`, `model` or `admission`; whose; and what is so now."""
 
     seq: int
     kind: str
@@ -374,11 +470,15 @@ class FeedEntry:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """Changes in order. `seq` is where to go on; `reset`: forget all you knew, these entries are the whole state."""
+    """Changes in order. `seq` is where to go on; `reset`: forget all you knew, these entries are the whole state.
+
+    `has_admission`: models of edge nodes get consumers' jobs only once an entry `admission` says so.
+    """
 
     seq: int
     reset: bool
     entries: tuple[FeedEntry, ...]
+    has_admission: bool = False
 
 
 FEED: TypeAdapter[FeedPage] = TypeAdapter(FeedPage)

@@ -132,6 +132,9 @@ class Config(Answer):
     default_fee_percent: int
     sign_in_with: list[str]
     payment_gateways: list[str]
+    deposit_min: Credits
+    deposit_max: Credits
+    withdrawal_min: Credits
 
 
 class JourneyAsked(Asked):
@@ -158,6 +161,25 @@ class LinkedList(Answer):
     """All of them."""
 
     results: list[LinkedProvider]
+
+
+class SessionRow(Answer):
+    """An open sign-in."""
+
+    id: str
+    is_current: bool = Field(description="The one that asks.")
+    created_at: Moment
+    renewed_at: Moment = Field(description="When it was last used to get a new access token.")
+    expires_at: Moment = Field(description="When it ends at the latest.")
+    address: str | None = Field(description="Where it began.")
+    program: str | None = Field(description="What the program that signed in called itself.")
+
+
+class SessionPage(Answer):
+    """One page of open sign-ins, newest first."""
+
+    results: list[SessionRow]
+    next: str | None
 
 
 class Jwk(Answer):

@@ -56,6 +56,8 @@ async def config(context: Context) -> Config:
         api_url=settings.api_url, env=settings.env, welcome_credits=credits_text(micros_of(settings.welcome_credits)),
         job_price=credits_text(micros_of(settings.job_price)), default_fee_percent=settings.platform_fee_percent,
         sign_in_with=context.sign_in_providers(), payment_gateways=context.payment_gateways(),
+        deposit_min=credits_text(micros_of(settings.deposit_min)), deposit_max=credits_text(micros_of(settings.deposit_max)),
+        withdrawal_min=credits_text(micros_of(settings.withdrawal_min)),
     )  # fmt: skip
 
 

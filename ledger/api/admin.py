@@ -155,7 +155,7 @@ async def list_withdrawals(
     last = found[limit - 1] if len(found) > limit else None
     results = [
         WithdrawalRow(
-            id=text_of("wd", one.id), user=one.username, amount=credits_text(one.amount), destination=one.destination, status=one.status,
+            id=text_of(rows.PREFIXES["WITHDRAWAL"], one.id), user=one.username, amount=credits_text(one.amount), destination=one.destination, status=one.status,
             reason=one.reason, approvals=one.approvals, created_at=moment(one.at),
         )
         for one in found[:limit]

@@ -178,3 +178,25 @@ class Findings(Answer):
 
     held: bool
     rules: list[Finding]
+
+
+class ToolRow(Answer):
+    """Something that operators can look at beside the console."""
+
+    name: str
+    title: str
+
+
+class ToolRows(Answer):
+    """All of them."""
+
+    results: list[ToolRow]
+
+
+class GuardPass(Answer):
+    """What lets an operator's browser in at the dashboard guard, once; a form with the fields `pass` (the word) and `tool` is posted to `url`."""
+
+    word: str
+    tool: str
+    url: str
+    expires_in_s: int

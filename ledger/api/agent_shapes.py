@@ -128,6 +128,23 @@ class AgentStatus(Answer):
     reasons: list[str] = Field(description="What else keeps jobs away, in sentences.")
 
 
+class ModelAdmission(Answer):
+    """Whether consumers' jobs for a model go to a node: `testing` while its canaries run, then `admitted` or `refused`."""
+
+    model: str
+    digest: str = Field(description="Of the weights: others are tested anew.")
+    state: Literal["testing", "admitted", "refused"]
+    said: str = Field(description="The same in a sentence.")
+    wanted: int = Field(description="Canaries that must pass.")
+    asked: int
+    passed: int = Field(description="Judged by the auditor, or answered where it cannot judge.")
+    failed: int
+    flagged: int
+    first_token_s: float | None = Field(description="Median time to the first token, in seconds.")
+    tokens_per_s: float | None
+    again_at: Moment | None = Field(description="When a refused one is tested again; null: an appeal is open to you.")
+
+
 class NodeAnswer(Answer):
     """A node of the caller's."""
 
@@ -141,6 +158,7 @@ class NodeAnswer(Answer):
     platform: str | None
     created_at: Moment
     last_seen_at: Moment | None
+    admissions: list[ModelAdmission] = Field(description="Of an edge node's models, the last changed first; none where nothing is tested.")
 
 
 class NodePage(Answer):

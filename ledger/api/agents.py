@@ -15,6 +15,7 @@ from ledger.api.agent_shapes import (
     Enroll,
     Enrolled,
     MadeAgentToken,
+    ModelAdmission,
     NewAgentToken,
     NodeAnswer,
     NodeChange,
@@ -34,6 +35,7 @@ from ledger.identity.enrollment import ID_PREFIX, NONCE_LIFE_S, TOKEN_LIFE_S, Ag
 from ledger.identity.limits import Bucket
 from ledger.identity.nodes import Node
 from ledger.ids import text_of
+from ledger.verification.admissions import Admission
 from ledger.verification.node_status import reasons, status_of
 
 router = APIRouter(prefix="/api/core", redirect_slashes=False)
@@ -117,12 +119,13 @@ async def status(context: Context, claims: AgentClaims) -> AgentStatus:
     node = str(claims["sub"])
     await context.limits.require_room("status per minute", Bucket(f"agent-status:{node}", STATUS_PER_MINUTE))
     found = await context.database.run(lambda connection: status_of(connection, claims, context.settings.payout_delay))
+    models = await context.admissions.of_nodes([found.node])
     total, today = await context.earnings.of_node(found.person, found.node, datetime.now(UTC))
     held = found.escrow
     return AgentStatus(
         node_id=found.node, name=found.name, state=found.state, state_reason=found.state_reason, tier=found.tier, strikes=found.strikes,
         earned_today=credits_text(today.earned), earned_total=credits_text(total.earned), jobs_today=today.jobs, jobs_total=total.jobs,
-        held=credits_text(held.held if held else 0), held_until=_moment_or_none(held.last_at) if held else None, reasons=reasons(found),
+        held=credits_text(held.held if held else 0), held_until=_moment_or_none(held.last_at) if held else None, reasons=reasons(found, models[found.node]),
     )  # fmt: skip
 
 
@@ -133,20 +136,34 @@ async def list_nodes(
     """List the caller's nodes, newest first; deregistered ones only with `state=deregistered`."""
     rows = await context.nodes.list_nodes(caller.person, limit=limit + 1, before=read_mark(cursor), state=state)
     last = rows[limit - 1] if len(rows) > limit else None
-    return NodePage(results=[_node(row) for row in rows[:limit]], next=write_mark((last.created_at, last.id) if last else None))
+    models = await context.admissions.of_nodes([row.id for row in rows[:limit]])
+    return NodePage(
+        results=[_node(row, models[row.id]) for row in rows[:limit]], next=write_mark((last.created_at, last.id) if last else None)
+    )
 
 
-def _node(node: Node) -> NodeAnswer:
+def _node(node: Node, models: list[Admission]) -> NodeAnswer:
     return NodeAnswer(
         id=node.id, name=node.name, kind=node.kind, state=node.state, state_reason=node.state_reason, tier=node.tier, agent_version=node.agent_version,
         platform=node.platform, created_at=moment(node.created_at), last_seen_at=_moment_or_none(node.last_seen_at),
+        admissions=[_admission(one) for one in models],
+    )  # fmt: skip
+
+
+def _admission(one: Admission) -> ModelAdmission:
+    how_far = one.progress
+    return ModelAdmission(
+        model=one.model, digest=one.digest, state=one.state, said=one.said, wanted=how_far.wanted, asked=how_far.asked, passed=how_far.good,
+        failed=how_far.failed, flagged=how_far.flagged, first_token_s=one.first_token_s, tokens_per_s=one.tokens_per_s,
+        again_at=_moment_or_none(one.again_at),
     )  # fmt: skip
 
 
 @both(router, "PATCH", "/nodes/{node_id}/", id="change_node", refusals=(400, 401, 403, 404, 503))
 async def change_node(request: Request, context: Context, caller: Owner, node_id: str, body: NodeChange) -> NodeAnswer:
     """Rename, pause or resume one of the caller's nodes."""
-    return _node(await context.nodes.change(of(caller, request), caller.person, node_id, name=body.name, state=body.state))
+    changed = await context.nodes.change(of(caller, request), caller.person, node_id, name=body.name, state=body.state)
+    return _node(changed, (await context.admissions.of_nodes([changed.id]))[changed.id])
 
 
 @both(router, "DELETE", "/nodes/{node_id}/", id="deregister_node", status=204, refusals=(400, 401, 403, 404, 503))

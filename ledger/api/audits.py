@@ -1,61 +1,14 @@
-"""The internal routes about audits: Serve offers samples and tells of alarms, the auditor takes samples and reports verdicts."""
-
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-from pydantic import ValidationError
-from starlette.requests import Request
-from starlette.responses import Response
+"""The internal routes about audits: Serve offers samples and sends canaries, the auditor takes samples and reports verdicts."""
 
 from ledger import wire
+from ledger.api.services import route_of
 from ledger.context import LedgerContext
-from ledger.db import DatabaseUnavailable
-from ledger.errors import InvalidRequest, LedgerError, LedgerUnavailable, NotPermitted
-from ledger.problems import status_of
+from ledger.verification.admissions import Answer, Offer
 from ledger.verification.samples import Sample
 from ledger.verification.verdicts import Verdict
 
 OFFERERS, AUDITORS = frozenset({"serve"}), frozenset({"auditor"})
 COUNTERS = frozenset({"edge", "serve"})  # who holds an agent's counts against ours
-MAX_BODY_BYTES = wire.MAX_SEALED + 16 * 1024
-Asked = TypeVar("Asked", bound=wire.Wire)
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def _route(services: frozenset[str], asked: type[Asked], answer: Callable[[LedgerContext, Asked], Awaitable[wire.Wire]]) -> Handler:
-    """Make a route that these services may call."""
-
-    async def route(request: Request) -> Response:
-        context: LedgerContext = request.app.state.context
-        try:
-            if context.services.verify(request.headers.get("authorization")) not in services:
-                raise NotPermitted("audits")
-            said = await answer(context, await _read(request, asked))
-        except LedgerError as refused:
-            return _refused(refused)
-        except DatabaseUnavailable:
-            return _refused(LedgerUnavailable())
-        return Response(said.model_dump_json(), media_type="application/json")
-
-    return route
-
-
-async def _read(request: Request, asked: type[Asked]) -> Asked:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidRequest("body", f"The body is larger than {MAX_BODY_BYTES} bytes.")
-    try:
-        return asked.model_validate_json(bytes(body))
-    except ValidationError as wrong:
-        first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise InvalidRequest(".".join(map(str, first["loc"])), str(first["msg"])) from wrong
-
-
-def _refused(error: LedgerError) -> Response:
-    fields = {name: value for name, value in vars(error).items() if isinstance(value, int | str)}
-    return Response(wire.Refused(code=error.code, fields=fields).model_dump_json(), status_of(error)[0], media_type="application/json")
 
 
 async def _offer(context: LedgerContext, asked: wire.AuditSample) -> wire.AuditOffered:
@@ -79,7 +32,7 @@ async def _report(context: LedgerContext, asked: wire.AuditVerdict) -> wire.Audi
     done = await context.verdicts.report(
         Verdict(
             job=asked.id, is_flagged=asked.is_flagged, rule=asked.rule, score=asked.score, windows=asked.windows, tokens=asked.tokens,
-            detail=asked.detail,
+            detail=asked.detail, why_not=asked.why_not,
         )
     )  # fmt: skip
     context.metrics.verdicts.labels(asked.rule, "flagged" if asked.is_flagged else "clean").inc(not done.existed)
@@ -87,11 +40,26 @@ async def _report(context: LedgerContext, asked: wire.AuditVerdict) -> wire.Audi
 
 
 async def _count_alarm(context: LedgerContext, asked: wire.CountAlarm) -> wire.CountAlarmTaken:
-    done = await context.verdicts.alarm(asked.job, asked.node, asked.claimed, asked.counted)
+    done = await context.verdicts.alarm(asked.job, asked.node, asked.claimed, asked.counted, asked.kind)
     return wire.CountAlarmTaken(status=done.status, alarms=done.alarms, state=done.state)
 
 
-offer = _route(OFFERERS, wire.AuditSample, _offer)
-take = _route(AUDITORS, wire.TakeAudits, _take)
-report = _route(AUDITORS, wire.AuditVerdict, _report)
-count_alarm = _route(COUNTERS, wire.CountAlarm, _count_alarm)
+async def _take_canaries(context: LedgerContext, asked: wire.TakeCanaries) -> wire.CanaryTasks:
+    found = await context.admissions.take([Offer(**offer.model_dump()) for offer in asked.offers], asked.nodes)
+    return wire.CanaryTasks(
+        tasks=tuple(wire.CanaryTask(id=one.id, node=one.node, model=one.model, digest=one.digest, kind=one.kind) for one in found)
+    )
+
+
+async def _report_canary(context: LedgerContext, asked: wire.CanaryReport) -> wire.CanaryReported:
+    said = asked.model_dump(exclude={"sample"})
+    sample = Sample(**asked.sample.model_dump()) if asked.sample else None
+    return wire.CanaryReported(status=await context.admissions.report(Answer(**said, sample=sample)))
+
+
+offer = route_of(OFFERERS, "audits", wire.AuditSample, _offer)
+take = route_of(AUDITORS, "audits", wire.TakeAudits, _take)
+report = route_of(AUDITORS, "audits", wire.AuditVerdict, _report)
+count_alarm = route_of(COUNTERS, "audits", wire.CountAlarm, _count_alarm)
+take_canaries = route_of(OFFERERS, "audits", wire.TakeCanaries, _take_canaries)
+report_canary = route_of(OFFERERS, "audits", wire.CanaryReport, _report_canary)

@@ -1,6 +1,7 @@
 """Who calls a route, and from where: the dependencies that every route of the public app declares."""
 
 import ipaddress
+import re
 import secrets
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ from ledger.errors import NotAuthenticated, NotPermitted
 from ledger.identity.credentials import Principal
 from ledger.identity.enrollment import AUDIENCE
 from ledger.ids import text_of
+
+MAX_PROGRAM = 300  # characters of a User-Agent that are kept
+_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 def context_of(request: Request) -> LedgerContext:
@@ -38,7 +42,9 @@ def address_of(request: Request) -> str:
 
 def origin_of(request: Request, actor: str = "anonymous") -> Origin:
     """What the audit log keeps of a request."""
-    return Origin(actor, address_of(request), (request.headers.get("x-request-id") or secrets.token_hex(8))[:64])
+    request_id = (request.headers.get("x-request-id") or secrets.token_hex(8))[:64]
+    program = _PRINTABLE.sub("", request.headers.get("user-agent", ""))[:MAX_PROGRAM]
+    return Origin(actor, address_of(request), request_id, program or None)
 
 
 def anonymous_origin(request: Request) -> Origin:

@@ -12,11 +12,14 @@ from ledger.api.pages import HEADERS, STYLE
 from ledger.context import LedgerContext
 from ledger.errors import InvalidRequest, NotFound
 from ledger.payments import inbox, rows
+from ledger.payments.gateway import Ending, way_back
 from ledger.payments.mock import MockGateway, Outcome
 from ledger.payments.rows import Payment
 
 POLICY = HEADERS | {"Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; form-action 'self'"}
-OUTCOMES: dict[str, Outcome] = {"succeeded": "succeeded", "failed": "failed"}
+ENDINGS: dict[Outcome, Ending] = {"succeeded": "paid", "failed": "failed"}
+ENDED: dict[str, Ending] = {"SUCCESS": "paid", "FAILED": "failed"}
+BUTTONS = '<form method="post"><button name="outcome" value="succeeded">Pay</button> <button name="outcome" value="failed">Let it fail</button></form>'
 router = APIRouter(prefix="/api/payments/mock/pay", include_in_schema=False, redirect_slashes=False)
 
 
@@ -25,12 +28,14 @@ router = APIRouter(prefix="/api/payments/mock/pay", include_in_schema=False, red
 async def page(context: Context, deposit_id: str) -> HTMLResponse:
     """Show the deposit and what may become of it."""
     payment, _ = await _deposit(context, deposit_id)
-    buttons = '<form method="post"><button name="outcome" value="succeeded">Pay</button> <button name="outcome" value="failed">Let it fail</button></form>'
+    is_open = payment.status == "PENDING"
+    back = escape(way_back("", payment.text_id, "canceled" if is_open else ENDED[payment.status]))
     return HTMLResponse(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Development payment</title><style>{STYLE}</style></head><body><main><h1>Development payment</h1>"
         f"<p>Deposit <code>{escape(payment.text_id)}</code> of {credits_text(payment.amount)} {escape(payment.currency)}: {payment.status}</p>"
-        f"{buttons if payment.status == 'PENDING' else ''}<p>No money moves: this page is there in development alone.</p></main></body></html>",
+        f'{BUTTONS if is_open else ""}<p><a href="{back}">Back to the wallet</a></p>'
+        "<p>No money moves: this page is there in development alone.</p></main></body></html>",
         headers=POLICY,
     )
 
@@ -40,14 +45,15 @@ async def page(context: Context, deposit_id: str) -> HTMLResponse:
 async def press(request: Request, context: Context, deposit_id: str) -> Response:
     """Send the signed event to ourselves, through the same checks as one from outside."""
     payment, mock = await _deposit(context, deposit_id)
-    chosen = parse_qs((await request.body()).decode("latin-1")).get("outcome", [""])[0]
-    if chosen not in OUTCOMES:
-        raise InvalidRequest("outcome", f'"{chosen[:20]}" is not a valid choice.')
-    headers, body = mock.signed(payment, OUTCOMES[chosen])
+    said = parse_qs((await request.body()).decode("latin-1")).get("outcome", [""])[0]
+    chosen = next((outcome for outcome in ENDINGS if outcome == said), None)
+    if chosen is None:
+        raise InvalidRequest("outcome", f'"{said[:20]}" is not a valid choice.')
+    headers, body = mock.signed(payment, chosen)
     event = await inbox.receive(context.payments, mock, headers, body, payment.id)
     if event is not None:
         await inbox.work(context.payments, mock.name, event)
-    return RedirectResponse(f"/api/payments/mock/pay/{payment.text_id}/", 303)
+    return RedirectResponse(way_back("", payment.text_id, ENDINGS[chosen]), 303)
 
 
 async def _deposit(context: LedgerContext, text: str) -> tuple[Payment, MockGateway]:

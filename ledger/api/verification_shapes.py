@@ -32,7 +32,7 @@ class StepRow(Answer):
     """What followed for the node, and why."""
 
     at: Moment
-    step: Literal["reaudit", "quarantine", "ban", "promote", "lift", "pardon"]
+    step: Literal["reaudit", "quarantine", "pause", "ban", "promote", "lift", "pardon", "retest", "admit", "not_admitted"]
     reason: str
     job_id: str | None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ledger.db import Connection, Database, DatabaseUnavailable
-from ledger.errors import CredentialRevoked, CredentialUnknown, LedgerError, LedgerUnavailable
+from ledger.errors import CredentialRevoked, CredentialUnknown, LedgerError, LedgerUnavailable, NotPermitted
 from ledger.identity.api_keys import KeyRing, KeyRow
 from ledger.identity.people import OPERATOR_SCOPE, Person
 from ledger.identity.sessions import AUDIENCE
@@ -71,6 +71,25 @@ class Credentials:
         if isinstance(found, LedgerError):
             raise found
         return found
+
+    async def operator(self, session: uuid.UUID) -> Principal:
+        """Tell whose sign-in this is; it must be open, and an operator's.
+
+        Raises:
+            NotAuthenticated: There is none, or it has ended.
+            NotPermitted: It is not an operator's.
+            LedgerUnavailable: The database does not answer.
+        """
+        try:
+            found = await self._look_up({session})
+        except DatabaseUnavailable as failed:
+            raise LedgerUnavailable from failed
+        judged = _judge(session, found[session], (OPERATOR_SCOPE,))
+        if isinstance(judged, LedgerError):
+            raise judged
+        if OPERATOR_SCOPE not in judged.scopes:
+            raise NotPermitted(OPERATOR_SCOPE)
+        return judged
 
     async def verify_all(self, credentials: Iterable[str]) -> dict[str, Principal | LedgerError]:
         """Verify credentials; each gets its own answer."""

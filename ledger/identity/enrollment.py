@@ -28,6 +28,7 @@ from ledger.errors import (
 from ledger.identity import agent_proofs as proofs
 from ledger.identity import nodes
 from ledger.identity.feed import tell_node
+from ledger.identity.networks import network_of, require_room
 from ledger.ids import new_uuid7, text_of, uuid_of
 
 CODE_LIFE_S = 600
@@ -114,10 +115,11 @@ def agent_claims(node: str, public_key: str, now: float) -> dict[str, Any]:
 class Enrollment:
     """Codes of people, and the agents that use them."""
 
-    def __init__(self, database: Database, pepper: bytes, *, max_agents: int) -> None:
+    def __init__(self, database: Database, pepper: bytes, *, max_agents: int, per_network: int) -> None:
         self._database = database
         self._pepper = pepper
         self._max_agents = max_agents
+        self._per_network = per_network  # nodes on probation; 0: no limit
 
     async def generate(self, origin: Origin, person: uuid.UUID, label: str, node: str | None = None) -> MadeCode:
         """Make a code for a new node, or for a node of the person's that gets a new key and keeps its history.
@@ -213,6 +215,7 @@ class Enrollment:
         Raises:
             EnrollCodeInvalid: Unknown, used, revoked or expired.
             KeyInUse: The key belongs to a node.
+            NetworkFull: As many nodes on probation come from the agent's network as may.
             InvalidRequest: The key is none, or the proof does not fit.
             DatabaseUnavailable: Whether it took effect is unknown; repeat the same.
         """
@@ -231,7 +234,10 @@ class Enrollment:
                 return holder
             if holder is not None:
                 raise KeyInUse
-            node = await (_renew(connection, code, code.node, applicant) if code.node else _register(connection, code, applicant))
+            if code.node:
+                node = await _renew(connection, code, code.node, applicant)
+            else:
+                node = await self._register(connection, code, applicant, network_of(address))
             await connection.execute(
                 "UPDATE ledger.enrollment SET node_id = %s, used_at = clock_timestamp(), last_used_at = clock_timestamp() WHERE id = %s",
                 [node, code.id],
@@ -245,6 +251,18 @@ class Enrollment:
             return await self._database.transact(work)
         except UniqueViolation as taken:  # by another code, at the same moment
             raise KeyInUse from taken
+
+    async def _register(self, connection: Connection, code: _Code, applicant: Applicant, network: str | None) -> str:
+        """Make a new node; one that gets a new key instead is let in without a look at its network, for it counts already."""
+        if network and self._per_network:
+            await require_room(connection, network, self._per_network)
+        node = text_of("node", new_uuid7())
+        name = applicant.label or code.label or node
+        await connection.execute(
+            "INSERT INTO ledger.node (id, person_id, name, kind, public_key, agent_version, platform, network) VALUES (%s, %s, %s, 'edge', %s, %s, %s, %s::cidr)",
+            [node, code.person, name, applicant.public_key, applicant.agent_version, applicant.platform, network],
+        )
+        return node
 
     async def _locked(self, connection: Connection, code: str) -> _Code:
         mac = proofs.code_mac(self._pepper, code)
@@ -279,15 +297,6 @@ async def _node_of_key(connection: Connection, key: str) -> str | None:
     return row[0] if row else None
 
 
-async def _register(connection: Connection, code: _Code, applicant: Applicant) -> str:
-    node = text_of("node", new_uuid7())
-    await connection.execute(
-        "INSERT INTO ledger.node (id, person_id, name, kind, public_key, agent_version, platform) VALUES (%s, %s, %s, 'edge', %s, %s, %s)",
-        [node, code.person, applicant.label or code.label or node, applicant.public_key, applicant.agent_version, applicant.platform],
-    )
-    return node
-
-
 async def _renew(connection: Connection, code: _Code, node: str, applicant: Applicant) -> str:
     """Give a node a new key; what used the old one is revoked."""
     await connection.execute(
@@ -311,6 +320,8 @@ class _Known:
     is_fresh: bool
     public_key: str
     may_connect: bool
+    state: str
+    reason: str | None
 
 
 class AgentTokens:
@@ -354,8 +365,8 @@ class AgentTokens:
             )
             fresh = await spent.fetchone()
             cursor = await connection.execute(
-                "SELECT %s, n.public_key, n.state IN ('active', 'paused', 'quarantined') AND p.blocked_at IS NULL FROM ledger.node n "
-                "JOIN ledger.person p ON p.id = n.person_id WHERE n.id = %s AND n.public_key IS NOT NULL",
+                "SELECT %s, n.public_key, n.state IN ('active', 'paused', 'quarantined') AND p.blocked_at IS NULL, n.state, n.state_reason "
+                "FROM ledger.node n JOIN ledger.person p ON p.id = n.person_id WHERE n.id = %s AND n.public_key IS NOT NULL",
                 [fresh is not None and fresh[0], node],
             )
             row = await cursor.fetchone()
@@ -366,7 +377,7 @@ class AgentTokens:
         if known is None or not known.is_fresh or not proofs.is_signed(known.public_key, text, signature):
             raise BadSignature
         if not known.may_connect:
-            raise AgentRevoked
+            raise AgentRevoked(known.state, known.reason)
         await self._database.run(lambda connection: _note_use(connection, node))
         return signer.sign(agent_claims(node, known.public_key, time.time()))
 

@@ -5,6 +5,7 @@ it. So `tell` comes last in its transaction, that nobody waits for more than a c
 the whole state of now instead, written as entries of the same kinds.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
@@ -14,7 +15,7 @@ from ledger.identity.agent_proofs import thumbprint
 from ledger.ids import text_of
 from ledger.wire import FeedEntry, FeedPage
 
-Kind = Literal["key_revoked", "session_revoked", "person_blocked", "node", "price", "model"]
+Kind = Literal["key_revoked", "session_revoked", "person_blocked", "node", "price", "model", "admission"]
 KEPT_DAYS = 7
 MAX_ENTRIES = 1000
 _NODE = "SELECT n.id, n.person_id, n.kind, n.state, n.tier, n.public_key, n.name, p.username, n.audit_percent FROM ledger.node n JOIN ledger.person p ON p.id = n.person_id"
@@ -23,6 +24,10 @@ WITH kept AS (SELECT min(seq) AS first, max(seq) AS last FROM ledger.feed)
 SELECT coalesce(kept.first, 1), coalesce(kept.last, 0), e.seq, e.kind, e.subject, e.detail
 FROM kept LEFT JOIN (SELECT * FROM ledger.feed WHERE seq > %s ORDER BY seq LIMIT %s) e ON true ORDER BY e.seq
 """  # one statement, hence one snapshot: a clean-up meanwhile cannot open a gap
+_ADMISSION = (
+    "SELECT a.node_id, jsonb_build_object('model', a.model, 'digest', a.digest, 'state', a.state, 'said', a.said, "
+    "'is_final', a.state = 'refused' AND a.again_at IS NULL) FROM ledger.admission a"
+)
 _STATE: dict[Kind, str] = {
     "key_revoked": "SELECT id, '{}'::jsonb FROM ledger.api_key WHERE revoked_at IS NOT NULL AND coalesce(expires_at, 'infinity') > clock_timestamp()",
     "session_revoked": "SELECT id::text, '{}'::jsonb FROM ledger.session WHERE revoked_at IS NOT NULL AND expires_at > clock_timestamp()",
@@ -30,6 +35,7 @@ _STATE: dict[Kind, str] = {
     "prompt_per_million, 'completion_per_million', completion_per_million) FROM ledger.price ORDER BY model, version DESC",
     "model": "SELECT name, jsonb_build_object('digest', digest, 'source', source, 'license', license, 'size_bytes', size_bytes, "
     "'context_tokens', context_tokens) FROM ledger.catalog_model",
+    "admission": f"{_ADMISSION} JOIN ledger.node n ON n.id = a.node_id WHERE n.state <> 'deregistered'",
 }
 
 
@@ -49,6 +55,13 @@ async def tell_node(connection: Connection, node: str) -> None:
         await tell(connection, "node", subject, **detail)
 
 
+async def tell_admission(connection: Connection, node: str, model: str, digest: str) -> None:
+    """Tell whether a model of a node is admitted now."""
+    cursor = await connection.execute(f"{_ADMISSION} WHERE (a.node_id, a.model, a.digest) = (%s, %s, %s)", [node, model, digest])
+    for subject, detail in await cursor.fetchall():
+        await tell(connection, "admission", subject, **detail)
+
+
 def _node(row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     """Write a node for the feed.
 
@@ -64,10 +77,10 @@ def _node(row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
 
 
 class Feed:
-    """Reads the feed, and forgets what is old."""
+    """Reads the feed, and forgets what is old. `has_admission`: whether models of edge nodes are tested before they get paid jobs."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, has_admission: bool = False) -> None:
+        self._database, self._has_admission = database, has_admission
 
     async def read(self, after: int | None, limit: int = MAX_ENTRIES) -> FeedPage:
         """Tell what was added after an entry; `None` knows nothing yet and gets the state of now.
@@ -75,6 +88,9 @@ class Feed:
         Raises:
             DatabaseUnavailable: The database does not answer.
         """
+        return replace(await self._read(after, limit), has_admission=self._has_admission)
+
+    async def _read(self, after: int | None, limit: int) -> FeedPage:
         if after is None:
             return await self._database.run(_state)
 

@@ -82,11 +82,12 @@ class Nodes:
             if state is not None and node.state not in ("active", "paused"):
                 raise InvalidRequest("state", f"This node is {node.state}; it can be neither paused nor resumed.")
             await connection.execute(
-                "UPDATE ledger.node SET name = coalesce(%s, name), state = coalesce(%s, state), changed_at = clock_timestamp() "
-                "WHERE id = %s AND person_id = %s",
-                [name, state, id_, person],
+                "UPDATE ledger.node SET name = coalesce(%(name)s, name), state = coalesce(%(state)s, state), changed_at = clock_timestamp(), "
+                "state_reason = CASE WHEN %(state)s::text IS NULL THEN state_reason END WHERE id = %(id)s AND person_id = %(person)s",
+                {"name": name, "state": state, "id": id_, "person": person},
             )
-            after = replace(node, name=name or node.name, state=state or node.state)
+            reason = node.state_reason if state is None else None  # why we paused it is over once its owner decides
+            after = replace(node, name=name or node.name, state=state or node.state, state_reason=reason)
             if after.name != node.name:
                 await note(connection, origin, "node.rename", id_, name=after.name)
             if after.state != node.state:

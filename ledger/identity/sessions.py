@@ -9,12 +9,12 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from ledger.audit_log import Origin, note
 from ledger.db import Connection, Database
-from ledger.errors import TokenInvalid
+from ledger.errors import NotFound, TokenInvalid
 from ledger.identity.feed import tell
 from ledger.identity.people import Person
 from ledger.identity.signing_keys import SigningKeys
@@ -33,6 +33,18 @@ class Tokens:
 
     access: str
     refresh: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """A sign-in as its owner sees it: since when, when it was last renewed, until when at most, from where."""
+
+    id: uuid.UUID
+    created_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+    address: str | None
+    program: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,9 @@ class Sessions:
         """Begin a sign-in, in the caller's transaction."""
         session, refresh = new_uuid7(), new_refresh_token()
         await connection.execute(
-            "INSERT INTO ledger.session (id, person_id, expires_at, fresh_at) VALUES (%s, %s, clock_timestamp() + %s, clock_timestamp())",
-            [session, person.id, LONGEST],
+            "INSERT INTO ledger.session (id, person_id, expires_at, fresh_at, address, program) "
+            "VALUES (%s, %s, clock_timestamp() + %s, clock_timestamp(), %s, %s)",
+            [session, person.id, LONGEST, origin.address, origin.program],
         )
         await _add_token(connection, session, refresh)
         await note(connection, origin, "session.opened", text_of("user", person.id), session=str(session), how=how)
@@ -129,6 +142,63 @@ class Sessions:
             if row := await cursor.fetchone():
                 await note(connection, origin, "session.closed", text_of("user", row[1]), session=str(row[0]))
                 await _revoke(connection, [row[0]])
+
+        await self._database.transact(work)
+
+    async def open_ones(self, person: uuid.UUID, *, limit: int, before: tuple[datetime, uuid.UUID] | None) -> list[OpenSession]:
+        """List a person's open sign-ins, newest first; `before` is where an earlier page ended.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def query(connection: Connection) -> list[OpenSession]:
+            cursor = await connection.execute(
+                "SELECT s.id, s.created_at, coalesce(r.at, s.created_at), s.expires_at, s.address, s.program FROM ledger.session s "
+                "CROSS JOIN LATERAL (SELECT max(t.created_at) AS at, max(t.expires_at) AS until FROM ledger.refresh_token t WHERE t.session_id = s.id) r "
+                "WHERE s.person_id = %(person)s AND s.revoked_at IS NULL AND s.expires_at > clock_timestamp() AND r.until > clock_timestamp() "
+                "AND (%(at)s::timestamptz IS NULL OR (s.created_at, s.id) < (%(at)s::timestamptz, %(id)s::uuid)) "
+                "ORDER BY s.created_at DESC, s.id DESC LIMIT %(limit)s",
+                {"person": person, "at": before and before[0], "id": before and before[1], "limit": limit},
+            )
+            return [
+                OpenSession(id=row[0], created_at=row[1], renewed_at=row[2], expires_at=row[3], address=row[4], program=row[5])
+                for row in await cursor.fetchall()
+            ]
+
+        return await self._database.run(query)
+
+    async def end(self, person: uuid.UUID, session: uuid.UUID, origin: Origin) -> None:
+        """End one of a person's sign-ins; ending it twice is fine.
+
+        Raises:
+            NotFound: The person has no such sign-in.
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def work(connection: Connection) -> bool:
+            cursor = await connection.execute(
+                "SELECT revoked_at FROM ledger.session WHERE id = %s AND person_id = %s FOR UPDATE", [session, person]
+            )
+            row = await cursor.fetchone()
+            if row is not None and row[0] is None:
+                await note(connection, origin, "session.closed", text_of("user", person), session=str(session))
+                await _revoke(connection, [session])
+            return row is not None
+
+        if not await self._database.transact(work):
+            raise NotFound("Session", str(session))
+
+    async def end_others(self, person: uuid.UUID, kept: uuid.UUID, origin: Origin) -> None:
+        """End all of a person's sign-ins but one.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+
+        async def work(connection: Connection) -> None:
+            await close_all(connection, person, but=kept)
+            await note(connection, origin, "session.others_closed", text_of("user", person), session=str(kept))
 
         await self._database.transact(work)
 

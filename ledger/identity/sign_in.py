@@ -91,12 +91,8 @@ class SignIn:
             person = await register(
                 connection, username, role=role, welcome=welcome, open_jobs=self._gifts.open_jobs, email=email, password_hash=hashed
             )
-            await note(
-                connection,
-                Origin(text_of("user", person.id), origin.address, origin.request_id),
-                "person.registered",
-                text_of("user", person.id),
-            )
+            id_ = text_of("user", person.id)
+            await note(connection, origin.by(id_), "person.registered", id_)
             return person, await mail_codes.make_code(connection, person.id, "verify", email) if email else None
 
         person, code = await self._database.transact(work)
@@ -153,9 +149,7 @@ class SignIn:
             )
             if self._gifts.is_welcome_delayed:
                 await post_welcome(connection, id_, self._gifts.welcome)
-            await note(
-                connection, Origin(text_of("user", id_), origin.address, origin.request_id), "person.email_verified", text_of("user", id_)
-            )
+            await note(connection, origin.by(text_of("user", id_)), "person.email_verified", text_of("user", id_))
             return True
 
         try:
@@ -215,7 +209,7 @@ class SignIn:
     async def _admit(self, known: _Known, password: str, code: str | None, origin: Origin) -> Tokens:
         person = known.person
         rehashed = await self._passwords.hash(password) if self._passwords.is_outdated(known.password_hash or "") else None
-        own = Origin(text_of("user", person.id), origin.address, origin.request_id)
+        own = origin.by(text_of("user", person.id))
 
         async def work(connection: Connection) -> Tokens:
             if known.totp_secret is not None:
@@ -303,9 +297,7 @@ class SignIn:
                 return False
             id_ = found[0]
             await self._write_password(connection, id_, hashed)
-            await note(
-                connection, Origin(text_of("user", id_), origin.address, origin.request_id), "person.password_reset", text_of("user", id_)
-            )
+            await note(connection, origin.by(text_of("user", id_)), "person.password_reset", text_of("user", id_))
             await close_all(connection, id_)
             return True
 

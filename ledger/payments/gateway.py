@@ -10,6 +10,7 @@ from ledger.payments.rows import Payment
 
 CALL_LIMIT_S = 12.0  # the longest that a gateway may take to answer us
 State = Literal["succeeded", "failed", "pending"]
+Ending = Literal["paid", "failed", "canceled"]  # how somebody left the checkout
 
 
 class BadEvent(Exception):
@@ -22,6 +23,11 @@ class Checkout:
 
     gateway_id: str
     url: str
+
+
+def way_back(site_url: str, deposit: str, ending: Ending) -> str:
+    """Name the page of the console to which somebody comes back. `ending` only chooses its first words: the page asks what became of it."""
+    return f"{site_url}/dashboard/wallet?deposit={deposit}&outcome={ending}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

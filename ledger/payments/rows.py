@@ -10,7 +10,7 @@ from ledger.errors import NotFound
 from ledger.ids import text_of, uuid_of
 
 CURRENCY = "USD"  # one credit is one dollar
-PREFIXES = {"DEPOSIT": "dep", "WITHDRAWAL": "wdr"}
+PREFIXES = {"DEPOSIT": "dep", "WITHDRAWAL": "wd"}
 COLUMNS = "id, person_id, kind, amount, currency, gateway, gateway_id, checkout_url, destination, status, reason, created_at, ended_at"
 
 

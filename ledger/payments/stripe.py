@@ -14,7 +14,7 @@ import structlog
 
 from ledger.errors import GatewayUnavailable
 from ledger.ids import uuid_of
-from ledger.payments.gateway import CALL_LIMIT_S, BadEvent, Checkout, Event, Looked, ReportRow, State
+from ledger.payments.gateway import CALL_LIMIT_S, BadEvent, Checkout, Event, Looked, ReportRow, State, way_back
 from ledger.payments.rows import Payment
 
 T = TypeVar("T")
@@ -53,13 +53,12 @@ class StripeGateway:
         Raises:
             GatewayUnavailable: Stripe does not answer or refuses.
         """
-        back = f"{self._site_url}/?deposit={payment.text_id}"
         params: Any = {
             "mode": "payment",
             "client_reference_id": payment.text_id,
             "metadata": {"payment": payment.text_id},
-            "success_url": f"{back}&outcome=paid",
-            "cancel_url": f"{back}&outcome=canceled",
+            "success_url": way_back(self._site_url, payment.text_id, "paid"),
+            "cancel_url": way_back(self._site_url, payment.text_id, "canceled"),
             "line_items": [
                 {
                     "quantity": 1,

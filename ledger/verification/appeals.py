@@ -12,8 +12,9 @@ from ledger.db import Connection, Database
 from ledger.errors import AppealDecided, AppealOpen, InvalidRequest, NotFound
 from ledger.identity.feed import tell_node
 from ledger.ids import new_uuid7, text_of, uuid_of
-from ledger.verification import records, rules
+from ledger.verification import admissions, records, rules
 from ledger.verification.forfeiture import give_back
+from ledger.verification.notices import tell_owner
 from ledger.verification.records import Locked
 
 ID_PREFIX = "appeal"
@@ -55,7 +56,8 @@ class Appeals:
         async def work(connection: Connection) -> Appeal:
             node = await _own(connection, person, node_id)
             record = await records.read_record(connection, node.id)
-            if not record.strikes and node.state not in {"quarantined", "banned"}:
+            is_stopped = node.state in {"quarantined", "banned"}
+            if not record.strikes and not is_stopped and not await admissions.has_refused(connection, node.id):
                 raise InvalidRequest("node", "Nothing was found about this node that an appeal could be about.")
             cursor = await connection.execute(
                 f"INSERT INTO ledger.appeal (id, node_id, person_id, note) VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}",  # noqa: S608
@@ -98,7 +100,9 @@ class Appeals:
             decided = Appeal(*row)
             await note(connection, origin, f"appeal.{decided.state.lower()}", node.id, appeal=id_, reason=answer)
             if is_upheld:
-                await _lift(connection, node, answer, origin, is_pardoned=True)
+                await _lift(connection, node, answer, origin, "upheld")
+            else:
+                await tell_owner(connection, node, "refused", answer)
             return decided
 
         return await self._database.transact(work)
@@ -108,7 +112,7 @@ class Appeals:
 
         Raises:
             NotFound: There is no such node.
-            InvalidRequest: It is neither in quarantine nor, for a pardon, banned or struck.
+            InvalidRequest: It is neither in quarantine nor, for a pardon, banned, struck, or without admission of a model.
             DatabaseUnavailable: Whether it took effect is unknown; look at it before trying again.
         """
 
@@ -116,16 +120,22 @@ class Appeals:
             node = None if "\0" in node_id else await records.lock(connection, node_id)
             if node is None:
                 raise NotFound("Node", node_id[:60])
-            record = await records.read_record(connection, node.id)
-            if node.state != "quarantined" and not (is_pardoned and (node.state == "banned" or record.flags or record.alarms_at)):
+            if node.state != "quarantined" and not (is_pardoned and await _may_be_pardoned(connection, node)):
                 raise InvalidRequest("node", f"This node is {node.state}: there is no quarantine to lift. Only a pardon ends a ban.")
-            await _lift(connection, node, reason, origin, is_pardoned=is_pardoned)
+            await _lift(connection, node, reason, origin, "pardon" if is_pardoned else "lift")
 
         await self._database.transact(work)
 
 
-async def _lift(connection: Connection, node: Locked, reason: str, origin: Origin, *, is_pardoned: bool) -> None:
-    """Let a node work again; the feed is told last."""
+async def _may_be_pardoned(connection: Connection, node: Locked) -> bool:
+    """Whether there is anything that a pardon ends."""
+    record = await records.read_record(connection, node.id)
+    return node.state == "banned" or bool(record.flags or record.alarms_at) or await admissions.has_refused(connection, node.id)
+
+
+async def _lift(connection: Connection, node: Locked, reason: str, origin: Origin, what: Literal["lift", "pardon", "upheld"]) -> None:
+    """Let a node work again, pardoned unless it is only lifted; the feed is told last."""
+    is_pardoned, returned = what != "lift", 0
     if is_pardoned and node.state == "banned":
         returned = await give_back(connection, node)
         if returned:
@@ -135,6 +145,9 @@ async def _lift(connection: Connection, node: Locked, reason: str, origin: Origi
     await records.write_step(connection, node.id, "pardon" if is_pardoned else "lift", reason, origin=origin)
     record = await records.read_record(connection, node.id)
     await records.set_audit_percent(connection, node, rules.audit_percent(node.tier, record.flags))
+    if is_pardoned:
+        await admissions.forgive(connection, node.id)
+    await tell_owner(connection, node, what, reason, amount=returned or None)
     await tell_node(connection, node.id)
 
 

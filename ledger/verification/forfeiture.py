@@ -82,15 +82,15 @@ def refund_legs(pockets: Sequence[Leg], sources: Iterable[Source], wanted: int) 
     return tuple((account, amount) for account, amount in legs.items() if amount), lacking
 
 
-async def forfeit(connection: Connection, node: Locked) -> None:
-    """Refund the flagged jobs of a node, then take what is left of its escrow, in the transaction of the caller, who locked the node."""
+async def forfeit(connection: Connection, node: Locked) -> int:
+    """Refund the flagged jobs of a node, then take what is left of its escrow, in the transaction of the caller, who locked the node; answer how much."""
     cursor = await connection.execute(
         "SELECT v.job_id FROM ledger.audit_verdict v WHERE v.node_id = %(node)s AND v.is_flagged AND v.rule IN ('A', 'B') "
         "AND v.at > coalesce((SELECT max(at) FROM ledger.node_step WHERE node_id = %(node)s AND step = 'pardon'), '-infinity') "
         "ORDER BY v.at DESC LIMIT %(most)s",
         {"node": node.id, "most": STRIKE_WINDOW},
     )
-    await _settle(connection, node, [job for (job,) in await cursor.fetchall()], is_forfeited=True)
+    return await _settle(connection, node, [job for (job,) in await cursor.fetchall()], is_forfeited=True)
 
 
 async def refund_job(connection: Connection, node: Locked, job: UUID) -> None:
@@ -98,8 +98,11 @@ async def refund_job(connection: Connection, node: Locked, job: UUID) -> None:
     await _settle(connection, node, [job], is_forfeited=False)
 
 
-async def _settle(connection: Connection, node: Locked, jobs: Sequence[UUID], *, is_forfeited: bool) -> None:
-    """Refund jobs and take the rest in one call of the books: it locks all their accounts in one order, so that nobody waits crosswise."""
+async def _settle(connection: Connection, node: Locked, jobs: Sequence[UUID], *, is_forfeited: bool) -> int:
+    """Refund jobs and take the rest, in one call of the books: it locks all their accounts in one order, so that nobody waits crosswise.
+
+    Answers how much was taken.
+    """
     purse = await _open_purse(connection, node)
     paid = [one for job in jobs if (one := await _read_paid(connection, job, node.id, purse)) is not None]
     refunds = {one.job: _refund_of(one, node, purse) for one in paid}
@@ -123,6 +126,7 @@ async def _settle(connection: Connection, node: Locked, jobs: Sequence[UUID], *,
         await note(connection, SYSTEM, "refund", text_of("job", refund.job), **why)
     if rest:
         await note(connection, SYSTEM, "node.forfeited", node.id, amount=rest)
+    return rest
 
 
 async def _post_surely(connection: Connection, posts: Sequence[Post], fine: set[Status]) -> list[Status]:

@@ -1,6 +1,7 @@
 """How a node stands, told to its agent: what it is and why, what was found, what it earned, what may keep jobs away."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,8 +12,10 @@ from ledger.identity.agent_proofs import thumbprint
 from ledger.identity.nodes import State
 from ledger.money import accounts
 from ledger.verification import records
+from ledger.verification.admissions import Admission
 from ledger.verification.escrows import Escrow, escrows
 
+MOST_MODELS_SAID = 20
 CUT = frozenset({"revoked", "deregistered"})
 
 
@@ -47,7 +50,7 @@ async def status_of(connection: Connection, claims: dict[str, Any], fixed: timed
         raise CredentialUnknown
     node, person, name, state, reason, tier, key, is_blocked = row
     if state in CUT or key is None or is_blocked:
-        raise AgentRevoked
+        raise AgentRevoked(state, reason)
     if (claims.get("cnf") or {}).get("jkt") != thumbprint(key):
         raise CredentialUnknown
     waiting = await escrows(connection, [accounts.pending(person, node)], fixed)
@@ -57,6 +60,7 @@ async def status_of(connection: Connection, claims: dict[str, Any], fixed: timed
     )  # fmt: skip
 
 
-def reasons(one: NodeStatus) -> list[str]:
+def reasons(one: NodeStatus, models: Sequence[Admission]) -> list[str]:
     """Tell in sentences what keeps jobs away and state, tier and strikes do not say by themselves."""
-    return [f"The platform says: {one.state_reason}"] if one.state_reason else []
+    found = [f"The platform says: {one.state_reason}"] if one.state_reason else []
+    return found + [f"{model.model}: {model.said}" for model in models if model.state != "admitted"][:MOST_MODELS_SAID]

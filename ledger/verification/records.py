@@ -13,15 +13,19 @@ from ledger.verification import rules
 from ledger.verification.rules import Tier
 
 SYSTEM = Origin("system")
-# Judged are audits by the rules about the model; a pardon by an operator begins a new record.
+# Judged are audits by the rules about the model, of answers that somebody paid for; a pardon by an operator begins a new record, and so does a
+# pause for suspicions about speed.
 _RECORD = """
 WITH since AS (SELECT coalesce(max(at), '-infinity') AS at FROM ledger.node_step WHERE node_id = %(node)s AND step = 'pardon')
 SELECT
   coalesce((SELECT array_agg(v.is_flagged ORDER BY v.at, v.job_id) FROM (
-    SELECT w.is_flagged, w.at, w.job_id FROM ledger.audit_verdict w WHERE w.node_id = %(node)s AND w.rule IN ('A', 'B') AND w.at > since.at
+    SELECT w.is_flagged, w.at, w.job_id FROM ledger.audit_verdict w WHERE w.node_id = %(node)s AND w.rule IN ('A', 'B') AND NOT w.is_admission AND w.at > since.at
     ORDER BY w.at DESC, w.job_id DESC LIMIT %(window)s) v), '{}'),
   coalesce((SELECT array_agg(a.jobs ORDER BY a.jobs) FROM (
-    SELECT c.jobs FROM ledger.count_alarm c WHERE c.node_id = %(node)s AND c.at > since.at ORDER BY c.at DESC LIMIT %(alarms)s) a), '{}')
+    SELECT c.jobs FROM ledger.count_alarm c WHERE c.node_id = %(node)s AND c.kind = 'count' AND c.at > since.at ORDER BY c.at DESC LIMIT %(alarms)s) a), '{}'),
+  coalesce((SELECT array_agg(a.jobs ORDER BY a.jobs) FROM (
+    SELECT c.jobs FROM ledger.count_alarm c WHERE c.node_id = %(node)s AND c.kind = 'timing'
+    AND c.at > greatest(since.at, (SELECT max(at) FROM ledger.node_step WHERE node_id = %(node)s AND step = 'pause')) ORDER BY c.at DESC LIMIT %(timings)s) a), '{}')
 FROM since
 """
 
@@ -37,14 +41,16 @@ class Locked:
     tier: Tier
     audit_percent: int
     has_key: bool
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What counts of a node's history: judged audits and alarms about counts since the last pardon, the oldest first."""
+    """What counts of a node's history: judged audits, alarms about counts, suspicions about speed, the oldest first."""
 
     flags: tuple[bool, ...]
     alarms_at: tuple[int, ...]
+    timings_at: tuple[int, ...] = ()
 
     @property
     def strikes(self) -> int:
@@ -64,7 +70,7 @@ async def lock(connection: Connection, node: str) -> Locked | None:
         return None
     await lock_owner(connection, found[0])
     cursor = await connection.execute(
-        "SELECT id, person_id, kind, state, tier, audit_percent, public_key IS NOT NULL FROM ledger.node WHERE id = %s FOR NO KEY UPDATE",
+        "SELECT id, person_id, kind, state, tier, audit_percent, public_key IS NOT NULL, name FROM ledger.node WHERE id = %s FOR NO KEY UPDATE",
         [node],
     )
     row = await cursor.fetchone()
@@ -74,10 +80,12 @@ async def lock(connection: Connection, node: str) -> Locked | None:
 
 async def read_record(connection: Connection, node: str) -> Record:
     """Read what counts of a node's history."""
-    cursor = await connection.execute(_RECORD, {"node": node, "window": rules.STRIKE_WINDOW, "alarms": rules.ALARMS})
+    cursor = await connection.execute(
+        _RECORD, {"node": node, "window": rules.STRIKE_WINDOW, "alarms": rules.ALARMS, "timings": rules.TIMINGS}
+    )
     row = await cursor.fetchone()
     assert row is not None
-    return Record(tuple(row[0]), tuple(row[1]))
+    return Record(*map(tuple, row))
 
 
 async def set_state(connection: Connection, node: Locked, state: State, reason: str | None) -> None:

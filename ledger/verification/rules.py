@@ -15,6 +15,7 @@ STRIKE_WINDOW = 100  # judged audits of a node
 REAUDITS = 5  # more jobs that are audited after a flag, whatever the tier
 QUARANTINE_STRIKES, BAN_STRIKES = 2, 3
 ALARMS, ALARM_JOBS = 10, 100  # so many alarms about counts in so many jobs: quarantine
+TIMINGS = 5  # so many suspicions about speed in `ALARM_JOBS` jobs: paused, which its owner may end
 
 PROBATION_JOBS = 50
 VERIFIED_JOBS, VERIFIED_AGE = 5_000, timedelta(days=30)
@@ -69,6 +70,11 @@ def tier_of(tier: Tier, jobs: int, age: timedelta, flags: Sequence[bool]) -> Tie
 def is_miscounting(alarms_at: Sequence[int]) -> bool:
     """Tell whether the newest alarm is one too many; `alarms_at`: how many jobs the node had done at each, the oldest first."""
     return recent_alarms(alarms_at) >= ALARMS
+
+
+def is_too_fast(timings_at: Sequence[int]) -> bool:
+    """Tell whether the newest suspicion about speed is one too many; `timings_at` as in `is_miscounting`."""
+    return recent_alarms(timings_at) >= TIMINGS
 
 
 def recent_alarms(alarms_at: Sequence[int]) -> int:

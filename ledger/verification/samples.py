@@ -16,8 +16,8 @@ MAX_WAITING_OF_NODE = 200
 Offered = Literal["ok", "exists", "full", "unwanted"]
 
 _OFFER = """
-INSERT INTO ledger.audit_sample (job_id, node_id, model, model_digest, weights_sha256, rule_inputs, sealed)
-SELECT %(job)s, %(node)s, %(model)s, %(model_digest)s, %(weights_sha256)s, %(rule_inputs)s, %(sealed)s
+INSERT INTO ledger.audit_sample (job_id, node_id, model, model_digest, weights_sha256, rule_inputs, sealed, is_admission)
+SELECT %(job)s, %(node)s, %(model)s, %(model_digest)s, %(weights_sha256)s, %(rule_inputs)s, %(sealed)s, %(is_admission)s
 WHERE (SELECT count(*) FROM ledger.audit_sample) < %(most)s AND (SELECT count(*) FROM ledger.audit_sample WHERE node_id = %(node)s) < %(most_of_node)s
 ON CONFLICT (job_id) DO NOTHING
 """
@@ -74,25 +74,7 @@ class Samples:
         Raises:
             DatabaseUnavailable: Whether it is kept is unknown; offer it again.
         """
-
-        async def work(connection: Connection) -> Offered:
-            if not await _is_audited(connection, sample.node):
-                return "unwanted"
-            if await _is_known(connection, sample.job):
-                return "exists"
-            cursor = await connection.execute(
-                _OFFER,
-                {
-                    "job": sample.job, "node": sample.node, "model": sample.model, "model_digest": sample.model_digest,
-                    "weights_sha256": sample.weights_sha256, "rule_inputs": Jsonb(sample.rule_inputs), "sealed": sample.sealed,
-                    "most": MAX_WAITING, "most_of_node": MAX_WAITING_OF_NODE,
-                },
-            )  # fmt: skip
-            if cursor.rowcount:
-                return "ok"
-            return "exists" if await _is_known(connection, sample.job) else "full"
-
-        return await self._database.run(work)
+        return await self._database.run(lambda connection: keep(connection, sample))
 
     async def take(self, limit: int) -> list[Task]:
         """Lease the most urgent samples for `LEASE_S`; several auditors never get the same.
@@ -121,6 +103,25 @@ class Samples:
             return cursor.rowcount
 
         return await self._database.run(work)
+
+
+async def keep(connection: Connection, sample: Sample, *, is_admission: bool = False) -> Offered:
+    """Keep a sample, as `Samples.offer` says; `is_admission`: of a canary before its model is admitted."""
+    if not await _is_audited(connection, sample.node):
+        return "unwanted"
+    if await _is_known(connection, sample.job):
+        return "exists"
+    cursor = await connection.execute(
+        _OFFER,
+        {
+            "job": sample.job, "node": sample.node, "model": sample.model, "model_digest": sample.model_digest,
+            "weights_sha256": sample.weights_sha256, "rule_inputs": Jsonb(sample.rule_inputs), "sealed": sample.sealed,
+            "is_admission": is_admission, "most": MAX_WAITING, "most_of_node": MAX_WAITING_OF_NODE,
+        },
+    )  # fmt: skip
+    if cursor.rowcount:
+        return "ok"
+    return "exists" if await _is_known(connection, sample.job) else "full"
 
 
 async def _is_audited(connection: Connection, node: str) -> bool:

@@ -9,8 +9,10 @@ from ledger.errors import NotFound
 from ledger.identity.feed import tell_node
 from ledger.identity.nodes import State
 from ledger.ids import text_of
-from ledger.verification import records, rules
+from ledger.verification import admissions, records, rules
+from ledger.verification.admission_rules import WHY_NOT, Outcome, WhyNot
 from ledger.verification.forfeiture import forfeit, refund_job
+from ledger.verification.notices import tell_owner
 from ledger.verification.records import Locked, Record
 from ledger.verification.rules import Step
 
@@ -18,8 +20,9 @@ Rule = Literal["A", "B", "count", "none"]
 COUNT: Rule = "count"
 _KEEP = """
 WITH sample AS (DELETE FROM ledger.audit_sample WHERE job_id = %(job)s RETURNING *)
-INSERT INTO ledger.audit_verdict (job_id, node_id, is_flagged, rule, score, windows, tokens, detail, model, model_digest, weights_sha256)
-SELECT job_id, node_id, %(is_flagged)s, %(rule)s, %(score)s, %(windows)s, %(tokens)s, %(detail)s, model, model_digest, weights_sha256 FROM sample
+INSERT INTO ledger.audit_verdict (job_id, node_id, is_flagged, rule, score, windows, tokens, detail, model, model_digest, weights_sha256, is_admission)
+SELECT job_id, node_id, %(is_flagged)s, %(rule)s, %(score)s, %(windows)s, %(tokens)s, %(detail)s, model, model_digest, weights_sha256, is_admission FROM sample
+RETURNING is_admission
 """
 REASONS = {
     Step.REAUDIT: "An audit found that this answer does not come from the advertised model. The next jobs are audited too.",
@@ -29,12 +32,17 @@ REASONS = {
 MISCOUNTING = (
     f"The node's own token counts were off in {rules.ALARMS} of {rules.ALARM_JOBS} jobs. It gets no jobs until an operator has looked."
 )
+TOO_FAST = (
+    f"In {rules.TIMINGS} of {rules.ALARM_JOBS} jobs the node was faster than others with its GPU ever are with the same model: "
+    "it may serve another model, or tell another GPU."
+)
+Kind = Literal["count", "timing"]
 Asked = Literal["ok", "exists", "unwanted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What an audit found. `score` is the worst window's; `detail` is for the provider's eyes."""
+    """What an audit found. `score` is the worst window's; `detail` is for the provider's eyes; `why_not`: why no rule could judge."""
 
     job: UUID
     is_flagged: bool
@@ -43,6 +51,7 @@ class Verdict:
     windows: int
     tokens: int
     detail: str
+    why_not: WhyNot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +89,18 @@ class Verdicts:
 
         async def work(connection: Connection) -> Reported:
             node = await _lock_node_of(connection, verdict.job)
-            is_new = await _keep(connection, verdict)
+            is_admission = await _keep(connection, verdict)
             record = await records.read_record(connection, node.id)
-            if is_new:
+            if is_admission:
+                await admissions.judged(connection, node.id, verdict.job, *_outcome_of(verdict), verdict.detail)
+            elif is_admission is not None:
                 await _follow(connection, node, verdict, record)
-            return Reported(not is_new, node.id, await _state(connection, node.id), record.strikes)
+            return Reported(is_admission is None, node.id, await _state(connection, node.id), record.strikes)
 
         return await self._database.transact(work)
 
-    async def alarm(self, job: UUID, node_id: str, claimed: int, counted: int) -> Alarmed:
-        """Note that a node's own counts of a job were off; one too many and it is in quarantine.
+    async def alarm(self, job: UUID, node_id: str, claimed: int, counted: int, kind: Kind) -> Alarmed:
+        """Note that a node's own counts of a job were off, or that it was too fast; one too many and it is in quarantine, or paused.
 
         Raises:
             DatabaseUnavailable: Whether it took effect is unknown; tell it again.
@@ -99,11 +110,12 @@ class Verdicts:
             node = await records.lock(connection, node_id)
             if node is None or node.kind != "edge":
                 return Alarmed("unwanted", 0, "unknown" if node is None else node.state)
-            is_new = await _note_alarm(connection, node, job, claimed, counted)
+            is_new = await _note_alarm(connection, node, job, claimed, counted, kind)
             record = await records.read_record(connection, node.id)
             if is_new:
-                await _stop_miscounting(connection, node, record, job)
-            return Alarmed("ok" if is_new else "exists", record.alarms, await _state(connection, node.id))
+                await (_stop_miscounting if kind == "count" else _pause_too_fast)(connection, node, record, job)
+            alarms = record.alarms if kind == "count" else rules.recent_alarms(record.timings_at)
+            return Alarmed("ok" if is_new else "exists", alarms, await _state(connection, node.id))
 
         return await self._database.transact(work)
 
@@ -120,8 +132,8 @@ async def _lock_node_of(connection: Connection, job: UUID) -> Locked:
     return node
 
 
-async def _keep(connection: Connection, verdict: Verdict) -> bool:
-    """Put the verdict in the sample's place; False: there is one already."""
+async def _keep(connection: Connection, verdict: Verdict) -> bool | None:
+    """Put the verdict in the sample's place, and tell whether it is of a canary before admission; None: there is one already."""
     cursor = await connection.execute(
         _KEEP,
         {
@@ -129,7 +141,18 @@ async def _keep(connection: Connection, verdict: Verdict) -> bool:
             "tokens": verdict.tokens, "detail": verdict.detail,
         },
     )  # fmt: skip
-    return bool(cursor.rowcount)
+    row = await cursor.fetchone()
+    return None if row is None else bool(row[0])
+
+
+def _outcome_of(verdict: Verdict) -> tuple[Outcome, str]:
+    """Tell what a verdict is for a canary, and why it could not be judged."""
+    if verdict.is_flagged:
+        return "flagged", ""
+    if verdict.rule != "none":
+        return "passed", ""
+    why = verdict.why_not or "unscorable"
+    return ("short" if why == "short" else "unjudged"), WHY_NOT[why]
 
 
 async def _follow(connection: Connection, node: Locked, verdict: Verdict, record: Record) -> None:
@@ -154,22 +177,24 @@ async def _punish(connection: Connection, node: Locked, job: UUID, step: Step | 
     if step is None:
         return False
     await records.write_step(connection, node.id, step, REASONS[step], job=job)
-    if step is Step.REAUDIT:
-        return False
+    forfeited = None
     if step is Step.QUARANTINE:
         await records.set_state(connection, node, "quarantined", REASONS[step])
-        return True
-    await records.set_state(connection, node, "banned", REASONS[step])
-    await forfeit(connection, node)
-    return True
+    elif step is Step.BAN:
+        await records.set_state(connection, node, "banned", REASONS[step])
+        forfeited = await forfeit(connection, node)
+    await tell_owner(connection, node, step.value, REASONS[step], job=job, amount=forfeited)
+    return step is not Step.REAUDIT
 
 
-async def _note_alarm(connection: Connection, node: Locked, job: UUID, claimed: int | None = None, counted: int | None = None) -> bool:
-    """Write an alarm down; False: there is one of this job already."""
+async def _note_alarm(
+    connection: Connection, node: Locked, job: UUID, claimed: int | None = None, counted: int | None = None, kind: Kind = "count"
+) -> bool:
+    """Write an alarm down; False: there is one of this job and kind already."""
     cursor = await connection.execute(
-        "INSERT INTO ledger.count_alarm (job_id, node_id, claimed, counted, jobs) SELECT %(job)s, %(node)s, %(claimed)s::int, %(counted)s::int, "
-        "coalesce((SELECT jobs FROM ledger.node_work WHERE node_id = %(node)s), 0) ON CONFLICT (job_id) DO NOTHING",
-        {"job": job, "node": node.id, "claimed": claimed, "counted": counted},
+        "INSERT INTO ledger.count_alarm (job_id, node_id, claimed, counted, kind, jobs) SELECT %(job)s, %(node)s, %(claimed)s::int, %(counted)s::int, %(kind)s, "
+        "coalesce((SELECT jobs FROM ledger.node_work WHERE node_id = %(node)s), 0) ON CONFLICT (job_id, kind) DO NOTHING",
+        {"job": job, "node": node.id, "claimed": claimed, "counted": counted, "kind": kind},
     )
     return bool(cursor.rowcount)
 
@@ -179,6 +204,16 @@ async def _stop_miscounting(connection: Connection, node: Locked, record: Record
     if rules.is_miscounting(record.alarms_at) and node.state not in {"quarantined", "banned"}:
         await records.write_step(connection, node.id, Step.QUARANTINE, MISCOUNTING, job=job)
         await records.set_state(connection, node, "quarantined", MISCOUNTING)
+        await tell_owner(connection, node, "quarantine", MISCOUNTING, job=job)
+        await tell_node(connection, node.id)
+
+
+async def _pause_too_fast(connection: Connection, node: Locked, record: Record, job: UUID) -> None:
+    """Pause a node that is too often faster than its card can be: it is a suspicion only, so its owner may resume it."""
+    if rules.is_too_fast(record.timings_at) and node.state == "active":
+        await records.write_step(connection, node.id, "pause", TOO_FAST, job=job)
+        await records.set_state(connection, node, "paused", TOO_FAST)
+        await tell_owner(connection, node, "pause", TOO_FAST, job=job)
         await tell_node(connection, node.id)
 
 

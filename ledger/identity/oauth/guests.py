@@ -300,4 +300,4 @@ async def _add(connection: Connection, person: Person, outside: Outside, origin:
 
 
 def _own(person: Person, origin: Origin) -> Origin:
-    return Origin(text_of("user", person.id), origin.address, origin.request_id)
+    return origin.by(text_of("user", person.id))
