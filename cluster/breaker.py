@@ -19,6 +19,7 @@ class _Breaker:
     failures: deque[float] = field(default_factory=deque)
     opened_at: float | None = None
     canary_at: float | None = None
+    has_returned: bool = False
 
     def is_open(self, now: float) -> bool:
         if self.opened_at is None:
@@ -59,6 +60,12 @@ class Breakers:
         if known.opened_at is not None or len(known.failures) >= FAILURES:
             known.opened_at, known.canary_at = now, None
 
-    def succeeded(self, node: str) -> None:
-        """A job ended well there: all is forgiven."""
-        self._nodes.pop(node, None)
+    def returned(self, node: str) -> None:
+        """A node that was lost is back, as after a restart: what failed before is forgotten. Once only, until a job ended well there."""
+        known = self._nodes.get(node)
+        if known is not None and known.opened_at is not None and not known.has_returned:
+            self._nodes[node] = _Breaker(has_returned=True)
+
+    def succeeded(self, node: str) -> bool:
+        """A job ended well there: all is forgiven. Answer whether there was anything to forgive."""
+        return self._nodes.pop(node, None) is not None

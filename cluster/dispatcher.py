@@ -6,7 +6,7 @@ A plain class over the functions that reach nodes; `cluster/dispatcher_actor.py`
 import asyncio
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,7 @@ import structlog
 from cluster.capacity import Capacity
 from cluster.errors import NodeLost
 from cluster.limits import LIMITS, Limits
+from cluster.metrics import DISPATCHER_TOLD, NODES, NODES_LOST, OLDEST_WAIT, SLOTS, WAITING, Figures
 from cluster.nodes import Node, NodeIndex, NodeKind, Snapshot
 from cluster.placement import choose
 from cluster.queue import FairQueue, Refused, Standing, Wait
@@ -28,10 +29,13 @@ log = structlog.get_logger()
 LOOK_S = 1.0
 RETRY_S = 0.3
 CHANGES_LIMIT_S = 10.0
+RETURN_S = 15.0  # so long a node that stopped taking jobs is reckoned with: what is started anew is back by then
+UNTOLD_SLOTS = 64  # reckoned with while a new Dispatcher has not heard from everybody
 EXCHANGE_LIMIT_S = 5.0
 COLLECT_S = 0.1  # changes are told at most this often
 MATCH_S = 0.25
 SILENT_KEPT_S = 600.0  # how long an edge node without its agent is told of
+STATES = READY, DRAINING, UNWELL = "ready", "draining", "unwell"
 KEPT_GONE = 1000  # nodes that left: told to replicas that did not ask since
 
 
@@ -127,6 +131,9 @@ class Dispatcher:
         self._carried: dict[str, set[str]] = {}  # member -> the nodes that it told of, and nobody else since
         self._carrier: dict[str, str] = {}  # node -> that member
         self._silent_since: dict[str, float] = {}  # edge nodes that are not well
+        self._lost: Counter[NodeKind] = Counter()  # nodes that were well and are not: how often
+        self._left: dict[str, tuple[Node, float]] = {}  # nodes that stopped taking jobs: as they were, and since when
+        self._made_at = time.monotonic()
         self._queue = FairQueue()
         self._owner: dict[str, str] = {}  # job -> replica that waits for it
         self._replicas: dict[str, _Replica] = {}
@@ -224,6 +231,12 @@ class Dispatcher:
             self._tickets.drop(node.id)
         if known is None or _offer_of(known[1]) != _offer_of(node):
             self._capacities.clear()
+        if known and known[1].is_healthy and not node.is_healthy:
+            self._lost[node.kind] += 1
+        if _state_of(node) == READY:
+            self._left.pop(node.id, None)
+        elif known and _state_of(known[1]) == READY:
+            self._left[node.id] = known[1], time.monotonic()
         self._version += 1
         self._nodes.pop(node.id, None)
         self._nodes[node.id] = (self._version, node)
@@ -320,10 +333,21 @@ class Dispatcher:
 
     def _add(self, replica: str, known: _Replica, wait: Wait, now: float) -> None:
         capacity = self._capacity(wait.model)
-        if refused := self._queue.add(wait, capacity.slots, now, job_s=capacity.job_s):
+        if refused := self._queue.add(wait, capacity.slots + self._expected(wait.model, now), now, job_s=capacity.job_s):
             known.grants.append(Grant(wait.job, None, refused))
         else:
             self._owner[wait.job] = replica
+
+    def _expected(self, model: str, now: float) -> int:
+        """Count the slots that will soon be here: of nodes that are started anew, or that a new Dispatcher has not heard of yet.
+
+        A restart would else turn away who could have waited a moment.
+        """
+        for id_ in [id_ for id_, (_, since) in self._left.items() if now - since > RETURN_S]:
+            del self._left[id_]
+        is_new = now - self._made_at < RETURN_S and not (self._followed and self._followed.keys() <= self._carried.keys())
+        back = sum(node.slots for node, _ in self._left.values() if any(one.name == model and one.is_admitted for one in node.models))
+        return back + UNTOLD_SLOTS * is_new
 
     async def wait_of(self, job: str) -> Standing | None:
         """Tell where a job stands in its line; None: it does not wait."""
@@ -344,7 +368,7 @@ class Dispatcher:
 
     def _capacity(self, model: str) -> Capacity:
         if model not in self._capacities:
-            self._capacities[model] = Capacity.of(self._room.offers(model), self._seats)
+            self._capacities[model] = Capacity.of(self._room.admitted(model), self._seats)
         return self._capacities[model]
 
     def _tell_waiting(self) -> None:
@@ -427,6 +451,27 @@ class Dispatcher:
             "waiting": self._queue.waiting(),
             "reasons": {node.id: node.reason for node in nodes if node.reason},
         }
+
+    def figures(self) -> Figures:
+        """Count what Prometheus is told."""
+        nodes = [node for _, node in self._nodes.values()]
+        able = [node for node in nodes if _state_of(node) == READY]
+        states = Counter((node.kind, _state_of(node)) for node in nodes)
+        return {
+            **{(NODES, (kind, state)): states[kind, state] for kind in NodeKind for state in STATES},
+            **{(NODES_LOST, (kind,)): self._lost[kind] for kind in NodeKind},
+            (SLOTS, ("busy",)): sum(min(node.running, node.slots) for node in able),
+            (SLOTS, ("free",)): sum(node.free for node in able),
+            (WAITING, ()): sum(self._queue.waiting().values()),
+            (OLDEST_WAIT, ()): self._queue.oldest_s(time.monotonic()),
+            (DISPATCHER_TOLD, ()): time.time(),
+        }
+
+
+def _state_of(node: Node) -> str:
+    if not node.is_healthy:
+        return UNWELL
+    return DRAINING if node.is_draining else READY
 
 
 def _offer_of(node: Node) -> tuple[object, ...]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import structlog
 
 from cluster import logs
 from cluster.connect import NAMESPACE, remote
 from cluster.dispatcher import Changes, Dispatcher, EdgeMember, Grant
+from cluster.metrics import TELL_S, Teller, ray_meter
 from cluster.node_client import NodeClient
 from cluster.pool import RayNode, list_nodes, retire_worker, worker_url
 from cluster.queue import Standing, Wait
@@ -20,6 +22,7 @@ from cluster.worker_settings import WorkerSettings
 NAME = "dispatcher"
 ISSUER = "serve"
 CONTROL = {"control": 0.001}
+log = structlog.get_logger()
 
 
 @remote(max_concurrency=CONCURRENCY)
@@ -32,6 +35,7 @@ class DispatcherActor:
         self._client = NodeClient(lambda: tokens.mint(AUDIENCE))
         self._starting = asyncio.Lock()
         self._dispatcher: Dispatcher | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._worker_settings = worker_settings
         self._edges = tuple(map(EdgeMember, edge_urls))
 
@@ -47,6 +51,7 @@ class DispatcherActor:
                     dispatcher = Dispatcher(self._members, self._locate, self._client.watch, _retire)
                     dispatcher.start()
                     self._dispatcher = dispatcher
+                    self._telling = asyncio.create_task(_tell(dispatcher))
         return self._dispatcher
 
     async def _members(self) -> list[RayNode | EdgeMember]:
@@ -74,6 +79,17 @@ class DispatcherActor:
     async def status(self) -> dict[str, Any]:
         """See `Dispatcher.status`; with the process id."""
         return (await self._started()).status() | {"pid": os.getpid()}
+
+
+async def _tell(dispatcher: Dispatcher) -> None:
+    """Tell Prometheus, for ever."""
+    teller = Teller(ray_meter)
+    while True:
+        try:
+            teller.tell(dispatcher.figures())
+        except Exception:
+            log.exception("figures_untold")
+        await asyncio.sleep(TELL_S)
 
 
 async def _retire(member: RayNode | EdgeMember) -> None:

@@ -4,6 +4,7 @@ ClusterError
 ├── InvalidRequest        a field of the request is wrong (400)
 ├── NoCapacity            no node can take the job now (503, or 429 when the queue is full)
 ├── ModelUnavailable      no node offers the model (404)
+│   └── NobodyOnline      no node offers anything, as just after the cluster's head was started: the model may be back soon (503)
 ├── NodeBusy              the node refused before starting: another candidate, same attempt number
 ├── NodeLost              the node, its connection or its runtime broke in the middle of an attempt
 │   └── AttemptUnknown    the node lives and does not know the attempt: it is lost for good
@@ -66,6 +67,16 @@ class ModelUnavailable(ClusterError):
         """Say what to use instead."""
         hint = f" Known names nearest to it: {', '.join(self.nearest)}." if self.nearest else ""
         return f'Model "{self.model}" is not offered.{hint}'
+
+
+class NobodyOnline(ModelUnavailable):
+    """No node is online at all, so that nobody can say whether the model is offered."""
+
+    retry_after_s = 5
+
+    def __str__(self) -> str:
+        """Say that it may come."""
+        return f'No node is online now, so "{self.model}" cannot run. Try again in {self.retry_after_s} s.'
 
 
 class NodeBusy(ClusterError):

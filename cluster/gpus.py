@@ -1,17 +1,13 @@
 """GPUs of this machine: through NVML, through Linux's files for AMD, or simulated for machines without (`GFE_SIMULATED_GPUS`)."""
 
-from collections.abc import Callable, Iterator
+import ctypes
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import pynvml
+from typing import Protocol
 
 from cluster.nodes import Gpu
 
-T = TypeVar("T")
 MIB = 1024 * 1024
-MAX_DEVICES = 64  # more than any machine has; a driver that says otherwise is not believed
-NO_DRIVER = frozenset({pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED})
+NVML = "libnvidia-ml.so.1"
 DRM = Path("/sys/class/drm")
 AMD_VENDOR = "0x1002"
 
@@ -37,33 +33,33 @@ class NoGpus:
         return ()
 
 
-class NvmlGpus:
-    """Reads NVML. No driver means no GPUs; a broken one and a vanished GPU are told in `problem`. Never a crash."""
+class NvidiaGpus:
+    """Reads NVML where this machine has it. Its Python bindings are loaded only then: 2.4 MiB that an idle agent elsewhere need not hold."""
 
     def __init__(self) -> None:
-        self.problem = ""
-        self._names: dict[str, str] = {}  # of every card that was ever seen, by uuid
+        self._reader: GpuReader = NoGpus()
+
+    @property
+    def problem(self) -> str:
+        """What was wrong at the last look."""
+        return self._reader.problem
 
     def read(self) -> tuple[Gpu, ...]:
-        """List the devices that answer: of a card in MIG mode its MIG devices, where it has some."""
-        found: tuple[Gpu, ...] = ()
-        broken = ""
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as failed:
-            broken = "" if failed.value in NO_DRIVER else f"the NVIDIA driver does not work: {failed}"
-        else:
-            try:
-                found = tuple(_devices())
-            finally:
-                _or_none(pynvml.nvmlShutdown)
-        self.problem = broken or self._vanished(found)
-        return found
+        """List the devices that answer; a driver that is installed meanwhile is found."""
+        if isinstance(self._reader, NoGpus) and has_nvml():
+            from cluster.nvml import NvmlGpus  # noqa: PLC0415 - see above
 
-    def _vanished(self, found: tuple[Gpu, ...]) -> str:
-        here = {gpu.part_of or gpu.uuid: gpu.name for gpu in found}  # a card that is cut anew is the same card
-        self._names |= here
-        return "; ".join(f"the GPU {name} ({uuid}) does not answer any more" for uuid, name in self._names.items() if uuid not in here)
+            self._reader = NvmlGpus()
+        return self._reader.read()
+
+
+def has_nvml() -> bool:
+    """Tell whether NVIDIA's library can be loaded here."""
+    try:
+        ctypes.CDLL(NVML)
+    except OSError:
+        return False
+    return True
 
 
 class AmdGpus:
@@ -110,7 +106,7 @@ class SimulatedGpus:
 
 def gpus_of(simulated: str | None) -> GpuReader:
     """Choose the reader: a description wins over what is there."""
-    return SimulatedGpus(simulated) if simulated else LocalGpus(NvmlGpus(), AmdGpus())
+    return SimulatedGpus(simulated) if simulated else LocalGpus(NvidiaGpus(), AmdGpus())
 
 
 def _simulated(index: int, described: str) -> Gpu:
@@ -125,66 +121,6 @@ def _simulated(index: int, described: str) -> Gpu:
         uuid=f"GPU-simulated-{index}", name=name, total_bytes=total_bytes, free_bytes=total_bytes - used_bytes, driver="simulated",
         compute_capability=capability,
     )  # fmt: skip
-
-
-# --- NVML ---------------------------------------------------------------------------------------------------------------------------
-
-
-def _or_none(call: Callable[..., T], *arguments: Any) -> T | None:
-    """Call NVML; what the driver or the device cannot say is None (laptops, virtual GPUs, MIG, old drivers)."""
-    try:
-        return call(*arguments)
-    except (pynvml.NVMLError, UnicodeDecodeError):
-        return None
-
-
-def _text(value: Any) -> str | None:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _devices() -> Iterator[Gpu]:
-    driver = _text(_or_none(pynvml.nvmlSystemGetDriverVersion))
-    for index in range(min(MAX_DEVICES, _or_none(pynvml.nvmlDeviceGetCount) or 0)):
-        handle = _or_none(pynvml.nvmlDeviceGetHandleByIndex, index)
-        if handle is None:
-            continue
-        modes = _or_none(pynvml.nvmlDeviceGetMigMode, handle)
-        mig = None if modes is None else modes[0] == pynvml.NVML_DEVICE_MIG_ENABLE
-        card = _device(handle, f"GPU-{index}", driver, mig=mig)
-        parts = list(_mig_devices(handle, card.uuid if card else None, driver)) if mig else []
-        yield from parts or ([card] if card else [])
-
-
-def _mig_devices(card: Any, uuid: str | None, driver: str | None) -> Iterator[Gpu]:
-    """List what a card in MIG mode is cut into; its places may be empty."""
-    for place in range(min(MAX_DEVICES, _or_none(pynvml.nvmlDeviceGetMaxMigDeviceCount, card) or 0)):
-        handle = _or_none(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, card, place)
-        if handle is not None and (found := _device(handle, f"MIG-{uuid}-{place}", driver, mig=True, part_of=uuid or "unknown")):
-            yield found
-
-
-def _device(handle: Any, default_uuid: str, driver: str | None, *, mig: bool | None, part_of: str | None = None) -> Gpu | None:
-    """Read a device; None when it does not even tell its memory: it fell off the bus."""
-    memory = _or_none(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    if not memory:
-        return None
-    capability = _or_none(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
-    rates = _or_none(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    return Gpu(
-        uuid=_text(_or_none(pynvml.nvmlDeviceGetUUID, handle)) or default_uuid,
-        name=_text(_or_none(pynvml.nvmlDeviceGetName, handle)) or "unknown GPU",
-        total_bytes=int(memory.total),
-        free_bytes=int(memory.free),
-        driver=driver,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        utilization_percent=int(rates.gpu) if rates else None,
-        temperature_c=_or_none(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-        mig=mig,
-        part_of=part_of,
-    )
-
-
-# --- AMD ----------------------------------------------------------------------------------------------------------------------------
 
 
 def _amd(card: Path) -> Gpu | None:

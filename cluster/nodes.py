@@ -52,6 +52,7 @@ class OfferedModel:
     gpu_bytes: int | None = None  # of which in a GPU's memory
     trouble: str = ""  # what is not as it should be with it, in words
     manifest: str = ""  # the digest of what the runtime calls the model, where that is known apart from the file's
+    is_admitted: bool = True  # False: of an edge node, and its canaries have not passed: no consumer's job goes there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +102,14 @@ class Kin:
     capabilities: tuple[str, ...]
     is_loaded: bool
     fits: bool
+    is_admitted: bool
 
     @classmethod
     def of(cls, node: Node, model: OfferedModel) -> Self:
         """Describe one node's offer."""
-        return cls(node.kind, node.price, model.digest, model.context_tokens, model.capabilities, model.is_loaded, model.fits)
+        return cls(
+            node.kind, node.price, model.digest, model.context_tokens, model.capabilities, model.is_loaded, model.fits, model.is_admitted
+        )
 
 
 class Group:
@@ -187,22 +191,26 @@ class NodeIndex:
         return self._groups.get(model, {}).values()
 
     def has_room(self, model: str) -> bool:
-        """Tell whether any node with a model has room now."""
-        return any(group.with_room for group in self.groups(model))
+        """Tell whether any node that is admitted for a model has room now."""
+        return any(group.with_room for group in self.groups(model) if group.kin.is_admitted)
 
     def offers(self, model: str) -> Mapping[str, OfferedModel]:
-        """List the nodes that have a model, with room or without, and what each has."""
+        """List the nodes that have a model, with room or without, admitted or not, and what each has."""
         return self._offers.get(model, {})
 
+    def admitted(self, model: str) -> Mapping[str, OfferedModel]:
+        """List those that jobs of the model may go to."""
+        return {id_: offer for id_, offer in self.offers(model).items() if offer.is_admitted}
+
     def longest_context(self, model: str) -> int:
-        """Tell the longest context that a model has anywhere, in tokens; 0: nobody has it."""
+        """Tell the longest context that a model has anywhere, in tokens; 0: nobody has it, or is admitted for it."""
         if model not in self._longest and model in self._offers:
-            self._longest[model] = max(offer.context_tokens for offer in self._offers[model].values())
+            self._longest[model] = max((offer.context_tokens for offer in self.admitted(model).values()), default=0)
         return self._longest.get(model, 0)
 
     def names(self) -> Iterable[str]:
-        """List the models that somebody has."""
-        return self._offers.keys()
+        """List the models that somebody is admitted for."""
+        return (model for model in self._offers if any(group.kin.is_admitted for group in self.groups(model)))
 
 
 def _offers_the_same(one: Node, other: Node) -> bool:
@@ -224,9 +232,10 @@ class Snapshot:
         return cls(version, nodes, waiting or {}, NodeIndex(nodes.values()))
 
     def models(self) -> dict[str, list[Node]]:
-        """List the offered models and the nodes that have each."""
+        """List the offered models and the nodes that are admitted for each."""
         offered: dict[str, list[Node]] = {}
         for node in self.nodes.values():
             for model in node.models:
-                offered.setdefault(model.name, []).append(node)
+                if model.is_admitted:
+                    offered.setdefault(model.name, []).append(node)
         return offered

@@ -87,6 +87,8 @@ def _why_not_its_kin(request: PlacementRequest, kin: Kin) -> str | None:
         return "it is not one of the operator's own machines"
     if request.digest is not None and kin.digest != request.digest:
         return f"it has another {request.model}"
+    if not kin.is_admitted:
+        return f"it is not admitted for {request.model} yet"
     if not kin.fits:
         return f"its memory is too small for {request.model}"
     if missing := request.capabilities.difference(kin.capabilities):

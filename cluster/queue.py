@@ -116,6 +116,10 @@ class FairQueue:
         """Count the waiting jobs per model."""
         return {model: len(line.places) for model, line in self._lines.items() if line.places}
 
+    def oldest_s(self, now: float) -> float:
+        """Tell how long the job that waits longest has waited."""
+        return max((now - place.came_at for place in self._place_of.values()), default=0.0)
+
     def model_of(self, job: str) -> str | None:
         """Tell which model's line a job stands in; None: it does not wait here."""
         place = self._place_of.get(job)
@@ -139,9 +143,10 @@ class FairQueue:
         """Take a job in, unless too many would go before it: more than 2 x slots, or for longer than it may wait.
 
         Those that come after it do not count: another consumer's many jobs close the queue to nobody else. A job that waits already stays
-        where it is.
+        where it is; what suits it is what was said last.
         """
-        if wait.job in self._place_of:
+        if known := self._place_of.get(wait.job):
+            known.wait = replace(known.wait, request=wait.request)
             return None
         line = self._lines.setdefault(wait.model, _Line())
         start = max(line.virtual_now, line.finish.get(wait.consumer, 0.0))

@@ -7,7 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -56,6 +56,9 @@ class View(Protocol):
     def put_back(self, wait: Wait) -> None:
         """Say that the ticket met a busy node."""
 
+    def pardon(self, node: str) -> None:
+        """Let the jobs that wait go to a node which was broken when they came, and is not any more."""
+
     async def wait_of(self, job: str) -> Standing | None:
         """Tell where a waiting job stands and how long it is likely to wait; None: it does not wait, or nobody can say."""
 
@@ -71,10 +74,16 @@ class _Waiting:
 
 
 class ClusterView:
-    """One open call for changes, one for grants. `dispatcher` answers the actor's handle, or raises while there is none."""
+    """One open call for changes, one for grants. `dispatcher` answers the actor's handle, or raises while there is none.
 
-    def __init__(self, dispatcher: Callable[[], Any], *, limits: Limits = LIMITS) -> None:
+    `on_return` is told of each node that was lost and is back.
+    """
+
+    def __init__(
+        self, dispatcher: Callable[[], Any], *, limits: Limits = LIMITS, on_return: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._find = dispatcher
+        self._on_return = on_return
         self._finding: asyncio.Future[Any] | None = None
         self._limits = limits
         self._replica = uuid.uuid4().hex
@@ -165,6 +174,9 @@ class ClusterView:
         if changes.is_full:
             self._index = NodeIndex()
         for node in changes.nodes:
+            if _is_back(self._snapshot.nodes.get(node.id), node):
+                self._on_return(node.id)
+                self.pardon(node.id)
             nodes[node.id] = node
             self._index.put(node)
         for id_ in changes.gone:
@@ -213,6 +225,15 @@ class ClusterView:
         """Say that the ticket met a busy node: the job goes to the front. To be followed by `wait_for_slot`."""
         self._returned[wait.job] = wait
         self._has_news.set()
+
+    def pardon(self, node: str) -> None:
+        """Let the jobs that wait go to a node which was broken when they came, and is not any more."""
+        for waiting in self._waiting.values():
+            request = waiting.wait.request
+            if node in request.broken:
+                waiting.wait = replace(waiting.wait, request=replace(request, broken=request.broken - {node}))
+                waiting.is_told = False
+                self._has_news.set()
 
     async def wait_of(self, job: str) -> Standing | None:
         """Ask the Dispatcher where a job stands: any replica can, whoever drives the job, and nothing is sent while nobody asks."""
@@ -277,3 +298,8 @@ class ClusterView:
         waiting = self._waiting.get(grant.job)
         if waiting and not waiting.granted.done():
             waiting.granted.set_result(grant)
+
+
+def _is_back(before: Node | None, now: Node) -> bool:
+    """Tell whether a node was lost and is there again, or was started anew so fast that nobody saw it go."""
+    return before is not None and now.is_healthy and (not before.is_healthy or before.url != now.url)

@@ -26,8 +26,10 @@ from serve_app.api import (
     webhooks,
 )
 from serve_app.context import ServeContext
+from serve_app.cross_origin import CrossOrigin
 from serve_app.errors import UnknownRoute, WrongMethod
 from serve_app.live.hub import opened as live_hub
+from serve_app.metrics import Counted
 from serve_app.problems import as_problem_json
 
 Opens = Callable[[], AbstractAsyncContextManager[ServeContext]]
@@ -58,6 +60,8 @@ def create_app(opens: Opens) -> FastAPI:
     for route in (*dialects, *computing, *node_models.ROUTES, *health.ROUTES, *page.ROUTES):
         app.router.routes.append(route)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_middleware(CrossOrigin)
+    app.add_middleware(Counted)
     return app
 
 

@@ -6,7 +6,6 @@ at most and cannot read it. A job that its consumer marked `trusted` ran on the 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -23,6 +22,7 @@ from serve_app.job import OpenJob
 
 log = structlog.get_logger()
 SEALING_KEY = "auditor_sealing.pub"  # the auditor's public key, 32 bytes in hexadecimal digits
+SCORABLE = "scorable"
 MAX_WAITING = 64  # samples
 TRIES = 3
 PAUSE_S = 2.0  # between tries
@@ -36,7 +36,10 @@ class AuditOffers(Protocol):
 
 
 class AuditDesk:
-    """Chooses jobs and offers them. `counts`: what became of jobs that were chosen; `meter` is told of each."""
+    """Chooses jobs and offers them.
+
+    `counts`: what became of jobs that were chosen. `ended`: every job of an edge node that ended well, by `scorable`, or why it is not.
+    """
 
     def __init__(
         self,
@@ -44,26 +47,45 @@ class AuditDesk:
         feed: LedgerFeed,
         seal_to: bytes,
         choosing: Choosing | None = None,
-        meter: Callable[[str], None] | None = None,
     ) -> None:
         self._ledger, self._feed, self._seal_to = ledger, feed, seal_to
-        self._choosing, self._meter = choosing or Choosing(), meter
+        self._choosing = choosing or Choosing()
         self._waiting: asyncio.Queue[OpenJob] = asyncio.Queue(MAX_WAITING)
         self.counts: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
 
-    def note(self, job: OpenJob) -> None:
-        """Take a job that has just ended well, if it is to be audited; never waits."""
+    def note(self, job: OpenJob, cost: int) -> None:
+        """Take a job that has just ended well, if it is to be audited; `cost` in micro-credits. Never waits."""
         node = job.node
-        if node is None or node.kind is not NodeKind.EDGE or not _is_scorable(job):
+        if node is None or node.kind is not NodeKind.EDGE:
+            return
+        why_not = _why_not_scorable(job)
+        self.ended[why_not or SCORABLE] += 1
+        if why_not:
             return
         fact = self._feed.nodes.get(node.id)
         percent = 100 if fact is None else fact.audit_percent  # a node so new that the feed has not told of it is on probation
-        if not self._choosing.wants(node.id, job.asked.model, percent, datetime.now(UTC).date()):
+        if not self._choosing.wants(node.id, job.asked.model, percent, datetime.now(UTC).date(), cost):
+            return
+        self.take(job)
+
+    def take(self, job: OpenJob) -> None:
+        """Take an answer to be offered; never waits."""
+        if _why_not_scorable(job):
             return
         try:
             self._waiting.put_nowait(job)
         except asyncio.QueueFull:
             self._dropped("queue_full")
+
+    async def sample_of(self, job: OpenJob) -> AuditSample | None:
+        """Make a sample of an answer; None: no rule can judge it."""
+        if _why_not_scorable(job):
+            return None
+        try:
+            return await asyncio.to_thread(_sample_of, job, self._seal_to)
+        except _NotOffered:
+            return None
 
     async def run(self) -> None:
         """Offer what was taken, for ever."""
@@ -83,7 +105,7 @@ class AuditDesk:
             return
         for n in range(TRIES):
             try:
-                self._count((await self._ledger.offer_audit(sample)).status)
+                self.counts[(await self._ledger.offer_audit(sample)).status] += 1
             except LedgerUnavailable:
                 await asyncio.sleep(PAUSE_S if n + 1 < TRIES else 0)
                 continue
@@ -93,13 +115,8 @@ class AuditDesk:
             return
         self._dropped("ledger_silent")
 
-    def _count(self, what: str) -> None:
-        self.counts[what] += 1
-        if self._meter:
-            self._meter(what)
-
     def _dropped(self, why: str) -> None:
-        self._count(why)
+        self.counts[why] += 1
         log.warning("audit_sample_dropped", why=why, so_far=self.counts[why])
 
 
@@ -107,18 +124,27 @@ class _NotOffered(Exception):
     """A sample that the ledger would not take; says why, in a word."""
 
 
-def _is_scorable(job: OpenJob) -> bool:
-    """Whether the answer is one that rules can judge: text of one node alone, not marked `trusted`, sampled in a way that can be rebuilt."""
-    if job.placed.caller.privacy == "trusted" or job.asked.kind is JobKind.EMBED or job.shares:
-        return False
+def _why_not_scorable(job: OpenJob) -> str:
+    """Tell why no rule can judge the answer, in a word of a list that is short; empty: text of one node alone, that may be kept."""
+    if job.placed.caller.privacy == "trusted":
+        return "trusted"
+    if job.asked.kind is JobKind.EMBED:
+        return "embedding"
+    if job.shares:
+        return "several_nodes"
     texts = [event for event in job.events if isinstance(event, Text)]
-    if any(text.thinking or text.tool_calls for text in texts) or not any(text.content for text in texts):
-        return False
+    for name, is_there in (
+        ("thinking", any(text.thinking for text in texts)),
+        ("tool_calls", any(text.tool_calls for text in texts)),
+        ("no_text", not any(text.content for text in texts)),
+    ):
+        if is_there:
+            return name
     try:
         sampling_of(job.asked.request)
-    except NotScorable:
-        return False
-    return True
+    except NotScorable as unable:
+        return unable.why
+    return ""
 
 
 def _sample_of(job: OpenJob, seal_to: bytes) -> AuditSample:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.breaker import Breakers
 from cluster.limits import LIMITS, Limits
@@ -19,6 +19,7 @@ from serve_app.auth import Callers
 from serve_app.feed import LedgerFeed
 from serve_app.job import OpenJob
 from serve_app.kept import KeptAnswers
+from serve_app.metrics import ServeFigures
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.batches import BatchStore
@@ -28,6 +29,9 @@ from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
 from serve_app.webhooks.desk import WebhookDesk
+
+if TYPE_CHECKING:
+    from serve_app.canaries.desk import CanaryDesk
 
 T = TypeVar("T")
 
@@ -60,6 +64,8 @@ class ServeContext:
     described: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # what models are: when it was asked, and the answer
     driven: dict[uuid.UUID, OpenJob] = field(default_factory=dict)  # jobs that this replica drives now
     audits: AuditDesk | None = None  # None: nobody audits here
+    canaries: "CanaryDesk | None" = None  # None: nobody sends any here
+    figures: ServeFigures = field(default_factory=ServeFigures)
     kept: KeptAnswers = field(default_factory=KeptAnswers)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 

@@ -12,9 +12,8 @@ from typing import Any
 import structlog
 
 from cluster.connect import connect
-from cluster.dispatcher_actor import get_or_start
-from cluster.worker_settings import WorkerSettings
 from serve_app import replica
+from serve_app.dispatching import start_dispatcher
 from serve_app.settings import ServeSettings
 
 import ray  # isort: skip - after cluster.connect, which sets what Ray reads at its import
@@ -37,6 +36,7 @@ SILENT_LIMIT_S = 45.0  # Ray brings HAProxy and replicas back within about 30 s 
     health_check_timeout_s=30,
     graceful_shutdown_wait_loop_s=2,
     graceful_shutdown_timeout_s=LONGEST_STREAM_S,  # a replica that is replaced ends what it streams
+    max_surge_percent=25,  # rounded up: a new replica serves before an old one stops, also where there is but one
     ray_actor_options={"num_cpus": 0, "resources": {"control": 0.001}, "label_selector": {"gfe.io/role": "control"}},
 )
 @serve.ingress(replica.create_replica_app)
@@ -84,23 +84,6 @@ def answers(settings: ServeSettings) -> bool:
             return bool(answer.status == 200)
     except (OSError, ValueError):
         return False
-
-
-def start_dispatcher(settings: ServeSettings) -> Any:
-    """Get the Dispatcher, or start it."""
-    worker = WorkerSettings(
-        runtime_url=settings.runtime_url,
-        public_key=(settings.secrets_dir / "service_serve.pub.pem").read_text(),
-        host=settings.node_host,
-        port=settings.node_port,
-        slots=settings.slots,
-        zone=settings.zone,
-        simulated_gpus=settings.simulated_gpus,
-        may_pull=settings.node_pull,
-        allows_partial=settings.node_partial,
-        notes=None if settings.node_notes is None else str(settings.node_notes),
-    )
-    return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker, settings.edges)
 
 
 def deploy(settings: ServeSettings) -> None:

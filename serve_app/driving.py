@@ -186,8 +186,10 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
     if job.busy:
         context.view.put_back(wait)
     began = time.monotonic()
-    node = await unless_canceled(job, asyncio.create_task(context.view.wait_for_slot(wait, _patience_s(context, job))))
-    job.waited_s += time.monotonic() - began
+    try:
+        node = await unless_canceled(job, asyncio.create_task(context.view.wait_for_slot(wait, _patience_s(context, job))))
+    finally:
+        job.waited_s += time.monotonic() - began
     if node.id in context.feed.closed_to(job.placed.caller.user):  # banned or paused while the job waited
         raise NodeBusy(node.id, "closed to this consumer", 0)
     job.decisions = [*job.decisions, decision_of(wanted, context.view.snapshot, job.number, node.id)][-MOST_DECISIONS:]
@@ -243,6 +245,7 @@ async def _after_failure(context: ServeContext, job: OpenJob, failed: ClusterErr
         return
     job.failures += 1
     log.info("attempt_failed", job=job.name, attempt=job.number, node=job.node.id, reason=str(failed))
+    context.figures.broken_attempts[type(failed).__name__] += 1
     context.spawn(context.counts.note_broken(job.node.id, job.asked.model, context.writer.driver))
     _note_failure(context, job, job.node.id, failed)
     now = time.monotonic()
@@ -292,7 +295,7 @@ def _others(context: ServeContext, job: OpenJob) -> bool:
     closed = job.excluded | wanted.closed | {job.node.id if job.node else ""}
     return any(
         id_ not in closed and (wanted.provider is None or id_ in wanted.provider) and snapshot.nodes[id_].is_healthy
-        for id_ in snapshot.index.offers(job.asked.model)
+        for id_ in snapshot.index.admitted(job.asked.model)
     )
 
 
@@ -318,5 +321,5 @@ def _note_end(context: ServeContext, job: OpenJob) -> None:
     now = time.monotonic()
     for node in job.failed_on - {job.node.id if job.node else ""}:
         context.breakers.failed(node, now)
-    if job.node:
-        context.breakers.succeeded(job.node.id)
+    if job.node and context.breakers.succeeded(job.node.id):
+        context.view.pardon(job.node.id)

@@ -63,11 +63,19 @@ async def succeed(context: ServeContext, job: OpenJob, end: End) -> Finished:
         finish = replace(finish, result=job.text, receipt=receipt_text(end))  # also an empty answer
     if not await _write_patiently(context, job, finish):
         await _require_same_end(context, job, state)
-    elif outcome == "succeeded" and context.audits:
-        context.audits.note(job)
+    elif outcome == "succeeded":
+        _have_checked(context, job, cost)
     return Finished(
         reason=end.reason, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, counted_by=usage.counted_by, cost=finish.cost
     )  # fmt: skip
+
+
+def _have_checked(context: ServeContext, job: OpenJob, cost: int) -> None:
+    """Let an answer be audited, or a canary follow it, where chance says so."""
+    if context.audits:
+        context.audits.note(job, cost)
+    if context.canaries:
+        context.canaries.note(job)
 
 
 async def _require_same_end(context: ServeContext, job: OpenJob, state: JobState) -> None:
@@ -87,6 +95,7 @@ async def _require_same_end(context: ServeContext, job: OpenJob, state: JobState
 
 async def fail(context: ServeContext, job: OpenJob, reason: str, *, retryable: bool) -> None:
     """End a job that delivered nothing: it costs nothing."""
+    job.is_refused = not retryable
     owed = VOID_RETRYABLE if retryable else VOID
     await _write_in_time(context, job, _finish_of(job, JobState.FAILED, owed, 0, reason, is_incomplete=False))
 
@@ -190,6 +199,7 @@ async def _write(context: ServeContext, job: OpenJob, finish: Finish) -> bool:
     if not await context.writer.finish(finish):
         log.warning("job_ended_by_another", job=job.name)
         return False
+    context.figures.note_end(finish, is_sync=job.is_sync, is_refused=job.is_refused, waited_s=job.waited_s, first_token_s=job.first_token_s)
     _settle(context, job, finish)
     return True
 

@@ -20,6 +20,7 @@ POLL_S = 2.0
 PAGE = 500
 ACTIVE = "active"
 GONE = "deregistered"
+ADMITTED = "admitted"
 
 
 class FeedSource(Protocol):
@@ -58,6 +59,15 @@ class NodeFact:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class AdmissionFact:
+    """Whether consumers' jobs for a model may go to an edge node, in a sentence. `is_final`: time does not end the refusal."""
+
+    state: str
+    said: str
+    is_final: bool = False
+
+
 class LedgerFeed:
     """Keeps up with the feed. `revoked` is told of each credential that ended: `key:<id>`, `session:<id>`, `person:<id>`."""
 
@@ -68,6 +78,9 @@ class LedgerFeed:
         self.nodes: dict[str, NodeFact] = {}
         self._inactive: frozenset[str] = frozenset()
         self._own: dict[str, frozenset[str]] = {}  # owner -> edge nodes
+        self.admission_on = asyncio.Event()  # set while models of edge nodes are tested before they get paid jobs
+        self._admissions: dict[str, dict[tuple[str, str], AdmissionFact]] = {}  # node -> model and the digest of its weights
+        self._admitted: dict[str, frozenset[tuple[str, str]]] = {}
         self._prices: dict[str, Price] = {}  # by model; "" is everybody else's
         self.catalog = Catalog(mode)
 
@@ -90,11 +103,13 @@ class LedgerFeed:
         page = await self._ledger.feed(self._seq, PAGE)
         if page.reset:
             self.nodes = {}
+            self._admissions, self._admitted = {}, {}
             self._prices = {}
             self.catalog.digests.clear()
         for entry in page.entries:
             self._take(entry)
         self._seq = page.seq
+        (self.admission_on.set if page.has_admission else self.admission_on.clear)()
         if page.reset or page.entries:
             self._sort()
         return 0 if page.reset else len(page.entries)
@@ -107,6 +122,8 @@ class LedgerFeed:
                 self._prices[entry.subject] = Price(**{name: value for name, value in entry.detail.items() if name in Price.model_fields})
             case "model":
                 self._take_model(entry.subject, entry.detail.get("digest"))
+            case "admission":
+                self._take_admission(entry.subject, entry.detail)
             case "key_revoked" | "session_revoked" | "person_blocked":
                 self._revoked(entry.kind, entry.subject)
 
@@ -116,6 +133,20 @@ class LedgerFeed:
             self.catalog.digests[full_name(name)] = digest
         else:
             self.catalog.digests.pop(full_name(name), None)
+
+    def _take_admission(self, node: str, said: Mapping[str, Any]) -> None:
+        known = self._admissions.setdefault(node, {})
+        key = str(said.get("model")), str(said.get("digest"))
+        known[key] = AdmissionFact(str(said.get("state")), str(said.get("said", "")), bool(said.get("is_final")))
+        self._admitted[node] = frozenset(key for key, fact in known.items() if fact.state == ADMITTED)
+
+    def admission(self, node: str, model: str, digest: str) -> AdmissionFact | None:
+        """Tell what the ledger says of a model of an edge node; None: nothing yet."""
+        return self._admissions.get(node, {}).get((model, digest))
+
+    def admitted(self, node: str) -> frozenset[tuple[str, str]] | None:
+        """Name the models, with the digests of their weights, that consumers' jobs may go to on an edge node; None: all of them."""
+        return self._admitted.get(node, frozenset()) if self.admission_on.is_set() else None
 
     def closed_to(self, consumer: str) -> frozenset[str]:
         """Name the nodes that take no job of a consumer: those that are not active, and the consumer's own edge nodes (seed S21)."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -89,6 +90,8 @@ class OpenJob:
     busy: int = 0
     excluded: set[str] = field(default_factory=set)
     decisions: list[Decision] = field(default_factory=list)
+    first_text_at: float | None = None
+    is_refused: bool = False  # it failed, and the request is to blame
     cancel_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -103,6 +106,11 @@ class OpenJob:
         if room := self.placed.room:
             said |= {"RateLimit-Limit": str(room.limit), "RateLimit-Remaining": str(room.left), "RateLimit-Reset": str(room.reset_s)}
         return said
+
+    @property
+    def first_token_s(self) -> float | None:
+        """How long its first token took; None: there was none, or another driver had begun the job."""
+        return None if self.first_text_at is None or self.is_adopted else self.first_text_at - self.started_at
 
     @property
     def text(self) -> str:
@@ -120,7 +128,8 @@ class OpenJob:
         """Keep a delivered event."""
         self.events.append(event)
         if isinstance(event, Text):
-            self.has_text = True
+            if not self.has_text:
+                self.has_text, self.first_text_at = True, time.monotonic()
             self.delivered_tokens += event.tokens
 
 
@@ -147,6 +156,13 @@ def prompt_of(request: dict[str, Any]) -> str:
     if isinstance(said, list):
         said = said[0] if said else ""
     return said if isinstance(said, str) else ""
+
+
+def system_of(request: dict[str, Any]) -> str | None:
+    """Read what the model was told before the prompt, if anything was."""
+    first = (request.get("messages") or [{}])[0]
+    said = first.get("content") if first.get("role") == "system" else None
+    return said if isinstance(said, str) else None
 
 
 def prompt_head(request: dict[str, Any]) -> str:

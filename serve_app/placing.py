@@ -3,7 +3,7 @@
 import time
 from difflib import get_close_matches
 
-from cluster.errors import ModelUnavailable
+from cluster.errors import ModelUnavailable, NobodyOnline
 from cluster.nodes import Node, Snapshot
 from cluster.placement import PlacementRequest, choose
 from ledger.client import Caller
@@ -32,12 +32,15 @@ def require_model(name: str, snapshot: Snapshot, catalog: Catalog) -> int:
 
     Raises:
         ModelUnavailable: Nobody does; with the nearest known names.
+        NobodyOnline: There is no node at all.
     """
     index = snapshot.index
     if catalog.mode is CatalogMode.OPEN:
         longest = index.longest_context(name)
     else:
-        longest = max((model.context_tokens for model in index.offers(name).values() if catalog.offers(name, model.digest)), default=0)
+        longest = max((model.context_tokens for model in index.admitted(name).values() if catalog.offers(name, model.digest)), default=0)
+    if not longest and not snapshot.nodes:
+        raise NobodyOnline(name, ())
     if not longest:
         raise ModelUnavailable(name, tuple(get_close_matches(name, sorted(filter(catalog.allows, index.names())), NEAREST_NAMES, 0.3)))
     return longest

@@ -12,7 +12,9 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 
+from cluster.breaker import Breakers
 from cluster.dispatcher_actor import find
+from cluster.metrics import ray_meter
 from cluster.node_client import NodeClient
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from cluster.view import ClusterView
@@ -22,10 +24,13 @@ from serve_app.app import create_app
 from serve_app.auditing import SEALING_KEY, AuditDesk
 from serve_app.auth import OWN_MACHINE, Callers
 from serve_app.batches.runner import BatchRunner
+from serve_app.canaries.desk import CanaryDesk
 from serve_app.canceling import stop_unwanted
 from serve_app.context import ServeContext
 from serve_app.db import DatabaseUnavailable, Line
+from serve_app.dispatching import start_dispatcher
 from serve_app.feed import LedgerFeed
+from serve_app.metrics import ServeFigures, tell_for_ever
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.batches import BatchStore
@@ -53,19 +58,22 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     tokens = ServiceTokens(settings.secret("service_serve.pem"), SERVICE)
     database_url = settings.secret("serve_database_url").decode()
     driver = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    ledger = LedgerClient(settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    ledger = LedgerClient(settings.ledger, lambda: tokens.mint("ledger-internal"))
     nodes = NodeClient(lambda: tokens.mint("node"))
-    view = ClusterView(find_dispatcher)
+    breakers = Breakers()
+    view = ClusterView(find_dispatcher, on_return=breakers.returned)
     writer, store = JobWriter(database_url, driver), JobStore(database_url)
     pages, marks = Line(database_url, name="gfe_serve_pages"), Line(database_url, name="gfe_serve_marks")
-    settlement = Settlement(ledger, writer, store)
+    figures = ServeFigures()
+    settlement = Settlement(ledger, writer, store, figures)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     feed = LedgerFeed(ledger, callers.forget, settings.catalog_mode)
     audits = _audit_desk(settings, ledger, feed)
     context = ServeContext(
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
         feed=feed, audits=audits, cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
-        webhooks=WebhookDesk.of(settings, database_url), files=FileStore(database_url), batches=BatchStore(database_url),
+        webhooks=WebhookDesk.of(settings, database_url), files=FileStore(database_url), batches=BatchStore(database_url), figures=figures,
+        breakers=breakers,
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
@@ -83,7 +91,12 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         )
     ]  # fmt: skip
     if audits:
+        figures.audit_samples, figures.edge_jobs = audits.counts, audits.ended
         loops.append(asyncio.create_task(_kept(audits.run)))
+    context.canaries = CanaryDesk(context, ledger)
+    figures.canaries = context.canaries.counts
+    loops.append(asyncio.create_task(_kept(context.canaries.run)))
+    loops.append(asyncio.create_task(_kept(partial(tell_for_ever, figures, ray_meter))))
     try:
         yield context
     finally:
@@ -104,14 +117,10 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
 
 
 def _audit_desk(settings: ServeSettings, ledger: LedgerClient, feed: LedgerFeed) -> AuditDesk | None:
-    """Make the desk that offers jobs to be audited; None where there is no auditor. Ray shows the figures with its own."""
+    """Make the desk that offers jobs to be audited; None where there is no auditor."""
     if not settings.has_secret(SEALING_KEY):
         return None
-    from ray.util.metrics import Counter  # noqa: PLC0415 - not before cluster.connect, which sets what Ray reads at its import
-
-    samples = Counter("gfe_audit_samples", "Jobs that were chosen to be audited, by what became of them.", tag_keys=("became",))
-    key = bytes.fromhex(settings.secret(SEALING_KEY).decode())
-    return AuditDesk(ledger, feed, key, meter=lambda became: samples.inc(1, tags={"became": became}))
+    return AuditDesk(ledger, feed, bytes.fromhex(settings.secret(SEALING_KEY).decode()))
 
 
 async def _kept(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -133,4 +142,4 @@ def tell(arguments: Mapping[str, str]) -> None:
 def create_replica_app() -> FastAPI:
     """Build the replica's application from the arguments it was told."""
     settings = ServeSettings.model_validate(_told)
-    return create_app(lambda: opened(settings))
+    return create_app(lambda: opened(settings, partial(start_dispatcher, settings)))

@@ -6,21 +6,18 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve_app.catalog import CatalogMode
+from serve_app.ledger_settings import LedgerSettings
 
 
-class ServeSettings(BaseSettings):
+class ServeSettings(LedgerSettings):
     """Settings of the Serve application and of its driver."""
 
-    model_config = SettingsConfigDict(env_prefix="GFE_", frozen=True, extra="ignore")
-
-    secrets_dir: Path = Field(description="Folder with one file per secret.")
-    ledger_socket: Path = Field(description="Unix socket of the ledger's internal operations.")
     api_host: str = Field("127.0.0.1", description="Address of the job APIs.")
     api_port: int = Field(8000, ge=1, le=65535, description="Port of the job APIs.")
     ledger_url: str = Field("http://127.0.0.1:8080", description="Where people reach accounts and wallet; shown on the API's page.")
+    public_url: str | None = Field(None, description="Where people reach the console; unset: at the ledger's URL.")
     dashboard_url: str = Field("http://127.0.0.1:8265", description="Ray's dashboard; shown on the API's page.")
     ray_address: str = Field("127.0.0.1:6379", description="Address of Ray's head.")
     runtime_url: str = Field("http://127.0.0.1:11434", description="The Ollama API that this machine's worker uses.")
@@ -56,10 +53,17 @@ class ServeSettings(BaseSettings):
         description="Whether webhooks may go to loopback and private networks, over plain http too. Every consumer can then reach them.",
     )
     console_origins: str = Field(
-        "", description="Origins of pages that may open a live socket, joined by commas; empty: those of the ledger's URL and of this API."
+        "",
+        description="Origins of pages that may call this API and open a live socket, joined by commas; empty: that of the console. This API's own is always one.",
     )
     live_sockets: int = Field(400, ge=1, le=900, description="Live sockets and streams that a replica keeps open at once.")
     live_sockets_per_account: int = Field(50, ge=1, le=900, description="The same, per account and replica.")
+    canary_percent: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Of a hundred jobs on an edge node, how many are followed by a test job there, which nobody pays for.",
+    )
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
     batch_lines_in_flight: int = Field(
@@ -73,10 +77,10 @@ class ServeSettings(BaseSettings):
 
     @cached_property
     def origins(self) -> frozenset[str]:
-        """The pages that may open a live socket."""
+        """The pages that may call us and open a live socket."""
         named = [origin.strip().rstrip("/") for origin in self.console_origins.split(",") if origin.strip()]
-        site = urlsplit(self.ledger_url)
-        return frozenset(named or [f"{site.scheme}://{site.netloc}", f"http://{self.api_host}:{self.api_port}"])
+        site = urlsplit(self.public_url or self.ledger_url)
+        return frozenset([*(named or [f"{site.scheme}://{site.netloc}"]), f"http://{self.api_host}:{self.api_port}"])
 
     @property
     def edges(self) -> tuple[str, ...]:

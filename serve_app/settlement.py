@@ -10,6 +10,7 @@ import structlog
 
 from ledger.client import Capture, HoldNotOpen, LedgerError, LedgerOperations, NotFound, OwnNode, Served, Settled, Share, Void
 from serve_app.db import DatabaseUnavailable
+from serve_app.metrics import ServeFigures
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.records import Owed
 
@@ -28,8 +29,8 @@ def capture_of(outcome: str) -> str:
 class Settlement:
     """Captures and voids through the batched operations."""
 
-    def __init__(self, ledger: LedgerOperations, writer: JobWriter, store: JobStore) -> None:
-        self._ledger, self._writer, self._store = ledger, writer, store
+    def __init__(self, ledger: LedgerOperations, writer: JobWriter, store: JobStore, figures: ServeFigures) -> None:
+        self._ledger, self._writer, self._store, self._figures = ledger, writer, store, figures
         self._in_flight: set[uuid.UUID] = set()
 
     async def settle(self, owed: Owed) -> None:
@@ -50,6 +51,7 @@ class Settlement:
             log.info("settlement_postponed", job=str(owed.id), reason=type(failed).__name__)
         else:
             self._writer.settled(owed.id, settled.cost)
+            self._figures.note_settled(settled.cost)
         finally:
             self._in_flight.discard(owed.id)
 
@@ -89,6 +91,8 @@ class Settlement:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                await self.settle_all(await self._store.owed(LEAVE_TO_DRIVER_S))
+                owed = await self._store.owed(LEAVE_TO_DRIVER_S)
+                self._figures.oldest_unsettled_s = owed[0].age_s if owed else 0.0
+                await self.settle_all(owed)
             except DatabaseUnavailable:
                 continue

@@ -7,7 +7,7 @@ from cluster.audit.rules import WINDOW, Judgment, Measure, Rule, judge, mildest
 
 MAX_POOLS = 10_000  # the ones that were not used for longest go first
 Key = tuple[str, str]  # node, model
-Measured = Sequence[Sequence[Measure]]  # per order of cutting, one of each token
+Measured = Sequence[Sequence[Measure]]  # per reading of how an engine samples, one of each token
 
 
 class Pools:
@@ -15,23 +15,26 @@ class Pools:
 
     def __init__(self, most: int = MAX_POOLS) -> None:
         self._most = most
-        self._waiting: OrderedDict[tuple[Key, Rule], list[list[Measure]]] = OrderedDict()
+        self._waiting: OrderedDict[tuple[Key, Rule, int], list[list[Measure]]] = OrderedDict()
 
     def judge(self, key: Key, rule: Rule, measured: Measured) -> Judgment | int:
-        """Judge an answer, or a short one with those before it; an int: so many tokens wait for more of them."""
-        if len(measured[0]) >= WINDOW[rule]:
+        """Judge an answer, or a short one with those before it that had as many readings; an int: so many tokens wait for more of them."""
+        if _tokens(measured) >= WINDOW[rule]:
             return _judged(rule, measured)
-        waiting = self._waiting.pop((key, rule), None)
-        if waiting is None or len(waiting) != len(measured):  # the node's runtime is another one now
-            waiting = [[] for _ in measured]
+        place = (key, rule, len(measured))
+        waiting = self._waiting.pop(place, None) or [[] for _ in measured]
         for kept, more in zip(waiting, measured, strict=True):
             kept.extend(more)
-        if len(waiting[0]) >= WINDOW[rule]:
+        if _tokens(waiting) >= WINDOW[rule]:
             return _judged(rule, waiting)
-        self._waiting[key, rule] = waiting
+        self._waiting[place] = waiting
         while len(self._waiting) > self._most:
             self._waiting.popitem(last=False)
-        return len(waiting[0])
+        return _tokens(waiting)
+
+
+def _tokens(measured: Measured) -> int:
+    return min(map(len, measured))
 
 
 def _judged(rule: Rule, measured: Measured) -> Judgment:

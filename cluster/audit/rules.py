@@ -9,7 +9,7 @@ what every model goes on with, so what repeats is not scored (`places`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -108,18 +108,20 @@ def mildest(judgments: Sequence[Judgment]) -> Judgment:
     return min(judgments, key=lambda one: (one.is_flagged, one.score))
 
 
-def places(prompt: Sequence[int], answer: Sequence[int], window: int, chance: float) -> list[int]:
+def places(prompt: Sequence[int], answer: Sequence[int], window: int, chance: float, among: Container[int] | None = None) -> list[int]:
     """Choose which tokens of an answer are scored: at most `window` that follow one another, `chance` in [0, 1) says from where.
 
-    Anywhere, or else the beginning alone would be honest; and of the tokens that do not end a run of `REPEAT` that stood there before.
+    Anywhere, or else the beginning alone would be honest; and of the tokens that do not end a run of `REPEAT` that stood there before, and of
+    those `among` them where it is given.
     """
     said = [*prompt, *answer]
     before: set[tuple[int, ...]] = set()
     new: list[int] = []
     for n in range(len(said)):
         run = tuple(said[max(0, n + 1 - REPEAT) : n + 1])
-        if n >= len(prompt) and run not in before:
-            new.append(n - len(prompt))
+        place = n - len(prompt)
+        if place >= 0 and run not in before and (among is None or place in among):
+            new.append(place)
         before.add(run)
     start = int(chance * (max(0, len(new) - window) + 1))
     return new[start : start + window]

@@ -1,4 +1,8 @@
-"""How often something may happen: a bucket of tokens that fills again with time. Pure: the clock is an argument."""
+"""How often something may happen: buckets of tokens that fill again with time. Pure: the clock is an argument."""
+
+from collections import OrderedDict
+
+MAX_BUCKETS = 10_000  # names that are remembered; of more, those go that were asked for longest ago
 
 
 class Bucket:
@@ -37,3 +41,23 @@ class Bucket:
         """Tell whether nothing was taken of late: then the bucket need not be kept."""
         self._fill(now)
         return self._tokens >= self._burst
+
+
+class Buckets:
+    """A bucket per name. The ones that are full again are forgotten, and of too many the oldest."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._kept: OrderedDict[str, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Count the names that are remembered."""
+        return len(self._kept)
+
+    def of(self, name: str, now: float) -> Bucket:
+        """Find a name's bucket."""
+        bucket = self._kept.pop(name, None) or Bucket(self._rate, self._burst)
+        self._kept[name] = bucket
+        while len(self._kept) > MAX_BUCKETS or (len(self._kept) > 1 and next(iter(self._kept.values())).is_full(now)):
+            self._kept.popitem(last=False)
+        return bucket

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -25,12 +25,13 @@ SHARE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """An agent's count of a job that is too far from ours."""
+    """An agent's count of a job that is too far from ours; of the kind `timing`, the tokens a second that it seems to have written, and the most that it can."""
 
     node: str
     job: str
     claimed: int
     counted: int
+    kind: Literal["count", "timing"] = "count"
 
 
 class Counter(Protocol):

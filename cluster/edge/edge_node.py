@@ -4,7 +4,7 @@ Slots are counted here, by what was offered and has not ended. An attempt's numb
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 LOST_BEFORE_TEXT_S = 5.0
 LOST_IN_TEXT_S = 15.0  # the agent stops by itself then
+SILENT_BEFORE_TEXT_S = 7.0  # with a connection: what runs says every 2 s that it lives, and a frozen machine says nothing
 END_UNREAD_S = 15.0  # then nobody wants it any more
+CLAIM_KEPT_S = 15.0  # of an attempt that its agent alone has told of, while it runs
+CLAIMED_END_KEPT_S = 30.0  # of one that has ended: its driver may be starting again too
+LOAD_EVERY_S = 1.0  # how warm its devices are is news so often at most
+MAX_NODE_LOG_BYTES = 64 * 1024 * 1024  # of all its attempts' logs
 FENCE_S = 1800.0  # how long a job's newest lease is known: twice the longest job
 MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+=-]{1,200}")
 WORDS = re.compile(r"[^ -~]")  # what is not shown of a claim
@@ -43,6 +48,7 @@ class EdgeNode:
         self._inventory: protocol.Inventory | None = None
         self._models: tuple[OfferedModel, ...] = ()
         self._gpus: tuple[Gpu, ...] = ()
+        self._loaded_at = float("-inf")
         self._admitted = 0
         self._note_changed, self._note_ending = note_changed, note_ending
         self._record: Node | None = None
@@ -97,13 +103,22 @@ class EdgeNode:
             return "draining"
         return shown(self._inventory.paused) if self._inventory else ""
 
+    @property
+    def card(self) -> str:
+        """Name its GPUs, by which its speed can be held against others'; empty: it has none."""
+        return " + ".join(sorted(gpu.name for gpu in self._gpus))
+
+    def digest_of(self, model: str) -> str:
+        """Name the weights that it offers under a model's name; empty: it does not."""
+        return next((one.digest for one in self._models if one.name == model), "")
+
     def take_inventory(self, inventory: protocol.Inventory) -> None:
         """Take what the agent says that the machine offers; what cannot be a model's name is left out."""
         self._inventory = inventory
         found = {
             one.name: _offered(one) for one in inventory.models if MODEL_NAME.fullmatch(one.name) and MODEL_NAME.fullmatch(_digest(one))
         }
-        self._models = tuple(found.values())
+        self._models = self._judged(found.values())
         self._gpus = tuple(
             Gpu(
                 uuid=shown(gpu.uuid), name=shown(gpu.name), total_bytes=gpu.vram_bytes,
@@ -113,8 +128,15 @@ class EdgeNode:
         )  # fmt: skip
         self.changed()
 
-    def take_load(self, beat: protocol.AgentHeartbeat) -> None:
-        """Take how warm and busy the devices are."""
+    def _judged(self, models: Iterable[OfferedModel]) -> tuple[OfferedModel, ...]:
+        """Mark which models consumers' jobs may go to."""
+        return tuple(replace(model, is_admitted=self.facts.admits(model.name, model.digest)) for model in models)
+
+    def take_load(self, beat: protocol.AgentHeartbeat, now: float) -> None:
+        """Take how warm and busy the devices are; not more often than anybody wants to know."""
+        if now - self._loaded_at < LOAD_EVERY_S:
+            return
+        self._loaded_at = now
         load = {shown(one.uuid): one for one in beat.gpu}
         gpus = tuple(
             replace(gpu, temperature_c=load[gpu.uuid].temp_c, utilization_percent=load[gpu.uuid].util_percent) if gpu.uuid in load else gpu
@@ -130,6 +152,7 @@ class EdgeNode:
             self._cut(now)
         if facts is not None and facts != self.facts:
             self.facts = facts
+            self._models = self._judged(self._models)
             self.changed()
 
     # --- connections -------------------------------------------------------------------------------------------------------------------
@@ -155,7 +178,9 @@ class EdgeNode:
         for attempt, mirror in list(self.mirrors.items()):
             if attempt in named:
                 continue
-            if mirror.phase is Phase.RUNNING:
+            if mirror.is_claim:
+                self._forget_claim(mirror, now)
+            elif mirror.phase is Phase.RUNNING:
                 mirror.finish(Fail(seq=0, status=504, detail="its agent lost it"), now)
             elif mirror.phase is Phase.OFFERED:
                 self._void(mirror, "lost", now)
@@ -165,6 +190,9 @@ class EdgeNode:
     def _unwanted(self, held: protocol.Held, is_others: IsOthers, now: float) -> str | None:
         """Tell why a held attempt is not wanted; None: it is, and there is a mirror of it."""
         mirror = self.mirrors.get((held.job, held.lease))
+        if mirror is not None and mirror.is_claim and not mirror.log.readers:
+            self._forget_claim(mirror, now)  # it begins again: what nobody reads does not grow from connection to connection
+            mirror = None
         newest = self.newest(held.job)
         if newest > held.lease:
             return "superseded"
@@ -201,6 +229,8 @@ class EdgeNode:
         for mirror in list(self.mirrors.values()):
             if mirror.phase is Phase.OFFERED:
                 self._void(mirror, "lost", now)
+            elif mirror.is_claim and not mirror.log.readers:
+                self._forget_claim(mirror, now)
         self.changed()
 
     def _cut(self, now: float) -> None:
@@ -229,6 +259,7 @@ class EdgeNode:
         if newest > attempt.number:
             raise AttemptSuperseded(*key)
         if known := self.mirrors.get(key):
+            self.vouch(known, attempt)
             return known
         if newest == attempt.number:
             raise AttemptSuperseded(*key)  # it ran, and its log is gone: it must not run twice
@@ -266,6 +297,19 @@ class EdgeNode:
         self.mirrors[mirror.job, mirror.lease] = mirror
         self._newest.pop(mirror.job, None)
         self._newest[mirror.job] = (mirror.lease, now)
+
+    def vouch(self, mirror: Mirror, attempt: Attempt) -> None:
+        """A driver says what an attempt is that its agent told of: from now on it has deadlines, and its end is counted."""
+        if mirror.is_claim:
+            mirror.learn(attempt)
+            self._note_ending(mirror)
+
+    def _forget_claim(self, mirror: Mirror, now: float) -> None:
+        """Forget an attempt that its agent alone told of: also that it was ever here."""
+        mirror.finish(Fail(seq=0, status=504, detail="nobody asked for it"), now)  # to whoever reads it none the less
+        del self.mirrors[mirror.job, mirror.lease]
+        if self.newest(mirror.job) == mirror.lease:
+            del self._newest[mirror.job]
 
     def accepted(self, mirror: Mirror, now: float) -> None:
         """The agent took the offer: it cannot be offered again under the same number."""
@@ -313,7 +357,11 @@ class EdgeNode:
 
     def look(self, now: float) -> None:
         """See to what time does to the attempts: lost agents, deadlines, nobody reads, acks, logs that are kept long enough."""
+        self._keep_in_bounds(now)
         for key, mirror in list(self.mirrors.items()):
+            if mirror.is_claim and self._is_unwanted_claim(mirror, now):
+                self._refute(mirror, now)
+                continue
             match mirror.phase:
                 case Phase.RUNNING:
                     self._look_at_running(mirror, now)
@@ -331,6 +379,34 @@ class EdgeNode:
                 break
             del self._newest[job]
 
+    def _keep_in_bounds(self, now: float) -> None:
+        """Forget ended attempts before their time, then give up those that said most, where a node says more than may be kept."""
+        kept = sum(mirror.log.size_bytes for mirror in self.mirrors.values())
+        if kept <= MAX_NODE_LOG_BYTES:
+            return
+        for key, mirror in list(self.mirrors.items()):
+            if kept > MAX_NODE_LOG_BYTES and mirror.log.has_ended and not mirror.log.readers:
+                kept -= mirror.log.size_bytes
+                del self.mirrors[key]
+        running = [mirror for mirror in self.mirrors.values() if mirror.phase is Phase.RUNNING]
+        for mirror in sorted(running, key=lambda mirror: mirror.log.size_bytes, reverse=True):
+            if kept <= MAX_NODE_LOG_BYTES:
+                return
+            kept -= mirror.log.size_bytes
+            self.fail(mirror, Fail(seq=0, status=502, detail="its node says more than may be kept"), "deadline", now)
+
+    def _is_unwanted_claim(self, mirror: Mirror, now: float) -> bool:
+        kept_s = CLAIM_KEPT_S if mirror.phase is Phase.RUNNING else CLAIMED_END_KEPT_S
+        return not mirror.log.readers and now - mirror.log.unread_since > kept_s
+
+    def _refute(self, mirror: Mirror, now: float) -> None:
+        """Nobody came for an attempt that its agent told of: an end is acknowledged, the rest is to be stopped."""
+        if self.session is not None:
+            is_end = mirror.phase is not Phase.RUNNING
+            ack = protocol.Ack(job=mirror.job, lease=mirror.lease, seq=mirror.next_chunk, end=True)
+            self.session.say(ack if is_end else protocol.Cancel(job=mirror.job, lease=mirror.lease, why="consumer"))
+        self._forget_claim(mirror, now)
+
     def _look_at_running(self, mirror: Mirror, now: float) -> None:
         if mirror.cancel_at is not None:
             if self.session is None or now - mirror.cancel_at > protocol.CANCELED_LIMIT_S:
@@ -339,16 +415,22 @@ class EdgeNode:
                 self.changed()
                 self._note_ending(mirror)
             return
-        if self.lost_at is not None:
-            if now - self.lost_at > (LOST_IN_TEXT_S if mirror.has_text else LOST_BEFORE_TEXT_S):
-                mirror.finish(Fail(seq=0, status=504, detail="its agent was lost"), now)
-                self.changed()
+        if reason := self._loss(mirror, now):
+            self.fail(mirror, Fail(seq=0, status=504, detail=reason), "deadline", now)
         elif mirror.log.is_abandoned(now):
             self.cancel(mirror, "consumer", now)
         elif reason := mirror.overdue(now):
             self.fail(mirror, Fail(seq=0, status=504, detail=reason), "deadline", now)
         if self.session is not None and (seq := mirror.ack(now)) is not None:
             self.session.say(protocol.Ack(job=mirror.job, lease=mirror.lease, seq=seq))
+
+    def _loss(self, mirror: Mirror, now: float) -> str | None:
+        """Tell how the agent of a running attempt was lost; None: it was not, or it may still come back."""
+        if self.session is None:
+            limit_s = LOST_IN_TEXT_S if mirror.has_text else LOST_BEFORE_TEXT_S
+            return "its agent was lost" if self.lost_at is not None and now - self.lost_at > limit_s else None
+        limit_s = LOST_IN_TEXT_S if mirror.has_text else SILENT_BEFORE_TEXT_S
+        return "its agent says nothing" if now - max(self.session.heard_at, mirror.offered_at) > limit_s else None
 
     def _look_at_ended(self, key: tuple[str, int], mirror: Mirror, now: float) -> None:
         assert mirror.log.ended_at is not None

@@ -17,11 +17,16 @@ class NodeFacts:
     tier: str
     key: str | None
     public_key: bytes | None = None
+    admitted: frozenset[tuple[str, str]] | None = None  # models with the digests of their weights that get consumers' jobs; None: every one
 
     @property
     def may_connect(self) -> bool:
         """Whether its agent may be connected at all."""
         return self.state in MAY_CONNECT
+
+    def admits(self, model: str, digest: str) -> bool:
+        """Whether consumers' jobs for a model with these weights may go there."""
+        return self.admitted is None or (model, digest) in self.admitted
 
     @property
     def slot_cap(self) -> int | None:

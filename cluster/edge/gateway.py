@@ -11,9 +11,10 @@ from typing import Any
 
 import structlog
 
+from cluster.audit.timing import Timing
 from cluster.edge.counting import Counter, Mismatch, is_off
 from cluster.edge.edge_node import EdgeNode
-from cluster.edge.facts import AgentClaims, NodeFacts
+from cluster.edge.facts import PROBATION, AgentClaims, NodeFacts
 from cluster.edge.metrics import EdgeMetrics
 from cluster.edge.mirror import Ending, Mirror, Phase
 from cluster.edge.protocol import ACCEPT_LIMIT_S
@@ -44,11 +45,13 @@ class EdgeGateway:
         self._facts = facts
         self._verifier = verifier
         self._counter = counter
-        self._alarm = alarm  # who is told of agents that count otherwise than we do
+        self._alarm = alarm  # who is told of agents that count otherwise than we do, or are faster than they can be
+        self._timing = Timing()
         self.metrics = metrics
         self._nodes: dict[str, EdgeNode] = {}
         self._sessions: set[Session] = set()
         self._idle_since: dict[str, float] = {}
+        self._vouched: dict[tuple[str, int], str] = {}  # attempts that a driver asked for -> the node that has them
         self._changed = asyncio.Event()
         self._started_at = time.monotonic()
         self._looked_at = 0.0
@@ -93,6 +96,11 @@ class EdgeGateway:
         """Count the open sockets."""
         return len(self._sessions)
 
+    def is_connected(self, node: str) -> bool:
+        """Tell whether a node's agent is connected now: a newer connection of it takes no more room."""
+        known = self._nodes.get(node)
+        return known is not None and known.session is not None
+
     async def leave(self, code: int, limit_s: float) -> None:
         """Close all connections with a code, and wait a little for that; what runs goes on through resume, at whoever comes next."""
         for session in tuple(self._sessions):
@@ -112,8 +120,8 @@ class EdgeGateway:
 
     def is_others(self, node: str, job: str, lease: int) -> bool:
         """See `Floor.is_others`: of another node whose attempt a driver vouched for."""
-        others = (other for other in self._nodes.values() if other.id != node)
-        return any((mirror := other.mirrors.get((job, lease))) is not None and mirror.attempt is not None for other in others)
+        owner = self._vouched.get((job, lease), node)
+        return owner != node and owner in self._nodes and (job, lease) in self._nodes[owner].mirrors
 
     def note_stale(self) -> None:
         """See `Floor.note_stale`."""
@@ -147,6 +155,8 @@ class EdgeGateway:
             log.exception("end_not_counted", job=mirror.job)
             end = Fail(seq=0, status=500, detail=type(broken).__name__)
         mirror.finish(end, time.monotonic())
+        if isinstance(end, End):
+            self._judge_speed(mirror, end.usage)
 
     async def _usage(self, mirror: Mirror, ending: Ending) -> Usage:
         if ending.reason is EndReason.CANCELED and not mirror.has_text:
@@ -163,6 +173,20 @@ class EdgeGateway:
                 if self._alarm:
                     self._alarm(found)
         return usage
+
+    def _judge_speed(self, mirror: Mirror, usage: Usage) -> None:
+        node, timed = self._nodes.get(mirror.node), mirror.timed(usage.completion_tokens)
+        if node is None or timed is None or mirror.attempt is None:
+            return
+        digest = node.digest_of(mirror.attempt.model)
+        limit = self._timing.judge(node.id, node.card, digest, timed, is_proven=node.facts.tier != PROBATION)
+        if limit is None:
+            return
+        self.metrics.too_fast.inc()
+        found = Mismatch(node=node.id, job=mirror.job, claimed=round(timed.tokens / timed.whole_s), counted=round(limit), kind="timing")
+        log.warning("too_fast", node=found.node, job=found.job, tokens_per_s=found.claimed, most_per_s=found.counted)
+        if self._alarm:
+            self._alarm(found)
 
     def _receipt(self, mirror: Mirror, ending: Ending) -> AgentReceipt | None:
         key = self._nodes[mirror.node].facts.public_key if mirror.node in self._nodes else None
@@ -205,6 +229,7 @@ class EdgeGateway:
         if node is None:
             raise NodeBusy(attempt.node, "its agent is not connected", 0)
         mirror = node.offer(attempt, time.monotonic())
+        self._vouched[attempt.job, attempt.number] = node.id
         try:
             async with asyncio.timeout(ACCEPT_LIMIT_S):
                 await mirror.answered.wait()
@@ -233,9 +258,9 @@ class EdgeGateway:
         while True:
             changed = self._changed
             if (mirror := self._find(job, number, node)) is not None:
-                if asked is not None and mirror.attempt is None:
-                    mirror.learn(asked)
-                    self.note_ending(mirror)
+                if asked is not None:
+                    self._nodes[node].vouch(mirror, asked)
+                    self._vouched[job, number] = node
                 return mirror
             if not self._may_come(node):
                 return None
@@ -335,6 +360,8 @@ class EdgeGateway:
                 self._idle_since.pop(id_, None)
             elif now - self._idle_since.setdefault(id_, now) > IDLE_KEPT_S:
                 del self._nodes[id_], self._idle_since[id_]
+        here = self._nodes
+        self._vouched = {key: id_ for key, id_ in self._vouched.items() if id_ in here and key in here[id_].mirrors}
 
 
 KNOWN_REFUSALS = LOST_REFUSALS | {"busy", "no_model", "draining", "too_large", "internal", "canceled"}

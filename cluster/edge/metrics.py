@@ -23,4 +23,5 @@ class EdgeMetrics:
         self.count_mismatches = Counter(
             "gfe_edge_count_mismatches", "Answers of which an agent claims another count than ours.", registry=r
         )
+        self.too_fast = Counter("gfe_edge_too_fast", "Answers that came faster than the node's card can write them.", registry=r)
         self.receipts = Counter("gfe_edge_receipts", "Answers, by what their receipt is worth.", ["receipt"], registry=r)

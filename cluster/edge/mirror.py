@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from cluster.attempt_log import MAX_TEXT_BYTES, AttemptLog, bytes_of
+from cluster.audit.timing import Timed
 from cluster.edge import protocol
 from cluster.edge.buckets import Bucket
 from cluster.jobs import Admitted, Attempt, Beat, End, EndReason, Event, Fail, Text
@@ -21,6 +22,9 @@ from cluster.jobs import Admitted, Attempt, Beat, End, EndReason, Event, Fail, T
 CHUNKS_PER_S = 200
 CHUNK_BURST = 400
 MAX_LOG_BYTES = 16 * 1024 * 1024  # logprobs and vectors included
+MAX_HEARD_BYTES = 2 * MAX_LOG_BYTES  # of frames, with all that is in them and is not kept
+MAX_CHUNKS = 50_000  # twice what the longest job has at twenty a second
+MAX_CLAIM_BYTES = 64 * 1024  # of an attempt that nobody asked for yet: more is not acknowledged
 GRACE_S = 2.0  # beyond a deadline, for the agent's own word of it
 QUIET_S = 2.0  # a reader hears something at least so often
 STILL_THERE = b"\n"  # an empty line: there is no news
@@ -84,7 +88,10 @@ class Mirror:
         self.thinkings: list[str] = []
         self.said: list[str] = []  # all of it in order: thoughts, content, tool calls
         self.pieces = 0
+        self.heard_bytes = 0
         self.said_at: float | None = None
+        self.began_at: float | None = None  # its first text came
+        self.was_offered_here = attempt is not None
         self._sizes: deque[int] = deque()  # of the chunks that are not acknowledged
         self._unacked_bytes = 0
         self._pace = Bucket(CHUNKS_PER_S, CHUNK_BURST)
@@ -104,8 +111,13 @@ class Mirror:
 
     @property
     def next_chunk(self) -> int:
-        """The number of the next chunk."""
-        return max(0, self.log.next_seq - protocol.first_seq(self.delivered))
+        """The number of the next chunk; the end is none, so that an agent which comes back with it says it again until it is acknowledged."""
+        return max(0, self.log.next_seq - self.log.has_ended - protocol.first_seq(self.delivered))
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether its agent alone has told of it."""
+        return self.attempt is None
 
     @property
     def has_slot(self) -> bool:
@@ -128,6 +140,12 @@ class Mirror:
             late = now - self.offered_at > deadlines.first_token_s + GRACE_S
             return f"no first token within {deadlines.first_token_s:g} s" if late else None
         return f"no token for {deadlines.idle_s:g} s" if now - self.said_at > deadlines.idle_s + GRACE_S else None
+
+    def timed(self, tokens: int) -> Timed | None:
+        """Tell how long an answer of so many tokens took; None: nobody here saw all of it."""
+        if not self.was_offered_here or self.delivered or self.said_at is None or self.began_at is None:
+            return None
+        return Timed(tokens, self.said_at - self.offered_at, self.said_at - self.began_at)
 
     def learn(self, attempt: Attempt) -> None:
         """Take what was asked, told by a driver that found the attempt running."""
@@ -164,7 +182,7 @@ class Mirror:
         self._sizes.clear()
         self._unacked_bytes = 0
         self._pace = Bucket(CHUNKS_PER_S, CHUNK_BURST)
-        self._pace.add(max(0, min(held.next_seq - self.acked, MAX_TEXT_BYTES)))
+        self._pace.add(max(0, min(held.next_seq - self.acked, MAX_CHUNKS)))
 
     def take(self, chunk: protocol.Chunk, size_bytes: int, now: float) -> Taken:
         """Take a chunk of a running attempt; `size_bytes` is its frame's."""
@@ -174,19 +192,26 @@ class Mirror:
         if chunk.seq - self.acked >= protocol.UNACKED_CHUNKS or self._unacked_bytes > 2 * protocol.UNACKED_BYTES:
             return Taken.BEYOND_WINDOW
         event = protocol.event_of(chunk, self.delivered)
+        self.heard_bytes += size_bytes
         if isinstance(event, Text):
             event = self._bounded(event)
             self.log.text_bytes += bytes_of(event.content) + bytes_of(event.thinking)
-            if self.log.text_bytes > MAX_TEXT_BYTES or self.log.size_bytes > MAX_LOG_BYTES:
-                return Taken.TOO_MUCH
+        if self._is_too_much(chunk.seq):
+            return Taken.TOO_MUCH
+        if isinstance(event, Text):
             self._note_text(event)
             self.pieces += 1
             self.said_at = now
+            self.began_at = now if self.began_at is None else self.began_at
         self._append(event, now)
         self._sizes.append(size_bytes)
         self._unacked_bytes += size_bytes
         self.ack_since = self.ack_since if self.ack_since is not None else now
         return Taken.NEW
+
+    def _is_too_much(self, seq: int) -> bool:
+        log = self.log
+        return log.text_bytes > MAX_TEXT_BYTES or log.size_bytes > MAX_LOG_BYTES or self.heard_bytes > MAX_HEARD_BYTES or seq >= MAX_CHUNKS
 
     def _bounded(self, event: Text | Beat) -> Text:
         """Believe of the agent's token count what the text can have at most: one per byte, and no more than were asked for."""
@@ -232,8 +257,11 @@ class Mirror:
     # --- acks --------------------------------------------------------------------------------------------------------------------------
 
     def ack(self, now: float) -> int | None:
-        """Tell what to acknowledge now; None: nothing yet. Chunks above the pace wait: the agent's window makes it slow down."""
-        if self.ack_since is None:
+        """Tell what to acknowledge now; None: nothing yet. Chunks above the pace wait: the agent's window makes it slow down.
+
+        Of a claim little is acknowledged until somebody asks for the attempt.
+        """
+        if self.ack_since is None or (self.is_claim and self.log.size_bytes > MAX_CLAIM_BYTES):
             return None
         waiting = self.next_chunk - self.acked
         if waiting < protocol.ACK_EVERY_CHUNKS and now - self.ack_since < protocol.ACK_EVERY_S:

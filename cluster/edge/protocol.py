@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from cluster.attempt_log import decode, encode
 from cluster.jobs import Beat, Event, JobKind, Text
@@ -21,7 +21,7 @@ PATH = "/ws/computing/"
 VERSIONS = (1,)  # that this release speaks, the newest last
 MAX_FRAME_BYTES = 256 * 1024
 MAX_RESUMED = 64
-MAX_DELIVERED = 100_000  # events of earlier attempts before an attempt's own
+MAX_DELIVERED = 8192  # events of earlier attempts before an attempt's own; an offer has no room for more
 MAX_MODELS = 500
 MAX_GPUS = 64
 UNACKED_CHUNKS = 32
@@ -35,7 +35,7 @@ OFFLINE_S = 25.0
 ACCEPT_LIMIT_S = 1.0
 CANCELED_LIMIT_S = 0.5
 
-# Close codes. 1000, 1001 and 1009 are WebSocket's own.
+# Close codes. Those below 3000 that have no name here are WebSocket's own; 1006 is no code at all.
 CLOSE_BINARY = 1003
 CLOSE_BREACH = 1008
 CLOSE_RESTART = 1012
@@ -44,6 +44,11 @@ CLOSE_UNAUTHORIZED = 4401
 CLOSE_NO_HELLO = 4408
 CLOSE_REPLACED = 4409
 CLOSE_VERSION = 4426
+CLOSE_DEFECT = 1011
+CLOSES = frozenset({
+    1000, 1001, 1002, 1006, 1007, 1009, CLOSE_BINARY, CLOSE_BREACH, CLOSE_RESTART, CLOSE_OVERLOADED, CLOSE_UNAUTHORIZED, CLOSE_NO_HELLO, CLOSE_REPLACED,
+    CLOSE_VERSION, CLOSE_DEFECT,
+})  # fmt: skip
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Lease = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -231,8 +236,9 @@ class ChosenToken(LikelyToken):
     top_logprobs: list[LikelyToken] = Field(default_factory=list)
 
 
-_TOOL_CALLS = TypeAdapter(list[ToolCall])
-_TOKENS = TypeAdapter(list[ChosenToken])
+# One fault is enough: to list them all would cost more than to read the frame.
+_TOOL_CALLS: TypeAdapter[list[ToolCall]] = TypeAdapter(Annotated[list[ToolCall], FailFast()])
+_TOKENS: TypeAdapter[list[ChosenToken]] = TypeAdapter(Annotated[list[ChosenToken], FailFast()])
 
 
 def _plain(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.jobs import JobKind
 from cluster.runtime.dialect import DEFAULT_OPTIONS
 
-NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
+NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty")
 
 
 def explicit(kind: JobKind, request: Mapping[str, Any], job: uuid.UUID) -> dict[str, Any]:

@@ -12,13 +12,17 @@ import structlog
 
 from cluster.edge import protocol
 from cluster.edge.buckets import Bucket
-from cluster.edge.edge_node import EdgeNode
+from cluster.edge.edge_node import EdgeNode, shown
 from cluster.edge.facts import AgentClaims, InvalidAgentToken
 from cluster.edge.mirror import Ending, Mirror, Phase, Taken
 from cluster.jobs import EndReason, Fail
 
 log = structlog.get_logger()
-FRAMES_PER_S, FRAME_BURST = 50, 100  # that are not chunks
+FRAMES_PER_S, FRAME_BURST = 50, 100  # that are not chunks; WebSocket's pings too
+FRAME_BYTES_PER_S, FRAME_BYTES_BURST = 64 * 1024, 2 * 1024 * 1024  # of the same
+INVENTORIES_PER_S, INVENTORY_BURST = 1, 10  # each is news for every replica
+REPLAYS_PER_S, REPLAY_BURST = 200, protocol.UNACKED_CHUNKS * protocol.MAX_RESUMED  # chunks that are here already
+CANCELS_PER_S, CANCEL_BURST = 20, protocol.MAX_RESUMED  # of what a heartbeat names that is over
 STRANGE_PER_MINUTE = 10  # frames of unknown types, or of other people's jobs
 MAX_OUT_FRAMES = 1024  # that wait for a slow agent
 MAX_OUT_BYTES = 4 * 1024 * 1024
@@ -79,6 +83,10 @@ class Session:
         self.out_bytes = 0
         self.wake: Callable[[], None] = lambda: None
         self._frames = Bucket(FRAMES_PER_S, FRAME_BURST)
+        self._frame_bytes = Bucket(FRAME_BYTES_PER_S, FRAME_BYTES_BURST)
+        self._inventories = Bucket(INVENTORIES_PER_S, INVENTORY_BURST)
+        self._replays = Bucket(REPLAYS_PER_S, REPLAY_BURST)
+        self._cancels = Bucket(CANCELS_PER_S, CANCEL_BURST)
         self._strange = Bucket(STRANGE_PER_MINUTE / 60, STRANGE_PER_MINUTE)
         self._beat_at = now
         self._beats = 0
@@ -103,6 +111,7 @@ class Session:
         self.out_bytes += len(text)
         if len(self.out) > MAX_OUT_FRAMES or self.out_bytes > MAX_OUT_BYTES:
             self.out.clear()
+            self.out_bytes = 0
             self.close(protocol.CLOSE_OVERLOADED, "it does not read")
         self.wake()
 
@@ -149,15 +158,31 @@ class Session:
                 self._wrong(bad.error, protocol.CLOSE_BREACH)
             return
         self._floor.note_frame(frame.type)
-        if not isinstance(frame, protocol.Chunk) and not self._frames.take(now):
-            detail = f"at most {FRAMES_PER_S} frames a second that are no chunks"
-            self._wrong(protocol.Error(code="too_many_frames", detail=detail, ref_type=frame.type), protocol.CLOSE_BREACH)
+        if (excess := self._excess(frame, len(text), now)) is not None:
+            self._wrong(protocol.Error(code="too_many_frames", detail=excess, ref_type=frame.type), protocol.CLOSE_BREACH)
         elif isinstance(frame, protocol.Hello):
             self._hello(frame, now)
         elif self.epoch:
             self._take(frame, len(text), now)
         else:
             self._strangeness(protocol.Error(code="not_ready", detail="say `hello` first", ref_type=frame.type), now)
+
+    def _excess(self, frame: protocol.FromAgent, size: int, now: float) -> str | None:
+        """Tell which limit a frame that is no chunk is beyond; None: none."""
+        if isinstance(frame, protocol.Chunk):
+            return None
+        if not self._frames.take(now):
+            return f"at most {FRAMES_PER_S} frames a second that are no chunks"
+        if self._frame_bytes.take_up_to(size, now) < size:
+            return f"at most {FRAME_BYTES_PER_S} bytes a second of frames that are no chunks"
+        if isinstance(frame, protocol.Inventory) and not self._inventories.take(now):
+            return f"at most {INVENTORIES_PER_S} inventory a second"
+        return None
+
+    def ping(self, now: float) -> None:
+        """WebSocket's own ping or pong came: it is no word of the agent's, and counts as a frame."""
+        if not self._frames.take(now):
+            self._wrong(protocol.Error(code="too_many_frames", detail="too many pings"), protocol.CLOSE_BREACH)
 
     def _take(self, frame: protocol.FromAgent, size: int, now: float) -> None:
         match frame:
@@ -172,13 +197,15 @@ class Session:
             case protocol.Auth():
                 self._auth(frame, now)
             case protocol.Drain():
-                self.is_draining = True
-                self.node.changed()
+                if not self.is_draining:
+                    self.is_draining = True
+                    self.node.changed()
             case protocol.Bye():
                 self.node.say_goodbye(now)
                 self.close(1000, "bye")
             case protocol.Error():
-                log.info("agent_complains", node=self.node.id, code=frame.code, detail=frame.detail, job=frame.job)
+                if self._strange.take(now):
+                    log.info("agent_complains", node=self.node.id, code=shown(frame.code), detail=shown(frame.detail), job=frame.job)
             case _:
                 raise AssertionError(frame)
 
@@ -247,6 +274,9 @@ class Session:
                 self._ack(mirror, now)
             case Taken.AGAIN:
                 self._floor.note_replay()
+                if not self._replays.take(now):
+                    error = protocol.Error(code="too_many_frames", detail="too many chunks again", ref_type="chunk", job=chunk.job)
+                    self._wrong(error, protocol.CLOSE_BREACH)
             case Taken.GAP:
                 detail = f"chunk {mirror.next_chunk} was to come"
                 self._wrong(protocol.Error(code="seq_gap", detail=detail, ref_type="chunk", job=chunk.job), protocol.CLOSE_BREACH)
@@ -305,7 +335,7 @@ class Session:
             mirror.is_end_acked = False
             return
         status = fail.status if 400 <= fail.status < 600 else STATUS_OF_FAIL.get(fail.code, 500)
-        end = Fail(seq=0, status=status, detail=fail.detail or fail.code, is_request_fault=fail.code == "bad_request")
+        end = Fail(seq=0, status=status, detail=shown(fail.detail) or fail.code, is_request_fault=fail.code == "bad_request")
         mirror.finish(end, now, by_agent=True)
         self.node.changed()
 
@@ -322,10 +352,12 @@ class Session:
     # --- life --------------------------------------------------------------------------------------------------------------------------
 
     def _heartbeat(self, beat: protocol.AgentHeartbeat, now: float) -> None:
-        self.node.take_load(beat)
+        self.node.take_load(beat, now)
         for one in beat.jobs:
             mirror = self.node.mirrors.get((one.job, one.lease))
             if mirror is None or (mirror.phase is Phase.ENDED and not mirror.ended_by_agent):
+                if not self._cancels.take(now):
+                    return  # the next heartbeat names it again
                 self.say(protocol.Cancel(job=one.job, lease=one.lease, why="superseded"))
 
     def _auth(self, auth: protocol.Auth, now: float) -> None:

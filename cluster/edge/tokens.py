@@ -16,7 +16,9 @@ AUDIENCE = "agent"
 LEEWAY_S = 60
 KEYS_KEPT_S = 300.0
 FETCH_AGAIN_S = 30.0  # at most so often for a key that nobody knows
+FETCH_FIRST_S = 1.0  # and so often while no key is known at all
 FETCH_LIMIT_S = 3.0
+MAX_WAITING = 256  # connections that wait for an answer of the ledger's; the others come again
 MAX_KEYS = 16
 MAX_TOKEN = 4096
 Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -33,8 +35,9 @@ class AgentVerifier:
         self._fetch = fetch
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
+        self._asked_at = float("-inf")
         self._fetching = asyncio.Lock()
+        self._waiting = 0
 
     async def keep_fresh(self) -> None:
         """Read the keys again and again, for ever: a new one is published long before it signs."""
@@ -43,26 +46,39 @@ class AgentVerifier:
             await asyncio.sleep(KEYS_KEPT_S if self._keys else 1.0)
 
     async def prepare(self, token: str) -> None:
-        """See that the key of a token is known, if the ledger knows it.
+        """See that the key of a token is known, if the ledger knows it. However many ask, the ledger is asked now and then.
 
         Raises:
-            KeysUnknown: The ledger has not told any key yet.
+            KeysUnknown: The ledger has not told any key yet, or too many wait for what it says.
         """
-        if _kid(token) not in self._keys:
-            async with self._fetching:
-                if _kid(token) not in self._keys and (not self._keys or time.monotonic() - self._fetched_at > FETCH_AGAIN_S):
-                    await self._refresh()
+        kid = _kid(token)
+        if kid not in self._keys and (kid is not None or not self._keys):
+            await self._look_for(kid)
         if not self._keys:
             raise KeysUnknown
 
+    async def _look_for(self, kid: str | None) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise KeysUnknown
+        self._waiting += 1
+        try:
+            async with self._fetching:
+                if kid not in self._keys and self._may_ask():
+                    await self._refresh()
+        finally:
+            self._waiting -= 1
+
+    def _may_ask(self) -> bool:
+        return time.monotonic() - self._asked_at > (FETCH_AGAIN_S if self._keys else FETCH_FIRST_S)
+
     async def _refresh(self) -> None:
+        self._asked_at = time.monotonic()  # also when it does not answer: then asking more often would help nobody
         try:
             async with asyncio.timeout(FETCH_LIMIT_S):
                 found = (await self._fetch()).get("keys")
         except (aiohttp.ClientError, OSError, ValueError, AttributeError) as silent:
             log.info("keys_not_read", reason=type(silent).__name__)
             return
-        self._fetched_at = time.monotonic()
         keys = {}
         for one in found[:MAX_KEYS] if isinstance(found, list) else ():
             try:

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 Json = dict[str, Any]
-DEFAULT_OPTIONS: dict[str, Any] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repeat_penalty": 1.0, "repeat_last_n": 64}
+DEFAULT_OPTIONS: dict[str, Any] = {
+    "temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repeat_penalty": 1.0, "repeat_last_n": 64, "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}  # fmt: skip
 NUMBERS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty",
     "num_predict", "num_ctx", "num_keep",

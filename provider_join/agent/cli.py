@@ -114,7 +114,9 @@ def install(
     schedule: str = typer.Option("", help="As of `gfe agent`."),
     models: str = typer.Option("", help="As of `gfe agent`."),
     hottest: int = typer.Option(HOTTEST_C, min=40, max=110, help="As of `gfe agent`."),
-    account: str | None = typer.Option(None, help="The operating system's user that a system unit runs as; left out: root."),
+    account: str | None = typer.Option(
+        None, help="The operating system's user that a system unit runs as, who owns the agent's folder; left out: root."
+    ),
     *,
     on_battery: bool = typer.Option(False, "--on-battery", help="As of `gfe agent`."),
     while_used: bool = typer.Option(False, "--while-used", help="As of `gfe agent`."),

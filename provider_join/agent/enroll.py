@@ -23,6 +23,7 @@ MAX_ANSWER_BYTES = 256 * 1024
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 REVOKED = "this node was revoked or deregistered; it gets no more jobs"
 REVOKED_HINT = "make a new code in the console (or `agent-token/generate`), then: gfe agent --code …"
+BANNED_HINT = "the console shows what was found, and takes an appeal; a node that is banned cannot enroll again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Platform:
         signature = key.sign("gfe.agent.token.v1", node, nonce, origin_of(self.url))
         status, said = await self._post("/api/core/agent/token/", {"node_id": node, "nonce": nonce, "signature": signature})
         if status == 401 and said.get("code") == "agent_revoked":
-            raise AgentRefused(REVOKED, REVOKED_HINT)
+            raise AgentRefused(*_why_cut(said))
         if status == 401:
             why = f"it does not know the signature of {node}: is {origin_of(self.url)} the address that the console shows?"
             raise PlatformUnreachable(self.url, why)
@@ -174,6 +175,12 @@ def _retry_after(said: Mapping[str, Any]) -> float | None:
         return float(said["retry_after"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _why_cut(said: Mapping[str, Any]) -> tuple[str, str]:
+    if said.get("state") == "banned":
+        return f"the platform says: {str(said.get('detail'))[:500]}", BANNED_HINT
+    return REVOKED, REVOKED_HINT
 
 
 def _refusal(status: int, said: Mapping[str, Any]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ Texts are pure; `Installer` writes and calls. On Windows the agent runs in WSL 2
 """
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,13 @@ ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectControlGroups=yes
 RestrictSUIDSGID=yes
+RestrictRealtime=yes
+RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
 LockPersonality=yes
 UMask=0077
-{user}
+{system}
 [Install]
 WantedBy={target}
 """
@@ -94,15 +99,20 @@ def unit_text(service: Service, *, is_system: bool) -> str:
     """Write the systemd unit: nothing but its own folder can be written, and a node that is not wanted is not started again."""
     environment = "".join(f"Environment={_unit_word(f'{name}={value}')}\n" for name, value in service.environment)
     return SERVICE.format(
-        command=" ".join(map(_unit_word, service.command)), home=_unit_word(str(service.home)), environment=environment,
-        writable=" ".join(map(_unit_word, (str(service.home), f"-{cache_folder()}"))), target="multi-user.target" if is_system else "default.target",
-        user=f"User={service.account}\n" if is_system and service.account else "",
+        command=" ".join(_unit_word(word).replace("$", "$$") for word in service.command), home=_unit_word(str(service.home)), environment=environment,
+        writable=" ".join(map(_unit_word, (str(service.home), *([] if service.account else [f"-{cache_folder()}"])))), target="multi-user.target" if is_system else "default.target",
+        system=_system_lines(service.account) if is_system else "",
     )  # fmt: skip
 
 
+def _system_lines(account: str | None) -> str:
+    """What a user's own systemd may not set: the account, and that no process of the agent has a privilege of root."""
+    return (f"User={account}\n" if account else "") + "CapabilityBoundingSet=\nProtectHostname=yes\nProtectKernelLogs=yes\n"
+
+
 def _unit_word(text: str) -> str:
-    """Write a word as systemd reads it."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """Write a word as systemd reads it; in a command line, where `$` begins a variable, it is doubled too."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"' if any(sign in text for sign in " \t;'") else text
 
 
@@ -202,7 +212,22 @@ def run_commands(commands: Sequence[Sequence[str]]) -> list[Sequence[str]]:
 
 
 def service_here(home: AgentHome, options: Sequence[str], account: str | None = None) -> Service:
-    """Describe this very program as the service."""
-    return Service(
-        python=Path(sys.executable), home=home.root, options=options, environment=passed_environment(dict(os.environ)), account=account
-    )
+    """Describe this very program as the service.
+
+    Raises:
+        NotInstalled: The account does not exist, or the agent's folder is not its own.
+    """
+    environment = passed_environment(dict(os.environ))
+    if account:
+        _require_own(home.root, account)
+        environment.append(("XDG_CACHE_HOME", str(home.root / "cache")))  # this user's own cannot be written there
+    return Service(python=Path(sys.executable), home=home.root, options=options, environment=environment, account=account)
+
+
+def _require_own(folder: Path, account: str) -> None:
+    try:
+        user = pwd.getpwnam(account)
+    except KeyError:
+        raise NotInstalled(f"there is no user `{account}` here", f"sudo useradd --system --create-home {account}") from None
+    if folder.stat().st_uid != user.pw_uid:
+        raise NotInstalled(f"{folder} is not {account}'s", f"sudo chown -R {account}: {folder}   where {account} can reach it")

@@ -75,7 +75,8 @@ def become(start: Start) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     environment = {**os.environ, START: json.dumps(asdict(start))}
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "provider_join.agent"], environment)  # noqa: S606 - it is a program of ours
+    # -OO: without the docstrings of all libraries it takes 1.8 MiB less.
+    os.execve(sys.executable, [sys.executable, "-OO", "-P", "-m", "provider_join.agent"], environment)  # noqa: S606 - it is a program of ours
 
 
 def say(text: str) -> None:

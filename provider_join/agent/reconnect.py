@@ -85,12 +85,13 @@ class Reconnect:
             return self._unauthorized()
         if ended.code == wire.CLOSE_RESTART:
             return Again(self._rng.uniform(0, DEPLOY_S))
-        wait_s = self._back_off()
-        if ended.is_at_work:
-            wait_s = min(wait_s, self._rng.uniform(0, AT_WORK_S))
-        if ended.code == wire.CLOSE_OVERLOADED or ended.status == 503:
+        wait_s = self._back_off(AT_WORK_S if ended.is_at_work else LAST_S)
+        if ended.code == wire.CLOSE_OVERLOADED:
             wait_s = max(wait_s, self._rng.uniform(OVERLOADED_S, 2 * OVERLOADED_S))
-        return Again(max(wait_s, min(ended.retry_after_s or 0.0, 10 * LAST_S)))
+        asked_s = min(ended.retry_after_s or 0.0, 10 * LAST_S)
+        if ended.status == 503:  # it says so to everybody: they do not all come at one moment
+            asked_s *= self._rng.uniform(1, 2)
+        return Again(max(wait_s, asked_s))
 
     def _replaced_at(self, now: float) -> Again | GiveUp:
         self._replaced.append(now)
@@ -105,9 +106,12 @@ class Reconnect:
         self._was_unauthorized = True
         return Again(0.0, renews=True)
 
-    def _back_off(self) -> float:
-        """Full jitter; once the waits are at their longest, no two connects are closer than that."""
-        longest = min(LAST_S, FIRST_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 30)
+    def _back_off(self, most_s: float = LAST_S) -> float:
+        """Full jitter; once the waits are at their longest, no two connects are closer than that.
+
+        The many tries of an agent at work make no later wait longer: else it would be away for a minute after an outage of a few seconds.
+        """
+        longest = min(most_s, FIRST_S * 2**self._failures)
+        self._failures += longest < most_s
         wait_s = self._rng.uniform(0, longest)
         return LAST_S + wait_s / 4 if longest >= LAST_S else wait_s

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cluster.attempt_log import decode
+from cluster.attempt_log import UNREAD_LIMIT_S, decode
 from cluster.edge import protocol as wire
 from cluster.jobs import Beat, End, EndReason, Fail, Text
 
@@ -193,8 +193,11 @@ class AgentSession:
         self._out.clear()
 
     def is_dead(self, now: float) -> bool:
-        """Tell whether the platform has been silent for too long."""
-        limit_s = wire.OFFLINE_S if self.welcome else WELCOME_LIMIT_S
+        """Tell whether the platform has been silent for too long: sooner while something runs, as that is acknowledged all the time."""
+        if self.welcome is None:
+            limit_s = WELCOME_LIMIT_S
+        else:
+            limit_s = wire.OFFLINE_S if all(held.log.has_ended for held in self.held) else UNREAD_LIMIT_S
         return self.is_connected and now - self.heard_at > limit_s
 
     def _set_token(self, now: float, expires_in_s: float) -> None:

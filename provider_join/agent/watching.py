@@ -1,16 +1,13 @@
 """What the machine shows of its owner's use: GPU programs through NVML, battery, heat. Every look is short, and never a crash."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import pynvml
-
+from cluster.gpus import has_nvml
 from cluster.nodes import Gpu
 from provider_join.agent.sharing import Seen
 
@@ -22,8 +19,6 @@ RUNTIMES = (
     "llama_server",
     "llama-runner",
 )  # programs whose use of the GPU is our jobs' or their owner's own chat
-SAMPLE_US = 1_000_000
-MAX_DEVICES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +101,9 @@ class Watcher:
 
 def uses_of_programs() -> list[Use] | None:
     """Ask NVML what each program uses of each GPU; None where it does not tell."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    if not has_nvml():
         return None
-    try:
-        return [use for handle in _devices() for use in _uses_on(handle)]
-    except pynvml.NVMLError:
-        return None
-    finally:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+    from cluster.nvml import uses_of_programs as told_by_nvml  # noqa: PLC0415 - its bindings are loaded where the library is
 
-
-def _devices() -> list[Any]:
-    return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(min(MAX_DEVICES, pynvml.nvmlDeviceGetCount()))]
-
-
-def _uses_on(handle: Any) -> list[Use]:
-    since_us = int(time.time() * 1e6) - SAMPLE_US
-    try:
-        samples = pynvml.nvmlDeviceGetProcessUtilization(handle, since_us)
-    except pynvml.NVMLError as failed:
-        if failed.value == pynvml.NVML_ERROR_NOT_FOUND:  # nobody used it since then
-            return []
-        raise
-    return [Use(int(one.pid), int(one.smUtil)) for one in samples]
+    uses = told_by_nvml()
+    return None if uses is None else [Use(pid, percent) for pid, percent in uses]

@@ -5,7 +5,7 @@ from typing import Any
 from cluster.errors import ClusterError
 from ledger.client import credits_text, job_id
 from serve_app.context import ServeContext
-from serve_app.job import prompt_of
+from serve_app.job import prompt_of, system_of
 from serve_app.store.answers import told_of
 from serve_app.store.records import WIRE_STATES, JobHead, JobRecord
 
@@ -25,7 +25,7 @@ def short_row(job: JobHead) -> dict[str, Any]:
 
 def whole_row(context: ServeContext, record: JobRecord) -> dict[str, Any]:
     """Write a job with all that its owner may know."""
-    return job_row(record, _node(context, record.node) if record.node else None)
+    return job_row(record, _node(context, record.node) if record.node else None) | {"system": system_of(record.request)}
 
 
 def job_row(record: JobRecord, node: dict[str, Any] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from serve_app.asking import MAX_PROMPT_BYTES, repeat_digest
 from serve_app.errors import TooLarge
 from serve_app.job import JobRequest
 
-FIELDS = frozenset({"prompt", "model", "provider", "max_tokens", "options", "webhook"})
+FIELDS = frozenset({"prompt", "system", "model", "provider", "max_tokens", "options", "webhook"})
 OPTIONS = frozenset({"temperature", "top_p", "seed", "stop"})
 MAX_STOPS = 16
 MAX_NAME = 300
@@ -26,7 +26,7 @@ def job_request(body: dict[str, Any], *, default_model: str, default_max_tokens:
     """
     _refuse_unknown(body, FIELDS)
     fields = Fields(body)
-    request = {"messages": [{"role": "user", "content": _prompt(body.get("prompt"))}], "options": _options(fields.mapping("options") or {})}
+    request = {"messages": _messages(body), "options": _options(fields.mapping("options") or {})}
     return JobRequest(
         kind=JobKind.CHAT, model=_name(fields, "model") or default_model, is_sync=False, provider=_name(fields, "provider"),
         webhook=fields.text("webhook"),
@@ -41,13 +41,26 @@ def _refuse_unknown(body: dict[str, Any], known: frozenset[str]) -> None:
             raise InvalidRequest("Unknown field.", name)
 
 
+def _messages(body: dict[str, Any]) -> list[dict[str, str]]:
+    """Read the prompt, and what the model is told before it; a blank `system` is none."""
+    said = [{"role": "user", "content": _prompt(body.get("prompt"))}]
+    system = body.get("system")
+    if system is None or (isinstance(system, str) and not system.strip()):
+        return said
+    return [{"role": "system", "content": _text(system, "system")}, *said]
+
+
 def _prompt(value: Any) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise InvalidRequest("Prompt is required", "prompt")
+    return _text(value, "prompt")
+
+
+def _text(value: Any, field: str) -> str:
     if not isinstance(value, str) or not _is_text(value):
-        raise InvalidRequest("Not a valid string.", "prompt")
+        raise InvalidRequest("Not a valid string.", field)
     if len(value.encode()) > MAX_PROMPT_BYTES:
-        raise TooLarge(MAX_PROMPT_BYTES, "prompt")
+        raise TooLarge(MAX_PROMPT_BYTES, field)
     return value
 
 

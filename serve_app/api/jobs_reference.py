@@ -61,6 +61,27 @@ PRICE = _object({"job": CREDITS, "prompt_per_million": CREDITS, "completion_per_
 ENDS = {
     "jobs": COUNT, "completed": COUNT, "failed": COUNT, "canceled": COUNT, "success_rate": RATE, "completion_tokens": COUNT,
 }  # fmt: skip
+MEASURED: Schema = {"type": ["number", "null"], "minimum": 0}
+COUNTED: Schema = {"type": ["integer", "null"], "minimum": 0}
+GPU = _object({
+    "name": {"type": "string"}, "uuid": {"type": "string"}, "memory_bytes": COUNT, "free_bytes": COUNTED, "driver": {"type": ["string", "null"]},
+    "mig": {"type": ["boolean", "null"]}, "part_of": {"type": ["string", "null"], "description": "Of a MIG device: the uuid of its card."},
+    "utilization_percent": COUNTED, "temperature_c": {"type": ["integer", "null"]},
+})  # fmt: skip
+NODE_MODEL = _object({
+    "name": {"type": "string"}, "digest": {"type": "string"}, "size_bytes": COUNT, "context_tokens": COUNT, "loaded": {"type": "boolean"},
+    "tokens_per_s": MEASURED, "first_token_s": MEASURED, "first_token_p99_s": MEASURED, "job_s": MEASURED,
+    "needed_bytes": COUNTED, "took_bytes": COUNTED, "gpu_bytes": COUNTED,
+    "fits": {"type": "boolean"}, "trouble": _text("What is not as it should be with it; empty: nothing."),
+})  # fmt: skip
+NODE_ROW = _object({
+    "id": {"type": "string"}, "name": {"type": "string"}, "kind": {"type": "string", "enum": ["edge", "trusted"]},
+    "provider": {"type": ["string", "null"]}, "owner": {"type": ["string", "null"]}, "state": {"type": ["string", "null"]},
+    "online": {"type": "boolean"}, "healthy": {"type": "boolean"}, "draining": {"type": "boolean"},
+    "reason": _text("Why it is not healthy, or draining; else empty."), "zone": {"type": "string"},
+    "operation": _text("What is done with its models now, in words."), "slots": COUNT, "running": COUNT, "runtime": {"type": "string"},
+    "gpus": {"type": "array", "items": GPU}, "models": {"type": "array", "items": NODE_MODEL},
+})  # fmt: skip
 NODE_FIGURES = _object({
     "node_id": {"type": "string"}, "name": {"type": "string"}, "jobs": COUNT, "attempts": COUNT, "broken": COUNT, "success_rate": RATE,
     "completion_tokens": COUNT,
@@ -72,6 +93,7 @@ SCHEMAS: Schema = {
         "type": "object", "required": ["prompt"], "additionalProperties": False,
         "properties": {
             "prompt": _text("What to ask; not blank.", minLength=1, examples=["Why is the sky blue?"]),
+            "system": _text("What the model is told before it: its role, its manner."),
             "model": _text("Left out: the platform's default.", maxLength=MAX_NAME),
             "provider": _text("A username or a node's id: it runs there or nowhere.", maxLength=MAX_NAME),
             "webhook": _text("An address that is told of the job's end; see the webhooks."),
@@ -100,8 +122,17 @@ SCHEMAS: Schema = {
         "started_at": _nullable(MOMENT), "completed_at": _nullable(MOMENT),
         "node": _nullable(_object({"id": {"type": "string"}, "name": {"type": "string"}, "provider": {"type": ["string", "null"]}})),
         "usage": _nullable(_object({"prompt_tokens": COUNT, "completion_tokens": {"type": ["integer", "null"]}})),
-        "attempts": COUNT, "incomplete": {"type": "boolean"}, "wait": WAIT,
-    }, "wait"),
+        "attempts": COUNT, "incomplete": {"type": "boolean"}, "system": {"type": ["string", "null"]}, "wait": WAIT,
+    }, "system", "wait"),
+    "JobWhy": _object({
+        "id": {"type": "string"}, "status": STATUS, "attempts": COUNT, "waiting": {"type": ["integer", "null"], "description": "Jobs that wait for its model."},
+        "decisions": {"type": "array", "items": _object({
+            "attempt": COUNT, "at": MOMENT, "node": {"type": ["string", "null"]}, "name": {"type": ["string", "null"]},
+            "refused": {"type": "object", "description": "Why not these, by node: a sentence each.", "additionalProperties": {"type": "string"}},
+            "others": {"type": "integer", "description": "How many more were not taken."},
+        })},
+        "error": {"type": ["string", "null"]}, "wait": WAIT,
+    }),
     "Receipt": _object({
         "receipt": _text("A JWT (typ gfe-receipt+jwt); the ledger's public keys are at /.well-known/jwks.json."),
         "claims": _object({
@@ -114,6 +145,7 @@ SCHEMAS: Schema = {
     "Models": _object({
         "models": {"type": "array", "items": _object({
             "name": {"type": "string"}, "providers": {"type": "array", "items": {"type": "string"}}, "nodes": COUNT, "online": {"type": "boolean"},
+            "context_tokens": COUNTED | {"description": "The longest context that a node offers it with now; null: no node does."},
             "price": PRICE,
         })},
         "total_nodes": COUNT,
@@ -130,7 +162,8 @@ SCHEMAS: Schema = {
         "models": {"type": "array", "items": _object({"model": {"type": "string"}, "offered": {"type": "boolean"}, "why": {"type": "string"}})},
         "done": NODE_FIGURES,
     }),
-    "NodePage": _object({"results": {"type": "array", "items": {"type": "object", "required": ["id", "name", "kind", "online"]}}, "next": NEXT}),
+    "NodeRow": NODE_ROW,
+    "NodePage": _object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/NodeRow"}}, "next": NEXT}),
 }  # fmt: skip
 ASKED = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobAsked"}}}}
 PATHS: Schema = {
@@ -174,7 +207,7 @@ PATHS: Schema = {
     }},
     "/api/computing/jobs/{id}/why/": {"get": {
         "operationId": "explain_job", "summary": "Why a job went where it went, in one sentence per node.", "parameters": [ID],
-        "responses": {"200": {"description": "the decisions", "content": {"application/json": {}}}, **problems(401, 403, 404, 503)},
+        "responses": {**_answer(200, "the decisions", "JobWhy"), **problems(401, 403, 404, 503)},
     }},
     "/api/computing/jobs/{id}/receipt/": {"get": {
         "operationId": "get_receipt", "summary": "What a job of yours was and what it cost, signed by the platform and by the edge node that served it.",

@@ -121,7 +121,7 @@ async def version(request: Request) -> Response:
 def _offers(context: ServeContext) -> list[OfferedModel]:
     """One offer of each model: a loaded one before others."""
     index = context.view.snapshot.index
-    return [max(index.offers(name).values(), key=lambda model: model.is_loaded) for name in _names(context)]
+    return [max(index.admitted(name).values(), key=lambda model: model.is_loaded) for name in _names(context)]
 
 
 @in_ollamas_words

@@ -1,6 +1,7 @@
 """Nodes as people see them: `/api/computing/nodes/` for their owners, `/api/admin/nodes/` for operators."""
 
 import time
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -41,7 +42,7 @@ async def why(request: Request, context: ServeContext) -> Any:
         raise UnknownNode(wanted)
     fact, snapshot = own[id_], context.view.snapshot
     found = why_no_jobs(snapshot.nodes.get(id_), fact, is_broken=id_ in context.breakers.open(time.monotonic()))
-    models = why_models(id_, snapshot, context.feed.catalog)
+    models = why_models(id_, snapshot, context.feed.catalog, partial(context.feed.admission, id_))
     done = (await context.counts.served_by_node([id_], USUAL_DAYS)).get(id_) or ServedNode(id_, 0, 0, 0, 0, 0)
     return {
         "node_id": id_,

@@ -54,18 +54,20 @@ def _offered(context: ServeContext) -> dict[str, list[Node]]:
     for node in context.view.snapshot.nodes.values():
         if _is_active(context, node):
             for model in node.models:
-                if model.fits and context.feed.catalog.offers(model.name, model.digest):
+                if model.fits and model.is_admitted and context.feed.catalog.offers(model.name, model.digest):
                     offered.setdefault(model.name, []).append(node)
     return offered
 
 
 def _model_row(context: ServeContext, name: str, nodes: list[Node]) -> dict[str, Any]:
     facts = [fact for node in nodes if (fact := context.feed.nodes.get(node.id))]
+    offers = context.view.snapshot.index.offers(name)
     return {
         "name": name,
         "providers": sorted({fact.username for fact in facts if fact.username})[:MOST_PROVIDERS],
         "nodes": len(nodes),
         "online": bool(nodes),
+        "context_tokens": max((offers[node.id].context_tokens for node in nodes), default=None),
         "price": price_row(context.feed.price_of(name)),
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from cluster.errors import InvalidRequest, ModelUnavailable
+from cluster.errors import InvalidRequest, ModelUnavailable, NobodyOnline
 from ledger.client import Price, credits_text, job_id, job_quote
 from serve_app.api.answering_json import NOT_KEPT, both, require_caller
 from serve_app.api.bodies import read_json
@@ -69,6 +69,7 @@ async def _asked(request: Request, context: ServeContext, idempotency_key: str |
 
     Raises:
         TooLarge, InvalidRequest: It is too large, or a field is wrong.
+        NobodyOnline: Nobody can say whether there is such a model.
     """
     settings = context.settings
     asked = job_request(
@@ -79,6 +80,8 @@ async def _asked(request: Request, context: ServeContext, idempotency_key: str |
     )
     try:
         longest = await require_awaited(context, asked.model)
+    except NobodyOnline:
+        raise
     except ModelUnavailable as unknown:
         raise InvalidRequest(str(unknown), "model") from unknown
     if asked.provider is not None and not context.feed.nodes_of(asked.provider):

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 async def running_auditor(settings: AuditorSettings) -> AsyncIterator[str]:
     """Run one; answers the URL of its `/healthz` and `/metrics`."""
     tokens = ServiceTokens(settings.service_key(), SERVICE)
-    ledger = LedgerClient(settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    ledger = LedgerClient(settings.ledger, lambda: tokens.mint("ledger-internal"))
     await ledger.start()
     reference = Reference(settings.reference_url) if settings.reference_url else None
     if reference:

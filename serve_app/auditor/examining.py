@@ -6,15 +6,16 @@ from secrets import SystemRandom
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from cluster.audit.pool import Pools
-from cluster.audit.reference import ModelMissing, Reference, Scored
+from cluster.audit.reference import ModelMissing, Reference
 from cluster.audit.rules import MEAN_GAP, OUTSIDE, WINDOW, Judgment, Z, measured, rule_of
 from cluster.audit.sample import Sample
-from cluster.audit.sampling import NotScorable, orders_of, sampling_of
+from cluster.audit.sampling import NotScorable, orders_of, penalties_in, sampling_of
 from cluster.audit.sealing import SealBroken
 from cluster.errors import RuntimeRefused
-from ledger.client import AuditTask, AuditVerdict, job_id
+from ledger.client import AuditTask, AuditVerdict, WhyNot, job_id
 
 NO_REFERENCE = "no reference runtime is set (GFE_REFERENCE_URL)"
+NOTHING = "nothing of the answer can be judged: no tokens, or none that the format leaves free"
 NOT_RUN = "the reference does not run this request: it is longer than its context, or uses what it cannot"
 
 
@@ -34,34 +35,40 @@ class Examiner:
         """
         try:
             return await self._judged(task)
-        except (ModelMissing, NotScorable, SealBroken) as unable:
+        except ModelMissing as missing:
+            return _not_judged(task, str(missing), "no_copy")
+        except (NotScorable, SealBroken) as unable:
             return _not_judged(task, str(unable))
         except RuntimeRefused:
             return _not_judged(task, NOT_RUN)
 
     async def _judged(self, task: AuditTask) -> AuditVerdict:
         if self._reference is None:
-            return _not_judged(task, NO_REFERENCE)
+            return _not_judged(task, NO_REFERENCE, "no_copy")
         sample = Sample.opened(self._key, task.sealed, job_id(task.job))
         sampling = sampling_of(sample.request)
-        rule = rule_of(sampling)
+        rule, runtime = rule_of(sampling), str(task.rule_inputs.get("runtime", ""))
         model = await self._reference.model(task.model, task.weights_sha256.removeprefix("sha256:"))
-        scored = await self._reference.score(model, sample.request, sample.answer, window=WINDOW[rule], chance=self._chance.random())
-        if not scored.steps:
-            return _not_judged(task, "the answer has no tokens")
-        orders = orders_of(str(task.rule_inputs.get("runtime", "")))
-        steps = [[measured(step, sampling, order) for step in scored.steps] for order in orders]
+        chance = self._chance.random()
+        readings = [
+            await self._reference.score(model, penalties.of(sample.request), sample.answer, window=WINDOW[rule], chance=chance)
+            for penalties in penalties_in(runtime, sampling.penalties)
+        ]
+        if not all(scored.steps for scored in readings):
+            return _not_judged(task, NOTHING, "short")
+        steps = [[measured(step, sampling, order) for step in scored.steps] for scored in readings for order in orders_of(runtime)]
         found = self._pools.judge((task.node, task.model), rule, steps)
         if isinstance(found, int):
-            return _not_judged(task, f"too short to be judged alone: {found} of {WINDOW[rule]} tokens wait for the node's next answers")
-        return _verdict(task, found, scored)
+            why = f"too short to be judged alone: {found} of {WINDOW[rule]} tokens wait for the node's next answers"
+            return _not_judged(task, why, "short")
+        return _verdict(task, found, len(readings[0].steps))
 
 
-def _not_judged(task: AuditTask, why: str) -> AuditVerdict:
-    return AuditVerdict(id=task.id, is_flagged=False, rule="none", detail=why[:500])
+def _not_judged(task: AuditTask, why: str, why_not: WhyNot = "unscorable") -> AuditVerdict:
+    return AuditVerdict(id=task.id, is_flagged=False, rule="none", detail=why[:500], why_not=why_not)
 
 
-def _verdict(task: AuditTask, found: Judgment, scored: Scored) -> AuditVerdict:
+def _verdict(task: AuditTask, found: Judgment, own_tokens: int) -> AuditVerdict:
     if found.rule == "A":
         said = f"mean gap {found.score:.3f} nats over {found.tokens} tokens, at most {MEAN_GAP} is expected"
     else:
@@ -69,7 +76,7 @@ def _verdict(task: AuditTask, found: Judgment, scored: Scored) -> AuditVerdict:
             f"z {found.score:.1f} over {found.tokens} tokens, at most {Z:g} is expected; {found.outside} of them the model could not have drawn, "
             f"fewer than {OUTSIDE} are expected"
         )
-    pooled = "" if len(scored.steps) == found.tokens else "; with the node's earlier short answers"
+    pooled = "" if own_tokens == found.tokens else "; with the node's earlier short answers"
     return AuditVerdict(
         id=task.id, is_flagged=found.is_flagged, rule=found.rule, score=found.score, windows=1, tokens=found.tokens, detail=said + pooled
     )

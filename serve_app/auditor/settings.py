@@ -1,21 +1,16 @@
 """What can be set for the auditor."""
 
-from pathlib import Path
-
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve_app.ledger_settings import LedgerSettings
 
 PRIVATE_KEY = "auditor_sealing.key"  # 32 bytes in hexadecimal digits
 
 
-class AuditorSettings(BaseSettings):
+class AuditorSettings(LedgerSettings):
     """Settings of the auditor's process."""
 
-    model_config = SettingsConfigDict(env_prefix="GFE_", frozen=True, extra="ignore")
-
-    secrets_dir: Path = Field(description="Folder with one file per secret.")
-    ledger_socket: Path = Field(description="Unix socket of the ledger's internal operations.")
     reference_url: str = Field(
         "", description="An embedded runtime of yours that has the models which nodes offer: answers are scored there, and tokens counted."
     )

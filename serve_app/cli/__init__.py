@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("serve_app.local.commands:up", "Start the whole platform on this machine."),
     "down": ("serve_app.local.commands:down", "Stop it; --purge deletes its data too."),
     "status": ("serve_app.local.commands:status", "Tell what runs; exit 1 unless all is well."),
+    "restart": ("serve_app.cli.restart:restart", "Start parts anew while everything runs, as an upgrade does."),
     "logs": ("serve_app.local.commands:logs", "Show the logs of the parts."),
     "chat": ("serve_app.cli.chat:chat", "Talk to a model; tells what it cost."),
     "models": ("serve_app.cli.read:models", "List the models that are offered now."),
@@ -33,7 +34,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 # Commands that one package adds to another's group.
-ADDED: dict[str, dict[str, str]] = {"admin": {"invite": "serve_app.cli.invite:invite", "models": "serve_app.cli.models:app"}}
+ADDED: dict[str, dict[str, str]] = {
+    "admin": {
+        "invite": "serve_app.cli.invite:invite",
+        "rotate-secret": "serve_app.cli.rotate:rotate_secret",
+        "models": "serve_app.cli.models:app",
+        "secrets": "serve_app.cli.secrets:secrets",
+    }
+}
 
 
 class LazyGroup(TyperGroup):

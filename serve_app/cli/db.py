@@ -23,7 +23,7 @@ def upgrade(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")
 
     home = Home.of_environment()
     home.make()
-    passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
+    passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets, home.guard_secrets)
     try:
         admin_url = os.environ.get("GFE_DATABASE_URL") or (home.secrets / "admin_database_url").read_text().strip()
         database.upgrade(admin_url, passwords)
@@ -51,9 +51,11 @@ def backup(
     """Write the whole database into one file, while everything runs. Keep the secrets' folder beside it: keys are stored under its pepper."""
     from serve_app.local import backup as copies
     from serve_app.local.errors import Refused
+    from serve_app.local.home import Home
 
     try:
         size = copies.backup(_admin_url(), target)
+        copies.remember(Home.of_environment(), target, size)
     except Refused as refused:
         output.refuse(refused.what, refused.hint)
     output.data({"file": str(target), "bytes": size} if as_json else f"{target}: {size} bytes", as_json=as_json)
@@ -76,7 +78,7 @@ def restore(
 
     try:
         home = Home.of_environment()
-        passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
+        passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets, home.guard_secrets)
         url = copies.restore(_admin_url(), source, into, passwords=passwords)
         is_held, said = copies.audit(url)
     except Refused as refused:

@@ -1,30 +1,21 @@
-"""`gfe doctor`: ordered checks of this machine; each says what was found, and what mends it."""
+"""`gfe doctor`: ordered checks of this machine, and with `--server` of its installation; each says what was found, and what mends it."""
 
 import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
+from serve_app.checkup.finding import Finding
 from serve_app.cli import output
 
 MINIMUM_MEMORY_BYTES = 3 * 1024**3
 MINIMUM_DISK_BYTES = 2 * 1024**3
 GIB = 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: whether it is fine, what was found, what to do otherwise."""
-
-    check: str
-    is_fine: bool
-    found: str
-    remedy: str = ""
 
 
 def python_version() -> Finding:
@@ -116,14 +107,22 @@ def platform() -> Finding:
 CHECKS: tuple[Callable[[], Finding], ...] = (python_version, our_packages, bytecode, processor, memory, disk, runtime, gpus, platform)
 
 
-def doctor(*, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """Check this machine, with what mends each finding."""
-    findings = [check() for check in CHECKS]
+def doctor(
+    *,
+    server: bool = typer.Option(
+        False, "--server", help="Check the running installation instead, as its operator: settings, secrets, database, books, ports."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Check this machine, with what mends each finding; exit 1 unless all is well."""
+    from serve_app.checkup.server import check_server
+
+    findings = check_server() if server else [check() for check in CHECKS]
     if as_json:
         output.data([asdict(finding) for finding in findings], as_json=True)
     else:
         for finding in findings:
-            output.data(f"{'ok ' if finding.is_fine else 'BAD'}  {finding.check:<10} {finding.found}", as_json=False)
+            output.data(f"{'ok ' if finding.is_fine else 'BAD'}  {finding.check:<12} {finding.found}", as_json=False)
             if not finding.is_fine:
                 output.note(f"     hint: {finding.remedy}")
     if not all(finding.is_fine for finding in findings):

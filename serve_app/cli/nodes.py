@@ -87,6 +87,8 @@ def why(node: str = NODE, *, as_json: bool = JSON) -> None:
     """Tell why one of your nodes gets no jobs, one sentence per reason and per model."""
     found = installation()
     said: dict[str, Any] = found.call("GET", f"{found.api_url}/api/computing/nodes/{node}/why/")
+    if said["reasons"]:  # one may be its state: why it is that, the ledger knows
+        said["state_reason"] = found.call("GET", f"{found.console_url}/api/core/nodes/{said['node_id']}/audits/")["state_reason"]
     output.data(said if as_json else "\n".join(reasons_of(said)), as_json=as_json)
 
 
@@ -97,6 +99,7 @@ def reasons_of(said: dict[str, Any]) -> list[str]:
     return [
         f"{said['name']} {'takes jobs' if said['takes_jobs'] else 'takes no jobs'}; {done['jobs']} paid in 30 days{rate}",
         *said["reasons"],
+        *([said["state_reason"]] if said.get("state_reason") else []),
         *(f"{model['model']}: {model['why']}" for model in said["models"]),
     ]
 

@@ -6,6 +6,8 @@ import signal
 import structlog
 
 from cluster import logs
+from cluster.edge.site import MAX_PENDING
+from serve_app.edge.descriptors import make_room
 from serve_app.edge.running import running_edge
 from serve_app.edge.settings import EdgeSettings
 
@@ -18,6 +20,7 @@ async def run(settings: EdgeSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    make_room(settings.edge_max_agents + MAX_PENDING)
     async with running_edge(settings) as running:
         log.info("edge_started", agents=running.agent_url, nodes=running.node_url)
         await stop.wait()

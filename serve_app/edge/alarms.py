@@ -1,4 +1,4 @@
-"""Tells the ledger of agents whose own counts are off: off the answer's path, from a short queue that drops what is too much."""
+"""Tells the ledger of agents whose own counts are off, or that are faster than they can be: off the answer's path, from a short queue that drops what is too much."""
 
 import asyncio
 from typing import Protocol
@@ -41,7 +41,7 @@ class CountAlarms:
             await self._tell(await self._waiting.get())
 
     async def _tell(self, found: Mismatch) -> None:
-        alarm = CountAlarm(job=uuid_of_job(found.job), node=found.node, claimed=found.claimed, counted=found.counted)
+        alarm = CountAlarm(job=uuid_of_job(found.job), node=found.node, claimed=found.claimed, counted=found.counted, kind=found.kind)
         for _ in range(TRIES):
             try:
                 await self._ledger.alarm_count(alarm)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from cluster.edge.addresses import networks_of
 from cluster.edge.counting import ReferenceCounter
 from cluster.edge.gateway import EdgeGateway
 from cluster.edge.metrics import EdgeMetrics
 from cluster.edge.protocol import CLOSE_RESTART
-from cluster.edge.sockets import AgentSite, AgentSockets, health
+from cluster.edge.site import AgentSite, health
+from cluster.edge.sockets import AgentSockets
 from cluster.edge.tokens import FETCH_LIMIT_S, AgentVerifier, fetch_from
 from cluster.node_api import serve_node
 from cluster.runtime.ollama import OllamaRuntime
@@ -40,7 +42,7 @@ class RunningEdge:
 async def running_edge(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     """Run one; when it ends, agents are told to come back."""
     tokens = ServiceTokens(settings.secret("service_edge.pem"), SERVICE)
-    ledger = LedgerClient(settings.ledger_socket, lambda: tokens.mint("ledger-internal"))
+    ledger = LedgerClient(settings.ledger, lambda: tokens.mint("ledger-internal"))
     await ledger.start()
     session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=FETCH_LIMIT_S), trust_env=False)
     reference = OllamaRuntime(settings.reference_url) if settings.reference_url else None
@@ -54,9 +56,9 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     edge = EdgeGateway(directory.facts, verifier, ReferenceCounter(reference), metrics, alarms.note)
     edge.start()
     loops = [asyncio.create_task(feed.run()), asyncio.create_task(verifier.keep_fresh()), asyncio.create_task(alarms.run())]
-    site = AgentSite(
-        AgentSockets(edge, verifier, directory.find, max_agents=settings.edge_max_agents), settings.edge_host, settings.edge_port
-    )
+    trusted = networks_of(settings.trusted_proxies)
+    sockets = AgentSockets(edge, verifier, directory.find, max_agents=settings.edge_max_agents, trusted=trusted)
+    site = AgentSite(sockets, settings.edge_host, settings.edge_port)
     beside = {"/healthz": health, "/metrics": metrics_page(metrics.registry)}
     serve = TokenVerifier(settings.secret("service_serve.pub.pem"), "node")
     runner, node_url = await serve_node(edge, serve, settings.edge_node_host, settings.edge_node_port, beside)

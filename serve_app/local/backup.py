@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from serve_app.local import database, postgres, secrets
 from serve_app.local.errors import Refused
+from serve_app.local.home import Home, write_atomically
 
 CONNECT_LIMIT_S = 5
 VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE", "sslmode": "PGSSLMODE"}
@@ -66,6 +68,12 @@ def backup(admin_url: str, target: Path) -> int:
     finally:
         half.unlink(missing_ok=True)
     return target.stat().st_size
+
+
+def remember(home: Home, target: Path, size: int) -> None:
+    """Note that a backup was written, where there is an installation, for who asks how old it is (`gfe doctor --server`)."""
+    if home.run.is_dir():
+        write_atomically(home.last_backup_file, {"at": time.time(), "file": str(target.absolute()), "bytes": size})
 
 
 def restore(admin_url: str, source: Path, into: str, *, passwords: Mapping[str, str]) -> str:

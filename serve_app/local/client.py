@@ -169,7 +169,7 @@ def report(home: Home, state: Mapping[str, Any] | None) -> dict[str, Any]:
     key = home.secrets / "first_api_key"
     fixed = {
         name: (state or {}).get(name)
-        for name in ("api_url", "console_url", "dashboard_url", "agent_url", "supervisor_pid", "database", "runtime")
+        for name in ("api_url", "console_url", "dashboard_url", "guard_url", "agent_url", "supervisor_pid", "database", "runtime")
     }
     parts = [dict(part) for part in (state or {}).get("parts", [])]
     rows = processes.table()
@@ -183,6 +183,7 @@ def report(home: Home, state: Mapping[str, Any] | None) -> dict[str, Any]:
         "api_key": key.read_text().strip() if key.exists() else None,
         "console_url": fixed["console_url"],
         "dashboard_url": fixed["dashboard_url"],
+        "guard_url": fixed["guard_url"],
         "agent_url": fixed["agent_url"],
         "home": str(home.root),
         "supervisor_pid": fixed["supervisor_pid"],

@@ -150,7 +150,7 @@ def panel_text(home: Home, report: Mapping[str, Any]) -> str:
             f"key        {report['api_key']}",
             f"console    {report['console_url']}",
             f"agents     {report['agent_url']}",
-            f"dashboard  {report['dashboard_url']}  (token: {home.ray_secrets / 'ray_token'})",
+            f"operators  {report['guard_url']}  (dashboards; the way in is in the console, below Operate)",
             f"logs       {home.logs}",
         )
     )
@@ -192,6 +192,7 @@ def _purge(home: Home) -> None:
         home.secrets,
         home.ray_secrets,
         home.edge_secrets,
+        home.guard_secrets,
         home.mail,
         home.models,
         home.logs,

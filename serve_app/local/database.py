@@ -70,6 +70,12 @@ def url_of_login(admin_url: str, role: str, password: str) -> str:
     return f"postgresql://{role}:{quote(password)}@{host or 'localhost'}:{port}/{quote(database)}{query}"
 
 
+def urls(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Write the URL of the administrator and of every login, by the names of their files; `passwords` by role."""
+    found = {f"{name}_database_url": url_of_login(admin_url, role, passwords[role]) for name, role in LOGINS.items()}
+    return {"admin_database_url": admin_url, **found}
+
+
 def check_server(admin_url: str) -> None:
     """Refuse a server that is too old, before anything is changed on it.
 

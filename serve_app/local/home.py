@@ -64,6 +64,11 @@ class Home:
         return self.root / "edge_secrets"
 
     @property
+    def guard_secrets(self) -> Path:
+        """What the dashboard guard may read: its own key, and a copy of the cluster's token."""
+        return self.root / "guard_secrets"
+
+    @property
     def mail(self) -> Path:
         """Mail that was written into files."""
         return self.root / "mail"
@@ -99,9 +104,19 @@ class Home:
         return self.run / "node_address.json"
 
     @property
+    def last_backup_file(self) -> Path:
+        """When the last backup was written, and where to."""
+        return self.run / "last_backup.json"
+
+    @property
     def lock_file(self) -> Path:
         """Locked as long as anything of the installation runs."""
         return self.runtime / "lock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where commands speak to the supervisor."""
+        return self.runtime / "control.sock"
 
     @property
     def reserved_file(self) -> Path:
@@ -150,7 +165,16 @@ class Home:
             HomeUnusable: A folder cannot be made or written, or somebody else owns the runtime folder.
         """
         try:
-            for folder in (self.root, self.secrets, self.ray_secrets, self.edge_secrets, self.models, self.logs, self.run):
+            for folder in (
+                self.root,
+                self.secrets,
+                self.ray_secrets,
+                self.edge_secrets,
+                self.guard_secrets,
+                self.models,
+                self.logs,
+                self.run,
+            ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.run / f".write-{os.getpid()}"
             probe.write_text("")
@@ -159,6 +183,14 @@ class Home:
             raise HomeUnusable(
                 f"the folder {self.root} cannot be written: {refused.strerror}", "set GFE_HOME to a folder of yours, e.g. GFE_HOME=~/gfe"
             ) from refused
+        self.make_runtime()
+
+    def make_runtime(self) -> None:
+        """Make the short folder of sockets, and those inside.
+
+        Raises:
+            HomeUnusable: Somebody else owns it.
+        """
         # Root's folder may be passed through, for PostgreSQL, the ledger and Ray run as other users then; each folder inside is closed by itself.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         self.runtime.mkdir(mode=mode, exist_ok=True)

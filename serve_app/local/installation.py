@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cluster import processes, ray_start
 from serve_app.local.home import Home
-from serve_app.local.parts import Part, http_gate, postgres_gate
+from serve_app.local.parts import Gate, Part, http_gate, postgres_gate
 from serve_app.local.ports import REPLICA_WINDOW, WORKER_WINDOW, Ports
 from serve_app.local.postgres import FAST_SHUTDOWN, Server
 from serve_app.local.users import User, Users, confined, programs
@@ -45,7 +45,7 @@ class Setup:
 
     home: Home
     ports: Ports
-    node_id: str
+    node_id: str  # empty: this machine runs no jobs
     postgres: Server | None  # None: a server of somebody else's, by URL
     runtime_url: str | None  # None: the embedded runtime
     haproxy: Path | None  # None: Ray's own ingress
@@ -54,6 +54,7 @@ class Setup:
     environment: Mapping[str, str]  # the caller's
     users: Users | None = None  # who runs the ledger and Ray; None: whoever started this
     why_together: str = ""  # why there are none though root started this
+    is_guard_elsewhere: bool = False  # then Ray's dashboard listens where Ray's other ports do, else on loopback
 
     @property
     def node_address(self) -> str:
@@ -71,9 +72,25 @@ class Setup:
         return f"http://{LOOPBACK}:{self.ports.console}"
 
     @property
+    def console_origins(self) -> str:
+        """The names by which browsers of this machine know the console; empty where others reach it by another."""
+        names = () if self.environment.get("GFE_PUBLIC_URL") else (LOOPBACK, "localhost")
+        return ",".join(f"http://{name}:{self.ports.console}" for name in names)
+
+    @property
+    def dashboard_host(self) -> str:
+        """Where Ray's dashboard listens."""
+        return self.node_address if self.is_guard_elsewhere else LOOPBACK
+
+    @property
     def dashboard_url(self) -> str:
         """Ray's dashboard."""
-        return f"http://{LOOPBACK}:{self.ports.dashboard}"
+        return f"http://{self.dashboard_host}:{self.ports.dashboard}"
+
+    @property
+    def guard_url(self) -> str:
+        """Where operators look at Ray's dashboard: on loopback, unless somebody said how they reach this machine."""
+        return self.environment.get("GFE_GUARD_URL") or f"http://{LOOPBACK}:{self.ports.guard}"
 
     @property
     def agent_url(self) -> str:
@@ -98,7 +115,16 @@ class Setup:
 
 def parts_of(setup: Setup) -> tuple[Part, ...]:
     """List the parts of an installation."""
-    found = [_upgrade(setup), _bootstrap(setup), _ledger(setup), _edge(setup), _ray(setup), _serve(setup), _auditor(setup)]
+    found = [
+        _upgrade(setup),
+        _bootstrap(setup),
+        _ledger(setup),
+        _edge(setup),
+        _guard(setup),
+        ray_part(setup),
+        _serve(setup),
+        _auditor(setup),
+    ]
     if setup.postgres is not None:
         found.insert(0, _postgres(setup, setup.postgres))
     if setup.runtime_url is None:
@@ -129,11 +155,15 @@ def _environment(setup: Setup, part: str, own: Mapping[str, str]) -> dict[str, s
     return {"HOME": str(setup.home.root), **passed, "PATH": search, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **marks, **own}
 
 
+def given_settings(setup: Setup) -> dict[str, str]:
+    """List what the caller set of our own settings, but secrets."""
+    return {name: value for name, value in setup.environment.items() if name.startswith("GFE_") and name not in SECRET_SETTINGS}
+
+
 def _settings(setup: Setup, secrets: Path) -> dict[str, str]:
     """Tell our own settings to one of our services: what the caller set, and what this start decided."""
-    given = {name: value for name, value in setup.environment.items() if name.startswith("GFE_") and name not in SECRET_SETTINGS}
     home, ports = setup.home, setup.ports
-    return given | {
+    return given_settings(setup) | {
         "GFE_HOME": str(home.root),
         "GFE_SECRETS_DIR": str(secrets),
         "GFE_LEDGER_HOST": LOOPBACK,
@@ -141,11 +171,13 @@ def _settings(setup: Setup, secrets: Path) -> dict[str, str]:
         "GFE_LEDGER_URL": setup.console_url,
         "GFE_PUBLIC_URL": setup.environment.get("GFE_PUBLIC_URL") or setup.console_url,
         "GFE_LEDGER_SOCKET": str(home.ledger_socket),
-        "GFE_API_URL": setup.api_url,
+        "GFE_CONSOLE_ORIGINS": setup.environment.get("GFE_CONSOLE_ORIGINS") or setup.console_origins,
+        "GFE_API_URL": setup.environment.get("GFE_API_URL") or setup.api_url,
         "GFE_API_HOST": LOOPBACK,
         "GFE_API_PORT": str(ports.api),
         "GFE_RAY_ADDRESS": f"{setup.node_address}:{ports.gcs}",
         "GFE_DASHBOARD_URL": setup.dashboard_url,
+        "GFE_GUARD_URL": setup.guard_url,
         "GFE_RUNTIME_URL": setup.runtime_url or setup.embedded_runtime_url,
         "GFE_NODE_ID": setup.node_id,
         "GFE_AGENT_URL": setup.agent_url,
@@ -237,6 +269,7 @@ def _ledger(setup: Setup) -> Part:
         gate=http_gate(f"{setup.console_url}/api/core/health/"),
         after=("bootstrap",),
         stop_s=4,
+        name_taken=setup.home.ledger_socket,
     )
 
 
@@ -257,6 +290,18 @@ def _edge(setup: Setup) -> Part:
         gate=http_gate(f"http://{LOOPBACK}:{ports.edge_node}/healthz"),
         after=("ledger",),
         stop_s=5,
+    )
+
+
+def _guard(setup: Setup) -> Part:
+    user, home, port = None if setup.users is None else setup.users.guard, setup.home, setup.ports.guard
+    settings = _settings(setup, home.guard_secrets) | {"GFE_GUARD_HOST": LOOPBACK, "GFE_GUARD_PORT": str(port)}
+    return Part(
+        name="guard",
+        command=_as(user, (home.guard_secrets,), _python("serve_app.dashboard_guard")),
+        environment=_environment(setup, "guard", settings | _of(user, Path("/"))),
+        gate=http_gate(f"http://{LOOPBACK}:{port}/healthz"),
+        after=("ledger",),
     )
 
 
@@ -289,13 +334,19 @@ def _rays(setup: Setup, part: str, command: tuple[str, ...], settings: Mapping[s
     )
 
 
-def _ray(setup: Setup) -> Part:
+def _labels(node_id: str) -> str:
+    """Write the head's labels; a head that has no id runs no jobs itself."""
+    return ",".join(("gfe.io/role=control", *((f"gfe.io/node={node_id}", f"gfe.io/name={HEAD_NAME}") if node_id else ())))
+
+
+def ray_part(setup: Setup) -> Part:
+    """Ray's head."""
     ports = setup.ports
     command, environment = _rays(setup, "ray", (
         *_python("ray.scripts.scripts", "start", "--head", "--block", python=setup.ray_python),
         "--node-ip-address", setup.node_address,
         "--port", str(ports.gcs),
-        "--dashboard-host", LOOPBACK, "--dashboard-port", str(ports.dashboard),
+        "--dashboard-host", setup.dashboard_host, "--dashboard-port", str(ports.dashboard),
         "--ray-client-server-port", str(ports.ray_client),
         "--node-manager-port", str(ports.node_manager), "--object-manager-port", str(ports.object_manager),
         "--runtime-env-agent-port", str(ports.runtime_env_agent),
@@ -303,7 +354,7 @@ def _ray(setup: Setup) -> Part:
         "--metrics-export-port", str(ports.metrics_export),
         "--min-worker-port", str(ports.worker_window), "--max-worker-port", str(ports.worker_window + WORKER_WINDOW - 1),
         "--num-cpus", "0", "--resources", json.dumps({"control": 1000}),
-        "--labels", f"gfe.io/role=control,gfe.io/node={setup.node_id},gfe.io/name={HEAD_NAME}",
+        "--labels", _labels(setup.node_id),
         "--object-store-memory", str(ray_start.OBJECT_STORE_BYTES),
         "--temp-dir", str(setup.home.ray),
         "--node-name", HEAD_NAME, "--disable-usage-stats", "--log-style", "record", "--log-color", "false",
@@ -323,13 +374,18 @@ def _ray(setup: Setup) -> Part:
 
 def _serve(setup: Setup) -> Part:
     settings = _settings(setup, setup.home.ray_secrets) | {"GFE_NODE_NOTES": str(setup.home.notes)}
+    return serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=("ray", "upgrade"))
+
+
+def serve_part(setup: Setup, settings: Mapping[str, str], gate: Gate, after: tuple[str, ...]) -> Part:
+    """The job APIs' driver, with these settings of theirs."""
     command, environment = _rays(setup, "serve", _python("serve_app.deployment", python=setup.ray_python), settings)
     return Part(
         name="serve",
         command=command,
         environment=environment,
-        gate=http_gate(f"{setup.api_url}/readyz"),
-        after=("ray", "upgrade"),
+        gate=gate,
+        after=after,
         restarts_with=("ray",),
         limit_s=120,
         tries=3,

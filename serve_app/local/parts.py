@@ -7,6 +7,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 Gate = Callable[[], Awaitable[str | None]]  # None: ready; else why not
 
@@ -41,6 +42,7 @@ class Part:
     unhealthy_limit_s: float = 120  # then it is restarted
     stop_signal: signal.Signals = signal.SIGTERM
     stop_s: float = 3
+    name_taken: Path | None = None  # a Unix socket's name that a newer process takes over when it serves: then two may run at a time
 
     @property
     def is_step(self) -> bool:

@@ -1,6 +1,6 @@
 """Which ports an installation takes: a pure plan, and a probe that tries to bind.
 
-Five ports are for people and agents and have names in the documentation; they are free or the start is refused. The others are only used by the
+Six ports are for people and agents and have names in the documentation; they are free or the start is refused. The others are only used by the
 parts among themselves: the next free one does. Two installations on one machine never share a port or a window.
 """
 
@@ -51,6 +51,7 @@ class Ports:
     edge: int = 8090
     gcs: int = 6379
     dashboard: int = 8265
+    guard: int = 8266
     runtime: int = 8084
     auditor: int = 8094
     edge_node: int = 8085
@@ -93,7 +94,14 @@ class Ports:
         return cls(**value)
 
 
-PUBLIC = {"api": "the job API", "console": "accounts and console", "gcs": "Ray", "dashboard": "Ray's dashboard", "edge": "agents"}
+PUBLIC = {
+    "api": "the job API",
+    "console": "accounts and console",
+    "gcs": "Ray",
+    "dashboard": "Ray's dashboard",
+    "edge": "agents",
+    "guard": "operators' dashboards",
+}
 
 
 def _length(name: str) -> int:
@@ -125,7 +133,7 @@ def _fill(wish: Ports, is_free: Callable[[int], bool], *, keeps: Ports | None) -
     """Find a place for each name: where it was, or after the ones before it."""
     chosen: dict[str, int] = {}
     used: set[int] = set(keeps.taken()) if keeps is not None else set()
-    start = wish.base if wish.base is not None else max(wish.dashboard, wish.console, wish.edge)
+    start = wish.base if wish.base is not None else max(wish.guard, wish.console, wish.edge)
     for name, wanted in ((field.name, getattr(wish, field.name)) for field in fields(Ports) if field.name != "base"):
         length = _length(name)
         if keeps is not None and all(is_free(port) for port in range(wanted, wanted + length)):

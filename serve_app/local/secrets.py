@@ -6,10 +6,25 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from serve_app.local.database import LOGINS
 
 PUBLIC_KEY = "service_serve.pub.pem"
 EDGE_PUBLIC_KEY = "service_edge.pub.pem"
+GUARD_PUBLIC_KEY = "service_guard.pub.pem"
+# Where each service is a container or a machine of its own: which of the files of `make_all` and of `database.urls` it reads.
+READ_BY = {
+    "ledger": (
+        "api_key_pepper", PUBLIC_KEY, EDGE_PUBLIC_KEY, "service_auditor.pub.pem", GUARD_PUBLIC_KEY, "ledger_database_url", "pay_database_url",
+    ),
+    "serve": ("service_serve.pem", PUBLIC_KEY, "batch_key", "webhook_root", "auditor_sealing.pub", "serve_database_url"),
+    "edge": ("service_edge.pem", PUBLIC_KEY),
+    "auditor": ("service_auditor.pem", "auditor_sealing.key"),
+    "guard": ("service_guard.pem", "ray_token"),
+    "database": ("admin_database_url", *(f"password_{role}" for role in LOGINS.values())),  # who brings the database to its shape
+}  # fmt: skip
 
 
 def made_once(path: Path, text: str) -> str:
@@ -33,15 +48,16 @@ def overwrite(path: Path, text: str) -> None:
     half.replace(path)
 
 
+def pem_of(key: PrivateKeyTypes) -> str:
+    """Write a private key down as PEM, without a password: the file's mode guards it."""
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+
+
 def make_service_key(folder: Path, name: str) -> None:
     """Make the Ed25519 pair of a service: `service_<name>.pem` and `service_<name>.pub.pem`."""
     private = folder / f"service_{name}.pem"
     if not private.exists():
-        key = Ed25519PrivateKey.generate()
-        made_once(
-            private,
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
-        )
+        made_once(private, pem_of(Ed25519PrivateKey.generate()))
     loaded = serialization.load_pem_private_key(private.read_bytes(), None)
     public = loaded.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     overwrite(folder / f"service_{name}.pub.pem", public.decode())
@@ -54,31 +70,32 @@ def make_sealing_key(folder: Path, rays: Path) -> None:
     overwrite(rays / "auditor_sealing.pub", public.public_bytes_raw().hex())
 
 
-def make_all(folder: Path, rays: Path | None = None, edges: Path | None = None) -> dict[str, str]:
+def make_all(folder: Path, rays: Path | None = None, edges: Path | None = None, guards: Path | None = None) -> dict[str, str]:
     """Make what is missing; answer the passwords of the database roles by role.
 
-    `rays` is the folder of what Ray's processes may read, `edges` that of the edge gateway; None: the same.
+    `rays` is the folder of what Ray's processes may read, `edges` that of the edge gateway (None: the same), `guards` that of the
+    dashboard guard (None: that of Ray).
     """
     if rays is None:
         rays = folder
     else:
         _move_out(folder, rays)
-    edges = edges or folder
+    edges, guards = edges or folder, guards or rays
+    guards.mkdir(mode=0o700, exist_ok=True)  # an older installation has none
     made_once(folder / "api_key_pepper", secrets.token_hex(32))
-    made_once(rays / "ray_token", secrets.token_hex(32))
+    overwrite(guards / "ray_token", made_once(rays / "ray_token", secrets.token_hex(32)))
     made_once(rays / "batch_key", secrets.token_hex(32))
     _move(folder, edges, "service_edge.pem")
     make_service_key(edges, "edge")
+    make_service_key(guards, "guard")
     make_service_key(folder, "auditor")
     make_sealing_key(folder, rays)
     made_once(rays / "webhook_root", secrets.token_hex(32))
     make_service_key(rays, "serve")
-    for home, key in ((rays, PUBLIC_KEY), (edges, EDGE_PUBLIC_KEY)):
+    for home, key in ((rays, PUBLIC_KEY), (edges, EDGE_PUBLIC_KEY), (guards, GUARD_PUBLIC_KEY)):
         overwrite(folder / key, (home / key).read_text())  # the ledger knows its callers by them
     overwrite(edges / PUBLIC_KEY, (rays / PUBLIC_KEY).read_text())  # and the edge gateway knows Serve
-    return {
-        role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", "gfe_ledger", "gfe_pay", "gfe_serve")
-    }
+    return {role: made_once(folder / f"password_{role}", secrets.token_hex(24)) for role in ("postgres", *LOGINS.values())}
 
 
 def _move_out(folder: Path, rays: Path) -> None:

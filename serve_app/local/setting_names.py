@@ -9,6 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from ledger.settings import LedgerSettings
 from serve_app.auditor.settings import AuditorSettings
+from serve_app.dashboard_guard.settings import GuardSettings
 from serve_app.edge.settings import EdgeSettings
 from serve_app.local.errors import Refused
 from serve_app.settings import ServeSettings
@@ -30,11 +31,28 @@ OF_COMMANDS = {
     ),
     "GFE_RAY_USER": "The same for Ray and all that it starts; unset: `gfe-ray`, or the number 60901.",
     "GFE_EDGE_USER": "The same for the edge gateway; unset: `gfe-edge`, or the number 60902.",
+    "GFE_GUARD_USER": "The same for the dashboard guard; unset: `gfe-guard`, or the number 60908.",
     "GFE_INGRESS": "`default` uses Ray's own ingress in place of HAProxy.",
     "GFE_AGENT_HOME": "Folder of an agent; default `~/.gfe/agent`.",
     "GFE_API_KEY": "Key that the `gfe` commands of a consumer use; unset: the installation's first one.",
     "GFE_CONSOLE_URL": "Where those commands reach accounts and wallet.",
+    "GFE_SKIP_CONSOLE": "Anything but 0: the console is not built.",
     "GFE_TEST_DATABASE_URL": "A PostgreSQL for the tests; unset: the embedded one.",
+    "GFE_HELM": "The program `helm`, for the chart's tests; unset: the one on the path.",
+    "GFE_KUBERNETES_VALIDATE": "The program `kubernetes-validate`, for the same.",
+    "GFE_KUBERAY_CRDS": "Folder with KubeRay's definitions of its resources (and others', if there are), for the same.",
+}
+# What a node says for itself, in the environment of its `ray start` (cluster/worker_settings.py).
+OF_NODES = {
+    "GFE_NODE_RUNTIME_URL": "The Ollama API that this node's worker uses. Unset: all of these are as the job APIs were told.",
+    "GFE_NODE_HOST": "Address on which its worker serves the node protocol.",
+    "GFE_NODE_PORT": "Port of that; unset: any.",
+    "GFE_NODE_SLOTS": "Jobs that it runs at once; unset: what its runtime says.",
+    "GFE_NODE_ZONE": "Where it stands, in your words.",
+    "GFE_NODE_GPUS": "GPUs to pretend, as `GFE_SIMULATED_GPUS`.",
+    "GFE_NODE_PULL": "Whether it fetches models that its operator names.",
+    "GFE_NODE_PARTIAL": "Whether models that only partly fit into its GPU are used, slowly.",
+    "GFE_NODE_NOTES": "Folder in which its worker keeps what must outlive it; unset: nothing is kept.",
 }
 _SET_BY_US = frozenset({"GFE_INSTALLATION", "GFE_PART", "GFE_BENCH_STUB"})
 
@@ -53,7 +71,15 @@ def settings() -> Iterator[SettingName]:
     """List every setting, by who reads it."""
     for name, description in OF_COMMANDS.items():
         yield SettingName(name, "", description, "commands")
-    readers = ("ledger", LedgerSettings), ("job APIs", ServeSettings), ("edge gateway", EdgeSettings), ("auditor", AuditorSettings)
+    for name, description in OF_NODES.items():
+        yield SettingName(name, "", description, "a node's worker")
+    readers = (
+        ("ledger", LedgerSettings),
+        ("job APIs", ServeSettings),
+        ("edge gateway", EdgeSettings),
+        ("auditor", AuditorSettings),
+        ("dashboard guard", GuardSettings),
+    )
     for reader, model in readers:
         for name, field in model.model_fields.items():
             default = "" if field.default in (PydanticUndefined, None) else str(field.default)

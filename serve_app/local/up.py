@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,12 +26,13 @@ from cluster import processes
 from cluster.ray_start import ray_python
 from cluster.runtime.choose import RuntimeUnusable, choose_for
 from ledger.client import job_id, new_hold_id
-from serve_app.local import database, ports, postgres, preflight, secrets, users
+from serve_app.local import control, database, ports, postgres, preflight, secrets, users
 from serve_app.local.client import is_locked
 from serve_app.local.errors import Refused
 from serve_app.local.home import RUNTIME_PARENT, Home, read_json, write_atomically
 from serve_app.local.installation import Setup, parts_of
 from serve_app.local.parts import PartStatus, Progress
+from serve_app.local.restarting import Restarts
 from serve_app.local.setting_names import require_known
 from serve_app.local.supervisor import PartFailed, Supervisor
 
@@ -72,13 +74,13 @@ def prepare(home: Home, base: int | None, environment: Mapping[str, str]) -> Set
         database.check_server(external)
     apart, why_together = _users(environment)
     chosen = choose_ports(home, base)
-    passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
+    passwords = secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets, home.guard_secrets)
     server = None if external else _prepare_postgres(home, passwords["postgres"])
     _write_urls(home, external or _embedded_url(server, passwords["postgres"]), passwords)
     write_atomically(home.node_address_file, environment.get("GFE_NODE_ADDRESS"))
     _forget_old_sessions(home.ray)
     node_id = secrets.made_once(home.run / "node_id", _new_node_id())
-    wrapper = _haproxy_wrapper(home)
+    wrapper = haproxy_wrapper(home)
     if apart is not None:
         users.hand_over(home, apart)
     return Setup(
@@ -196,13 +198,12 @@ def _embedded_url(server: postgres.Server | None, password: str) -> str:
 
 def _write_urls(home: Home, admin_url: str, passwords: Mapping[str, str]) -> None:
     """Write one URL per database login; the services' differ from the administrator's in user and password only."""
-    secrets.overwrite(home.secrets / "admin_database_url", admin_url)
-    for name, role in database.LOGINS.items():
-        folder = home.ray_secrets if name == "serve" else home.secrets
-        secrets.overwrite(folder / f"{name}_database_url", database.url_of_login(admin_url, role, passwords[role]))
+    for file, url in database.urls(admin_url, passwords).items():
+        folder = home.ray_secrets if file in secrets.READ_BY["serve"] else home.secrets
+        secrets.overwrite(folder / file, url)
 
 
-def _haproxy_wrapper(home: Home) -> Path:
+def haproxy_wrapper(home: Home) -> Path:
     """Put the wrapper where it can be executed: an installed package may have lost the bit."""
     target = home.haproxy_wrapper
     target.write_text(resources.files("serve_app.local").joinpath("haproxy-loopback").read_text())
@@ -236,6 +237,7 @@ def summary(setup: Setup) -> dict[str, Any]:
         "api_url": setup.api_url,
         "console_url": setup.console_url,
         "dashboard_url": setup.dashboard_url,
+        "guard_url": setup.guard_url,
         "agent_url": setup.agent_url,
         "home": str(setup.home.root),
         "supervisor_pid": os.getpid(),
@@ -270,6 +272,13 @@ async def run(setup: Setup, teller: Teller, stop: asyncio.Event) -> None:
         teller.tell(asdict(progress))
 
     supervisor = Supervisor(parts_of(setup), logs=setup.home.logs, tell=tell, record=record)
+    restarts = Restarts(setup.home, supervisor, setup.api_url)
+
+    async def answer(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        began = time.monotonic()
+        await restarts.restart(str(question["restart"]), float(question["wait_s"]))
+        return {"took_s": round(time.monotonic() - began, 1)}
+
     starting = asyncio.create_task(supervisor.start())
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -279,7 +288,8 @@ async def run(setup: Setup, teller: Teller, stop: asyncio.Event) -> None:
             is_ready = True
             record(supervisor.status())
             teller.tell({"ready": True})
-            await stopping
+            async with control.listening(setup.home.control_socket, answer):
+                await stopping
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)

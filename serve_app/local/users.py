@@ -1,9 +1,10 @@
-"""Who runs what when root starts an installation: ledger, edge gateway and Ray as users of their own, none reading what is another's.
+"""Who runs what when root starts an installation: ledger, edge gateway, dashboard guard and Ray as users of their own, none reading what is another's.
 
 A machine that joins the cluster can run code as Ray's user on the head (docs/threat-model.md); so nothing of the ledger may be that
 user's, and that user must not be root: without capabilities root still owns the program's files and the machine's.
 """
 
+import itertools
 import os
 import pwd
 import shutil
@@ -22,6 +23,7 @@ NONE = "none"  # GFE_LEDGER_USER: everything runs as whoever starts it
 LEDGER = ("gfe-ledger", 60_900)
 RAY = ("gfe-ray", 60_901)
 EDGE = ("gfe-edge", 60_902)
+GUARD = ("gfe-guard", 60_908)
 INTERNAL_GROUP = 60_903  # of those who may pass to the ledger's socket
 TRY_LIMIT_S = 60.0
 ROOTS_OWN = (
@@ -44,11 +46,12 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who runs the ledger, who runs Ray and all that it starts, and who runs the edge gateway."""
+    """Who runs the ledger, who runs Ray and all that it starts, who the edge gateway, and who the dashboard guard."""
 
     ledger: User
     ray: User
     edge: User
+    guard: User
 
 
 def choose(environment: Mapping[str, str], uid: int) -> Users | None:
@@ -64,10 +67,11 @@ def choose(environment: Mapping[str, str], uid: int) -> Users | None:
     users = Users(
         _user("GFE_LEDGER_USER", wanted[0], *LEDGER), replace(_user("GFE_RAY_USER", wanted[1], *RAY), groups=caller),
         replace(_user("GFE_EDGE_USER", environment.get("GFE_EDGE_USER"), *EDGE), groups=caller),
+        replace(_user("GFE_GUARD_USER", environment.get("GFE_GUARD_USER"), *GUARD), groups=caller),
     )  # fmt: skip
-    _require_apart("the ledger", users.ledger, "Ray", users.ray)
-    _require_apart("the ledger", users.ledger, "the edge gateway", users.edge)
-    _require_apart("Ray", users.ray, "the edge gateway", users.edge)
+    named = (("the ledger", users.ledger), ("Ray", users.ray), ("the edge gateway", users.edge), ("the dashboard guard", users.guard))
+    for (one, its), (other, others) in itertools.combinations(named, 2):
+        _require_apart(one, its, other, others)
     return users
 
 
@@ -75,7 +79,7 @@ def _require_apart(one: str, its: User, other: str, others: User) -> None:
     if its.uid == others.uid:
         raise Refused(
             f"{one} and {other} would both run as {others.name}",
-            "name different users in GFE_LEDGER_USER, GFE_RAY_USER and GFE_EDGE_USER, or unset all",
+            "name different users in GFE_LEDGER_USER, GFE_RAY_USER, GFE_EDGE_USER and GFE_GUARD_USER, or unset all",
         )
 
 
@@ -143,7 +147,7 @@ def hand_over(home: Home, users: Users) -> None:
             _give(path, users.ledger.uid, users.ledger.gid, 0o600)
     _give(home.mail, users.ledger.uid, users.ledger.gid, 0o700)
     _give(home.ledger_socket.parent, users.ledger.uid, INTERNAL_GROUP, 0o710)  # its callers may pass, to the socket
-    for place, user in ((home.ray_secrets, users.ray), (home.edge_secrets, users.edge)):
+    for place, user in ((home.ray_secrets, users.ray), (home.edge_secrets, users.edge), (home.guard_secrets, users.guard)):
         _give(place, 0, user.gid, 0o750)  # root's: what its user may read and not replace
         for path in place.iterdir():
             _give(path, 0, user.gid, 0o440)

@@ -328,13 +328,14 @@ class JobStore:
     async def owed(self, older_than_s: float) -> list[Owed]:
         """List settlements that the ledger has not acknowledged, oldest first."""
         rows = await self._line.query(
-            "SELECT id, owed, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), coalesce(counted_by, 'provider'), coalesce(node, ''), attempt, served "
-            "FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <= clock_timestamp() - make_interval(secs => %b) ORDER BY ended_at LIMIT 200",
+            "SELECT id, owed, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), coalesce(counted_by, 'provider'), coalesce(node, ''), attempt, served, "
+            "extract(epoch FROM clock_timestamp() - ended_at)::float8 FROM serve_app.job WHERE owed IS NOT NULL AND ended_at <= clock_timestamp() - make_interval(secs => %b) ORDER BY ended_at LIMIT 200",
             (float(older_than_s),),
         )
         return [
             Owed(
-                id=row[0], what=row[1], prompt_tokens=row[2], completion_tokens=row[3], counted_by=row[4], node=row[5], attempt=row[6], served=row[7]
+                id=row[0], what=row[1], prompt_tokens=row[2], completion_tokens=row[3], counted_by=row[4], node=row[5], attempt=row[6], served=row[7],
+                age_s=row[8],
             )
             for row in rows
         ]  # fmt: skip

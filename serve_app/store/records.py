@@ -82,7 +82,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
-    """A settlement that the ledger has not acknowledged. `served`: JSON of what earlier nodes served."""
+    """A settlement that the ledger has not acknowledged. `served`: JSON of what earlier nodes served; `age_s`: since the job's end."""
 
     id: uuid.UUID
     what: str
@@ -92,6 +92,7 @@ class Owed:
     node: str
     attempt: int
     served: str | None = None
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 
+from cluster.audit.cutting import Piece
 from cluster.runtime.child import Child, ChildFailed
 from cluster.runtime.dialect import BadRequest, Json
 
@@ -75,9 +76,18 @@ class Runner:
         said = await self.call("/tokenize", {"content": text, "add_special": add_special, "parse_special": add_special})
         return [int(token) for token in said["tokens"]]
 
+    async def pieces(self, text: str) -> list[Piece]:
+        """Cut a text into tokens as `tokens` does, and tell what each of them writes."""
+        said = await self.call("/tokenize", {"content": text, "add_special": False, "parse_special": False, "with_pieces": True})
+        return [Piece(int(one["id"]), _bytes(one["piece"])) for one in said["tokens"]]
+
     async def rendered(self, messages: list[Json]) -> str:
         """Render messages with the template in the model's file."""
         return str((await self.call("/apply-template", {"messages": messages, **NO_THOUGHTS}))["prompt"])
+
+
+def _bytes(piece: str | list[int]) -> bytes:
+    return piece.encode() if isinstance(piece, str) else bytes(piece)  # what breaks off in a character comes in numbers
 
 
 def refusal(status: int, said: Any) -> BadRequest:

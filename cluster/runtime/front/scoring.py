@@ -5,12 +5,18 @@ said in its place. With its prompt cache a step costs one token.
 """
 
 import ipaddress
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 from aiohttp import web
 
+from cluster.audit.cutting import Piece, walk
+from cluster.audit.free_text import Told, free_places, plain_of
 from cluster.audit.rules import places
-from cluster.audit.sampling import CANDIDATES
+from cluster.audit.sampling import CANDIDATES, Penalties, penalties_of
 from cluster.runtime.dialect import BadRequest, Json
 from cluster.runtime.front import asking
 from cluster.runtime.front.http import LIBRARY, MEMORY, body_of
@@ -18,13 +24,17 @@ from cluster.runtime.front.memory import Loaded
 from cluster.runtime.front.running import prompt_for
 
 MAX_WINDOW = 512
+SURE = 1e6  # added to a logit
+DRAWS = 4
+LEAD = 64  # tokens before those that are scored, as many as penalties usually count
 
 
 async def score(request: web.Request) -> web.Response:
     """Score `window` tokens of `answer`, `chance` in [0, 1) says which; beside them a chat or a generation as Ollama takes it.
 
     Answered are `tokens`, how many the answer has, and `steps`: each the claimed token and the likeliest ones, `[token, logprob in nats]`,
-    best first.
+    best first, with the penalties that the options ask for and before any other sampling. Of an answer in a format there are those steps alone
+    where it changes nothing.
     """
     if not ipaddress.ip_address(request.remote or "::").is_loopback:
         raise BadRequest("answers are scored for this machine alone", 403)
@@ -34,21 +44,59 @@ async def score(request: web.Request) -> web.Response:
     asked = asking.chat_of(body, model) if "messages" in body else asking.generation_of(body, model)
     async with request.app[MEMORY].slot(model, asked.options, asked.keep_alive_s) as loaded:
         prompt = await loaded.runner.tokens(await prompt_for(loaded, asked), add_special=True)
-        claimed = await loaded.runner.tokens(answer)
-        chosen = places(prompt, claimed, window, chance)
+        pieces = await loaded.runner.pieces(answer)
+        among = free_places([piece.text for piece in pieces]) if body.get("format") else None
+        chosen = places(prompt, [piece.token for piece in pieces], window if among is None else window + window // 2, chance, among)
         if len(prompt) + max(chosen, default=0) >= loaded.context_tokens:
             raise BadRequest("the input length exceeds the context length")
-        steps = [{"claimed": claimed[n], "candidates": await candidates(loaded, prompt + claimed[:n])} for n in chosen]
-    return web.json_response({"tokens": len(claimed), "steps": steps})
+        penalties = penalties_of(asked.options)
+        steps = await steps_at(chosen, loaded, prompt, pieces, penalties, is_usual=penalties.are_none and among is None)
+    kept = [(token, [one[:2] for one in said] if among is None else plain_of(said)) for token, said in steps]
+    found = [{"claimed": token, "candidates": said} for token, said in kept if said]
+    return web.json_response({"tokens": len(pieces), "steps": found[:window]})
 
 
-async def candidates(loaded: Loaded, before: list[int]) -> list[tuple[int, float]]:
-    """Tell the likeliest tokens after others, with their log-probabilities before any sampling."""
-    asked = {
-        "prompt": before, "n_predict": 1, "n_probs": CANDIDATES, "temperature": 0, "cache_prompt": True, "post_sampling_probs": False,
-    }  # fmt: skip
-    said = await loaded.runner.call("/completion", asked)
-    return [(int(one["id"]), float(one["logprob"])) for one in said["completion_probabilities"][0]["top_logprobs"]]
+async def steps_at(
+    chosen: Sequence[int], loaded: Loaded, prompt: list[int], pieces: Sequence[Piece], penalties: Penalties, *, is_usual: bool
+) -> list[tuple[int, Sequence[Told]]]:
+    """Tell of each chosen place which token is claimed there, and the likeliest ones; `is_usual`: the text was written as it is usually cut."""
+    if not chosen:
+        return []
+    tokens = [piece.token for piece in pieces]
+
+    async def tell(before: list[int]) -> Sequence[Told]:
+        return await told(loaded, before, penalties, drawn=tokens[-1])
+
+    if is_usual:
+        return [(tokens[n], await tell(prompt + tokens[:n])) for n in chosen]
+    begin, end = max(0, chosen[0] - LEAD), chosen[-1] + 1
+    begins = list(accumulate((len(piece.text) for piece in pieces[begin:end]), initial=0))
+    return await walk(tell, loaded.runner.pieces, prompt + tokens[:begin], pieces[begin:end], {begins[n - begin] for n in chosen})
+
+
+async def told(loaded: Loaded, before: list[int], penalties: Penalties, drawn: int) -> list[Told]:
+    """Tell the likeliest tokens after others, best first; nothing where the child does not say.
+
+    It says so of a token that it draws, and not when that breaks off in a character. Without penalties it draws `drawn`, whatever is likely.
+    Penalties it applies itself, for it alone knows the logits, and then it must be let draw.
+    """
+    asked: Json = {"prompt": before, "n_predict": 1, "n_probs": CANDIDATES, "cache_prompt": True}
+    if penalties.are_none:
+        said = await loaded.runner.call(
+            "/completion", asked | {"temperature": 0, "logit_bias": [[drawn, SURE]], "post_sampling_probs": False}
+        )
+        return [Told(int(one["id"]), float(one["logprob"]), bytes(one["bytes"])) for one in _of_drawn(said)["top_logprobs"]]
+    last_n = penalties.repeat_last_n if penalties.repeat_last_n > 0 else loaded.context_tokens
+    asked |= asdict(penalties) | {"repeat_last_n": last_n, "samplers": ["penalties"], "temperature": 1, "post_sampling_probs": True}
+    for seed in range(DRAWS):
+        if found := _of_drawn(await loaded.runner.call("/completion", asked | {"seed": seed})):
+            likeliest = [one for one in found["top_probs"] if one["prob"] > 0]
+            return [Told(int(one["id"]), math.log(one["prob"]), bytes(one["bytes"])) for one in likeliest]
+    return []
+
+
+def _of_drawn(said: Json) -> Json:
+    return next(iter(said.get("completion_probabilities") or ()), {})
 
 
 def _wanted(body: Json) -> tuple[str, int, float]:
