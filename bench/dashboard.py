@@ -16,14 +16,12 @@ import contextlib
 import json
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from bench.installation import MODEL, OURS, Bench, Sample, start_installation, start_stub, stop_installation
+from bench.installation import MODEL, OURS, Bench, Sample, running_installation
 from bench.machine import cpu_ms, machine
 
 OVER = {"COMPLETED", "FAILED", "CANCELED"}
@@ -93,6 +91,11 @@ class DashboardBench(Bench):
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
+    def cpu_ms(self) -> float:
+        """Tell what all our processes have used so far."""
+        found = self.pids()
+        return sum(cpu_ms(pid) for role in OURS for pid in found.get(role, ()))
+
     async def one_job(self) -> float:
         """Submit a job; tell the time until its answer, or its end on the socket where somebody watches, in ms."""
         text = "Say sixteen words about the sea, the wind, and what lies beyond. " * 2
@@ -161,17 +164,10 @@ async def compare(bench: DashboardBench, asked: argparse.Namespace) -> dict[str,
 
 def measured(asked: argparse.Namespace) -> dict[str, Any]:
     """Start an installation, measure, end it."""
-    stub, stub_url = start_stub()
-    with tempfile.TemporaryDirectory(prefix="gfe-bench-") as folder:
-        home = Path(folder) / "home"
-        status = start_installation(home, stub_url, asked.port_base)
-        try:
-            bench = DashboardBench(status, {stub.pid})
-            bench.is_plain = asked.plain
-            return asyncio.run(compare(bench, asked))
-        finally:
-            stop_installation(home)
-            stub.terminate()
+    with running_installation(asked.port_base) as (status, roots):
+        bench = DashboardBench(status, roots)
+        bench.is_plain = asked.plain
+        return asyncio.run(compare(bench, asked))
 
 
 def main() -> None:

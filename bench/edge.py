@@ -29,7 +29,8 @@ from cluster.edge.counting import ReferenceCounter
 from cluster.edge.facts import NodeFacts
 from cluster.edge.gateway import EdgeGateway
 from cluster.edge.metrics import EdgeMetrics
-from cluster.edge.sockets import AgentSite, AgentSockets
+from cluster.edge.site import AgentSite
+from cluster.edge.sockets import AgentSockets
 from cluster.edge.tokens import AgentVerifier
 from cluster.errors import NodeLost
 from cluster.jobs import Attempt, End, JobKind, Text
@@ -105,6 +106,7 @@ async def running(identities: list[Identity]) -> Any:
         assert process.stdout is not None
         assert process.stdin is not None
         urls = json.loads(await process.stdout.readline())
+        draining = asyncio.create_task(process.stdout.read())  # what it logs; a full pipe would stop it
         client = NodeClient(lambda: tokens.mint("node"))
         await client.start()
         edge = Edge(process, urls, client, issuer)
@@ -116,6 +118,7 @@ async def running(identities: list[Identity]) -> Any:
             await client.aclose()
             process.stdin.close()
             await process.wait()
+            await draining
 
 
 # --- what is measured ---------------------------------------------------------------------------------------------------------------------
@@ -134,6 +137,7 @@ class Idle:
     async def run(self) -> None:
         """Live until it is canceled."""
         while True:
+            self.socket = None
             try:
                 self.tries += 1
                 self.socket = await connect(self.edge.agent_url, self.token)

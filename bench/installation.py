@@ -6,8 +6,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,20 @@ def start_installation(home: Path, stub_url: str, port_base: int) -> dict[str, A
 def stop_installation(home: Path) -> None:
     """End it, and delete what it kept."""
     subprocess.run([sys.executable, "-m", "serve_app.cli", "down", "--purge"], env={**os.environ, "GFE_HOME": str(home)}, check=False)
+
+
+@contextmanager
+def running_installation(port_base: int) -> Iterator[tuple[dict[str, Any], set[int]]]:
+    """Run one in a throw-away home on a scripted runtime; tells its status, and the runtime's process."""
+    stub, stub_url = start_stub()
+    with tempfile.TemporaryDirectory(prefix="gfe-bench-") as folder:
+        home = Path(folder) / "home"
+        status = start_installation(home, stub_url, port_base)
+        try:
+            yield status, {stub.pid}
+        finally:
+            stop_installation(home)
+            stub.terminate()
 
 
 def start_stub() -> tuple[subprocess.Popen[str], str]:

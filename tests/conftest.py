@@ -1,5 +1,6 @@
 """What all tests share: one PostgreSQL server per run, and a migrated database of its own for every test."""
 
+import json
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.machine import machine
 from serve_app.local import secrets as installed_secrets
 from tests.cluster.ray_head import RayHead
 from tests.databases import Database, database_server, fresh_database, migrated_template, wait_until_it_answers
@@ -20,6 +22,47 @@ os.environ.update(RAY_HEAD.settings)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="machines that the proof of continuation kills")
+    parser.addoption("--connects", type=int, default=10_000, help="connects of strangers in the hostile suite")
+    parser.addoption(
+        "--figures", metavar="FILE", help="file that the measured figures are written to as JSON; those of other tests stay in it"
+    )
+    parser.addoption("--shots", metavar="DIR", help="folder for pictures of the console's pages (tests/web)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a folder's tests together, in whatever order within: what a folder shares, a whole installation at times, ends with it."""
+    folders: dict[Path, int] = {}
+    items.sort(key=lambda item: folders.setdefault(item.path.parent, len(folders)))
+
+
+@pytest.fixture
+def figure(record_property):
+    """Note a measured figure of a row of the fault matrix, or of another proof; all are shown at the end of the run."""
+
+    def note(row, what, value):
+        record_property("figure", {"row": str(row), "what": str(what), "value": str(value)})
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [
+        one for those in terminalreporter.stats.values() for one in those if isinstance(one, pytest.TestReport) and one.when == "call"
+    ]
+    figures = [{**value, "test": report.nodeid} for report in reports for name, value in report.user_properties if name == "figure"]
+    for one in figures:
+        terminalreporter.write_line(f"row {one['row']}: {one['what']}: {one['value']}")
+    if (named := terminalreporter.config.getoption("--figures")) and figures:
+        keep_figures(Path(named), figures)
+
+
+def keep_figures(path: Path, figures: list[dict[str, str]]) -> None:
+    """Write figures beside those of other tests that are in the file already."""
+    kept = json.loads(path.read_text())["figures"] if path.exists() else []
+    new = {one["test"] for one in figures}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), "figures": [one for one in kept if one["test"] not in new] + figures}, indent=1))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

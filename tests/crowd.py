@@ -45,8 +45,9 @@ class Outcome:
     number: int
     streams: bool
     model: str
+    way: str = "chat"  # chat | job: submitted to run by itself | cancel: the same, and canceled in the middle | batch: a line of one
     jobs: list[str] = field(default_factory=list)  # one per submission that became a job; the last one decides
-    ended: str = "unknown"  # ok | incomplete | refused | left | wrong | broken
+    ended: str = "unknown"  # ok | incomplete | refused | left | canceled | wrong | broken
     detail: str = ""
     text: str = ""
     refusals: int = 0
@@ -78,10 +79,13 @@ class History:
 class Crowd:
     """Submits jobs to one platform, so many at once."""
 
-    def __init__(self, url, key, history, *, seed=1, kinds=((SLOW, 7), (QUICK, 2), (LATE, 1)), in_flight=12, leavers=0.0):
+    def __init__(
+        self, url, key, history, *, seed=1, kinds=((SLOW, 7), (QUICK, 2), (LATE, 1)), in_flight=12, leavers=0.0, ways=(("chat", 1),)
+    ):
         self.urls = [url] if isinstance(url, str) else list(url)
         self.key, self.history, self.seed, self.kinds, self.in_flight = key, history, seed, kinds, in_flight
         self.leavers = leavers  # the share of streams whose consumer leaves after a few words
+        self.ways = ways
         self.ended = 0
         self.outcomes = []
 
@@ -113,10 +117,16 @@ class Crowd:
             "temperature": 0,
         }  # fmt: skip
         leaves_after = rng.randint(1, 8) if outcome.streams and rng.random() < self.leavers else None
+        if len(self.ways) > 1:
+            outcome.way = rng.choices([way for way, _ in self.ways], [weight for _, weight in self.ways])[0]
+        cancel_after_s = rng.uniform(0, 2) if outcome.way == "cancel" else None
         began = time.monotonic()
         while True:
             self.history.write("invoke", number)
-            pause_s = await self._submit(session, outcome, body, whole, leaves_after)
+            if outcome.way == "chat":
+                pause_s = await self._submit(session, outcome, body, whole, leaves_after)
+            else:
+                pause_s = await self._submit_job(session, outcome, kind, prompt, whole, cancel_after_s)
             if pause_s is None or time.monotonic() - began > REFUSALS_LIMIT_S:
                 break
             await asyncio.sleep(min(MAX_PAUSE_S, pause_s))
@@ -152,6 +162,46 @@ class Crowd:
             return None
         return BREAK_PAUSE_S
 
+    async def _submit_job(self, session, outcome, kind, prompt, whole, cancel_after_s):
+        """One submission of a job that runs by itself, under a key; read from its beginning, canceled before. Answers as `_submit` does."""
+        outcome.streams, sent_at = False, time.monotonic()
+        url = self.urls[outcome.number % len(self.urls)]
+        body = {"model": kind.model, "prompt": prompt, "max_tokens": kind.max_tokens, "options": {"temperature": 0}}
+        headers = {"Idempotency-Key": f"{self.seed}-{outcome.number}-{outcome.refusals}"}
+        try:
+            async with session.post(f"{url}/api/computing/submit-job/", json=body, headers=headers) as answer:
+                said = await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as broken:
+            outcome.ended, outcome.detail = "broken", f"{type(broken).__name__}: {broken}"
+            outcome.breaks += 1
+            return BREAK_PAUSE_S
+        outcome.answer_s = max(outcome.answer_s, time.monotonic() - sent_at)
+        if answer.status not in {200, 201}:
+            outcome.ended, outcome.detail = "refused", f"{answer.status} {said.get('code')}: {said.get('detail')}"
+            if answer.status in {429, 503} and "Retry-After" in answer.headers:
+                outcome.refusals += 1
+                return float(answer.headers["Retry-After"])
+            return None
+        if said["job_id"] not in outcome.jobs:
+            outcome.jobs.append(said["job_id"])
+        if cancel_after_s is not None:
+            await asyncio.sleep(cancel_after_s)
+            await self._cancel(session, url, outcome.jobs[-1])
+        await self._come_back(session, url, outcome, whole)
+        return None
+
+    async def _cancel(self, session, url, job):
+        """Cancel a job, as often as it takes until somebody has heard it; one that has ended is fine."""
+        until = time.monotonic() + COME_BACK_LIMIT_S
+        while time.monotonic() < until:
+            try:
+                async with session.delete(f"{url}/api/computing/jobs/{job}/") as answer:
+                    if answer.status < 500 and answer.status != 429:
+                        return
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                pass
+            await asyncio.sleep(BREAK_PAUSE_S)
+
     async def _come_back(self, session, url, outcome, whole):
         """Read the job of a broken stream from its beginning, as soon as somebody answers."""
         until = time.monotonic() + COME_BACK_LIMIT_S
@@ -178,6 +228,8 @@ async def read_events(answer, outcome, whole):
         outcome.detail = f"came back: {said['status']}"
         if said["status"] == "COMPLETED":
             outcome.ended = "ok" if text == whole else "wrong"
+        elif said["status"] == "CANCELED" and outcome.way == "cancel":
+            outcome.ended = "canceled" if whole.startswith(text) else "wrong"
         else:
             outcome.ended = "incomplete" if whole.startswith(text) else "wrong"
         outcome.text = text
@@ -245,7 +297,7 @@ def summary(outcomes):
     """The figures of a crowd."""
     ends = {
         end: sum(outcome.ended == end for outcome in outcomes)
-        for end in ("ok", "incomplete", "refused", "left", "wrong", "broken", "unknown")
+        for end in ("ok", "incomplete", "refused", "left", "canceled", "wrong", "broken", "unknown")
     }
     streams = [outcome for outcome in outcomes if outcome.streams]
     return ends | {

@@ -19,6 +19,8 @@ from serve_app.local import database as migrations
 from serve_app.local import postgres
 
 PASSWORD = "tests-only"
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 3 * 2**30
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,39 @@ def login(admin_url: str, role: str, name: str) -> str:
     return make_conninfo(admin_url, user=role, password=PASSWORD, dbname=name)
 
 
+def memory_folder() -> Path | None:
+    """A folder in memory, where there is room: a file system on a disk slows down with the thousands of files that come and go with databases."""
+    try:
+        has_room = shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    except OSError:
+        return None
+    return MEMORY if has_room and os.access(MEMORY, os.W_OK) else None
+
+
 @contextmanager
-def database_server() -> Iterator[str]:
-    """Admin URL of `GFE_TEST_DATABASE_URL`, or of the wheel's server, unsynced, in a folder of its own."""
+def database_server(name: str = "test") -> Iterator[str]:
+    """Admin URL of `GFE_TEST_DATABASE_URL`, or of the wheel's server, unsynced, in a folder of its own; each `name` is another server."""
+    tag = f"{name}-{os.getpid()}"
     if given := os.environ.get("GFE_TEST_DATABASE_URL"):
         yield given
         return
-    folder = Path(tempfile.mkdtemp(prefix="gfe-"))
-    folder.chmod(0o711)
-    server = postgres.locate(folder / "data", folder / "socket", tag=f"test-{os.getpid()}")
+    folder = Path(tempfile.mkdtemp(prefix="gfe-", dir=memory_folder()))
+    folder.chmod(0o755)
+    server = postgres.locate(folder / "data", folder / "socket", tag=tag)
     postgres.initialize(server, "", is_throw_away=True)
     log = (folder / "log").open("wb")
-    process = subprocess.Popen([*server.command(), "-c", "fsync=off", "-c", "max_connections=200"], stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [*server.command(), "-c", "fsync=off", "-c", "max_wal_size=128MB", "-c", "max_connections=200"], stdout=log, stderr=log
+    )
     url = make_conninfo(user="postgres", dbname="postgres", host=str(server.socket_folder), port=postgres.PORT)
     try:
         wait_until_it_answers(url)
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         log.close()
-        postgres.purge(folder / "data", tag=f"test-{os.getpid()}")
+        postgres.purge(folder / "data", tag=tag)
         shutil.rmtree(folder, ignore_errors=True)
 
 

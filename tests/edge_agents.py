@@ -134,10 +134,11 @@ async def connect(url, token, **options):
 class HonestAgent:
     """Answers offers with `words` words, one per chunk, `pace_s` apart; comes back when its connection breaks, with all that it has."""
 
-    def __init__(self, url, identity, token, *, words=5, pace_s=0.0, slots=2, back_s=0.02, model="m", digest=DIGEST, inflates=1):
+    def __init__(self, url, identity, token, *, words=5, pace_s=0.0, slots=2, back_s=0.02, model="m", digest=DIGEST, inflates=1, gpus=()):
         self.url, self.identity, self.token = url, identity, token
         self.words, self.pace_s, self.slots, self.back_s = words, pace_s, slots, back_s
-        self.model, self.digest, self.inflates = model, digest, inflates
+        self.model, self.digest, self.inflates, self.gpus = model, digest, inflates, list(gpus)
+        self.reads = lambda request: 7  # tokens of a prompt, as it says
         self.boot_id = uuid.uuid4().hex
         self.socket = None
         self.offers = []
@@ -146,6 +147,7 @@ class HonestAgent:
         self.acked = {}
         self.sent = {}
         self.connects = 0
+        self.refused = []  # statuses of handshakes that were not let in
         self.is_ready = asyncio.Event()
         self.producers = {}
         self.grew = asyncio.Event()
@@ -164,6 +166,8 @@ class HonestAgent:
         while True:
             try:
                 await self.serve()
+            except aiohttp.WSServerHandshakeError as refused:
+                self.refused.append(refused.status)
             except (aiohttp.ClientError, OSError, AssertionError):
                 pass
             finally:
@@ -185,7 +189,7 @@ class HonestAgent:
             self.forget(one["job"], one["lease"])
         for one in welcome["resume"]:
             self.sent[one["job"], one["lease"]] = self.acked[one["job"], one["lease"]] = one["next_seq"]
-        await socket.send(inventory(self.slots, self.model, self.digest))
+        await socket.send(inventory(self.slots, self.model, self.digest, gpus=self.gpus))
         self.is_ready.set()
         sender = asyncio.create_task(self.send_chunks(socket))
         try:
@@ -236,7 +240,7 @@ class HonestAgent:
                 await asyncio.sleep(self.pace_s)
             self.logs[key].append(word)
             self.grow()
-        usage = {"prompt_eval_count": 7 * self.inflates, "eval_count": len(said) * self.inflates}
+        usage = {"prompt_eval_count": self.reads(offer["request"]) * self.inflates, "eval_count": len(said) * self.inflates}
         text = text_sha256("".join(said), "")
         receipt = Receipt(
             job=key[0], lease=key[1], node=self.identity.node, model_digest=offer["model_digest"], text_sha256=text,

@@ -102,8 +102,8 @@ class EdgePlatform:
 
 
 @contextlib.asynccontextmanager
-async def running_edge_platform(database, ledger, *, ledger_port=None, edge_port=0, **options):
-    """Run it over a ledger that runs already, on these ports where somebody must know them before."""
+async def running_edge_platform(database, ledger, *, ledger_port=None, edge_port=0, reference_url=None, **options):
+    """Run it over a ledger that runs already, on these ports where somebody must know them before; tokens are counted at the reference."""
     async with contextlib.AsyncExitStack() as stack:
         ledger_url = await stack.enter_async_context(public_ledger(ledger, ledger_port or free_port()))
         platform = await stack.enter_async_context(running_platform(database, ledger, nodes=0, **options))
@@ -130,6 +130,6 @@ async def running_edge_platform(database, ledger, *, ledger_port=None, edge_port
 
         stack.push_async_callback(stop_feeding)
         made.dispatcher = dispatcher
-        await made.start_edge(edge_port=edge_port)
+        await made.start_edge(edge_port=edge_port, reference_url=reference_url)
         await until(lambda: view.age_s < 5)
         yield made

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from dataclasses import replace
 
 import httpx2
 import uvicorn
@@ -23,6 +24,7 @@ from serve_app.context import ServeContext
 from serve_app.db import Line
 from serve_app.feed import LedgerFeed
 from serve_app.local import secrets as made
+from serve_app.metrics import ServeFigures
 from serve_app.settings import ServeSettings
 from serve_app.settlement import Settlement
 from serve_app.store.batches import BatchStore
@@ -41,6 +43,7 @@ class LocalView:
     def __init__(self, workers):
         self.workers = workers
         self.taken = []
+        self.requests = {}  # of those that wait
 
     @property
     def snapshot(self):
@@ -52,6 +55,10 @@ class LocalView:
     def put_back(self, wait):
         pass
 
+    def pardon(self, node):
+        for job, request in self.requests.items():
+            self.requests[job] = replace(request, broken=request.broken - {node})
+
     async def wait_of(self, job):
         return None
 
@@ -61,12 +68,16 @@ class LocalView:
     async def wait_for_slot(self, wait, limit_s):
         import random
 
-        with contextlib.suppress(TimeoutError):
+        self.requests[wait.job] = wait.request
+        try:
             async with asyncio.timeout(limit_s):
-                while True:
-                    if node := choose(wait.request, self.snapshot, random.Random(1)):
-                        return node
+                while not (node := choose(self.requests[wait.job], self.snapshot, random.Random(1))):
                     await asyncio.sleep(0.02)
+                return node
+        except TimeoutError:
+            pass
+        finally:
+            del self.requests[wait.job]
         raise NoCapacity(wait.model, ("busy",), 1)
 
 
@@ -128,13 +139,14 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     writer, store = JobWriter(database.serve_url, "driver-test"), JobStore(database.serve_url)
     pages = Line(database.serve_url, name="pages")
     writer.start()
-    settlement = Settlement(ledger.client, writer, store)
+    figures = ServeFigures()
+    settlement = Settlement(ledger.client, writer, store, figures)
     callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
         settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
         cancels=Cancels(pages), pages=JobPages(pages), counts=Counts(pages), webhooks=WebhookDesk.of(settings, database.serve_url),
-        files=FileStore(database.serve_url), batches=BatchStore(database.serve_url),
+        files=FileStore(database.serve_url), batches=BatchStore(database.serve_url), figures=figures,
     )  # fmt: skip
 
     @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@
 
 Any reader can verify any answer: `words_of(prompt, n)` tells the text; raw generation goes on with it after a rendered chat and what was
 said of its answer. Runs in tests and as `python -m tests.scripted_runtime --port 0`; with `--contract` it begins without models and passes
-`tests/contract/test_ollama_*.py`.
+`tests/contract/test_ollama_*.py`; `--model` adds one to those that it lists. `GET /scripted/running` tells how many answers it is giving.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from tests import scripted_library
 from tests.scripted_models import (
     FakeModel,
     cut_at,
+    fake,
     formatted,
     pieces_after,
     rendered,
@@ -296,6 +297,11 @@ async def embeddings(request: web.Request) -> web.Response:
     return web.json_response({"embedding": [3 * value for value in vector_of(body["prompt"])] if body.get("prompt") else []})
 
 
+async def answers_now(request: web.Request) -> web.Response:
+    """`GET /scripted/running`: for tests of machines that nobody else reaches."""
+    return web.json_response(request.app[STATE].running)
+
+
 def now_text() -> str:
     """The time as Ollama writes it."""
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -306,22 +312,25 @@ def create_app(script: Script | None = None) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[in_ollamas_words])
     app[STATE] = script or Script()
     app.add_routes(scripted_library.ROUTES)
+    app.router.add_get("/scripted/running", answers_now)
     for path, post in (("/api/chat", answer), ("/api/generate", answer), ("/api/embed", embed), ("/api/embeddings", embeddings)):
         app.router.add_post(path, post)
     return app
 
 
-async def serve(script: Script, port: int = 0) -> tuple[web.AppRunner, str]:
+async def serve(script: Script, port: int = 0, host: str = "127.0.0.1") -> tuple[web.AppRunner, str]:
     """Serve; answers what stops it and its URL."""
     runner = web.AppRunner(create_app(script), handler_cancellation=True, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, host, port).start()
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
-async def main(port: int, *, is_contract: bool) -> None:
+async def main(port: int, models: list[str], *, is_contract: bool, host: str) -> None:
     """Serve for ever; the first line tells where."""
-    _runner, url = await serve(Script(is_contract=is_contract), port)
+    script = Script(is_contract=is_contract)
+    script.models |= {name: fake(name) for name in models}
+    _runner, url = await serve(script, port, host)
     sys.stdout.write(json.dumps({"pid": os.getpid(), "port": int(url.rpartition(":")[2])}) + "\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
@@ -330,6 +339,8 @@ async def main(port: int, *, is_contract: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--contract", action="store_true")
+    parser.add_argument("--model", action="append", default=[], dest="models")
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.port, is_contract=arguments.contract))
+    asyncio.run(main(arguments.port, arguments.models, is_contract=arguments.contract, host=arguments.host))

@@ -61,7 +61,8 @@ async def in_ollamas_words(request: web.Request, handler):
             request.transport.abort()
             return web.Response(status=500)
         host = request.host.rsplit(":", 1)[0]
-        if not (host == "localhost" or host.replace(".", "").isdigit()):
+        own = request.transport.get_extra_info("sockname")[0]
+        if own == "127.0.0.1" and not (host == "localhost" or host.replace(".", "").isdigit()):  # on other addresses any name may be its
             return web.Response(status=403)
         return await handler(request)
     except BadRequest as wrong:

@@ -95,6 +95,7 @@ def test_every_error_of_the_ledger_and_of_serve_has_a_row_in_its_table():
         "TooManyAgents",
         "NoSuchAgentToken",
         "KeyInUse",
+        "NetworkFull",
         "GatewayUnavailable",
         "PaymentEnded",
         "AppealOpen",

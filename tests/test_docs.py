@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DECISIONS = sorted((ROOT / "docs/decisions").glob("0*.md"))
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "requirements").glob("*.md")]
-COMMANDS_BY_SCRIPT = {"test", "check"}
+COMMANDS_BY_SCRIPT = {"test", "check", "console"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
     broken = [target for target in targets if not target.startswith("http") and not (page.parent / target).exists()]
     assert broken == []
 
@@ -50,7 +52,18 @@ def test_the_api_reference_is_what_the_descriptions_say():
         assert (ROOT / "docs/reference" / name).read_text() == text, "python -m serve_app.local.api_reference docs/reference"
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
+def test_the_page_of_reliability_shows_what_was_measured():
+    from bench.reliability import FOLDER, PAGE, Figures, page
+
+    assert PAGE.read_text() == page(PAGE.read_text(), Figures.of_folder(FOLDER)), "python -m bench.reliability"
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda path: path.stem)
 def test_every_decision_has_its_parts(page):
     headings = set(re.findall(r"^## (\w+)", page.read_text(), re.MULTILINE))
     assert {"Context", "Decision", "Consequences", "Alternatives", "Measured"} <= headings
+
+
+def test_the_list_of_decisions_has_each_by_its_name():
+    named = re.findall(r"^- \[(.+)\]\((.+)\)$", (ROOT / "docs/decisions/README.md").read_text(), re.MULTILINE)
+    assert named == [(page.read_text().splitlines()[0].removeprefix("# "), page.name) for page in DECISIONS]

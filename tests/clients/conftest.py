@@ -76,14 +76,14 @@ def _running(make):
     program.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def javascript():
     """The clients in JavaScript."""
     with _running(lambda: Program(apart.node(), apart.JS / "answers.mjs")) as program:
         yield program
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def litellm():
     """LiteLLM, in the environment of its own."""
     with _running(lambda: Program(apart.python(), "-P", HERE / "through_litellm.py", **QUIET)) as program:

@@ -32,7 +32,9 @@ class NotStarted(Exception):
 class RayHead:
     """Started by `start`, ended by `stop`; only processes that carry our mark are ever ended."""
 
-    def __init__(self):
+    def __init__(self, *, labels=None, control=1000):
+        self.labels = labels or {"gfe.io/role": "control", "gfe.io/node": NODE}
+        self.control = control
         self.folder = Path(tempfile.mkdtemp(prefix="gfe-ray-", dir="/tmp"))  # short: Ray keeps Unix sockets below
         self.tag = f"ray-test-{uuid.uuid4().hex}"
         (self.folder / "token").write_text(secrets.token_hex(32))
@@ -90,7 +92,7 @@ class RayHead:
                 "--node-manager-port", str(manager), "--object-manager-port", str(objects), "--runtime-env-agent-port", str(environments),
                 "--dashboard-agent-listen-port", str(agent), "--dashboard-agent-grpc-port", str(agent_grpc), "--metrics-export-port", str(metrics),
                 "--min-worker-port", str(first + 12), "--max-worker-port", str(first + 11 + WORKER_PORTS),
-                "--num-cpus", "0", "--resources", json.dumps({"control": 1000}), "--labels", f"gfe.io/role=control,gfe.io/node={NODE}",
+                "--num-cpus", "0", "--resources", json.dumps({"control": self.control}), "--labels", ",".join(f"{key}={value}" for key, value in self.labels.items()),
                 "--object-store-memory", str(80 * 2**20), "--temp-dir", str(self.folder / "t"), "--disable-usage-stats",
             ],
             env=self.environment | mine, cwd="/", stdout=log, stderr=log, start_new_session=True,
@@ -98,12 +100,12 @@ class RayHead:
         log.close()
         self._wait(f"http://127.0.0.1:{dashboard}/api/gcs_healthz", f"http://127.0.0.1:{agent}/api/local_raylet_healthz")
 
-    def join(self, node):
-        """Start a second Ray node that is one of our nodes; answer its process."""
+    def join(self, node, *told, environment=()):
+        """Start a second Ray node that is one of our nodes; answer its process. `told`: its labels and resources, as JSON."""
         log = (self.folder / f"{node}.log").open("ab")
         process = subprocess.Popen(
-            [self.python, Path(__file__).with_name("ray_node.py"), self.address, node, str(self.folder / "t")],
-            env=self.environment,
+            [self.python, Path(__file__).with_name("ray_node.py"), self.address, node, str(self.folder / "t"), *told],
+            env=self.environment | dict(environment),
             cwd="/",
             stdout=log,
             stderr=log,
@@ -116,7 +118,7 @@ class RayHead:
         """Kill a joined node as a power cut does: all of it at once."""
         for below in (*processes.descendants(process.pid), processes.process_of(process.pid)):
             processes.send(below, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
     def _wait(self, *urls):
         end = time.monotonic() + START_LIMIT_S

@@ -30,6 +30,29 @@ def test_failures_that_are_far_apart_do_not_open_it():
         assert breakers.open(number * 20.0) == frozenset()
 
 
+def test_a_node_that_is_back_gets_jobs_at_once_but_once_only():
+    breakers = opened()
+    breakers.returned("a")
+    breakers.placed("a", 1.0)
+    assert breakers.open(1.0) == frozenset()
+    for _ in range(FAILURES):
+        assert breakers.open(2.0) == frozenset()
+        breakers.failed("a", 2.0)
+    breakers.returned("a")  # it ends with its jobs, and comes back each time
+    assert breakers.open(3.0) == {"a"}
+    assert breakers.open(2.0 + OPEN_S) == frozenset()
+    assert breakers.succeeded("a")
+    assert not breakers.succeeded("a")
+
+
+def test_a_return_means_nothing_to_a_node_that_did_not_fail():
+    breakers = Breakers()
+    breakers.failed("a", 0.0)
+    breakers.returned("a")
+    breakers.returned("b")
+    assert breakers.recent_failures(1.0) == {"a": 1}
+
+
 def test_after_half_a_minute_one_job_tries_and_its_end_decides():
     breakers = opened()
     assert breakers.open(OPEN_S - 0.1) == {"a"}

@@ -306,7 +306,7 @@ async def test_a_waiting_job_is_told_where_it_stands_and_how_long_it_will_take(w
         assert (await dispatcher.wait_of("job_2")).ahead == 0
 
 
-async def test_the_queue_takes_more_when_nodes_join_and_less_when_they_are_lost(world):
+async def test_the_queue_takes_more_when_nodes_join_and_less_when_they_stay_away(world, monkeypatch):
     async with running(world) as dispatcher:
         await ready(world, dispatcher, node(slots=1, running=1))
         waits = [wait(f"job_{n}", f"user_{n}") for n in range(6)]
@@ -316,6 +316,7 @@ async def test_the_queue_takes_more_when_nodes_join_and_less_when_they_are_lost(
         assert await dispatcher.exchange("replica", waits[2:5], [], []) == []
         world.say(node("node_b", slots=2, running=2, is_draining=True))
         await until(lambda: nodes_of(dispatcher)["node_b"].is_draining)
+        monkeypatch.setattr("cluster.dispatcher.RETURN_S", 0)
         (refused,) = await dispatcher.exchange("replica", waits[5:], [], [])
         assert refused.refused
 
@@ -389,3 +390,31 @@ async def test_what_the_replicas_hear_comes_newest_first_and_only_once(world):
             await until(lambda id_=id_: nodes_of(dispatcher)[id_].running == 1)
         changes = await dispatcher.next_changes(known.epoch, known.version)
         assert [one.id for one in changes.nodes] == ["node_a", "node_c"]
+
+
+async def refusals(dispatcher, *jobs):
+    """Let jobs wait; tell which of them were refused at once."""
+    grants = await dispatcher.exchange("replica", [wait(job) for job in jobs], [], [])
+    return [grant.job for grant in grants if grant.refused]
+
+
+async def test_a_node_that_is_started_anew_turns_nobody_away_who_can_wait_a_moment(world, monkeypatch):
+    async with running(world) as dispatcher:
+        await ready(world, dispatcher, node(slots=3))
+        for gone in (node(slots=3, is_draining=True), node(slots=3, is_healthy=False)):
+            world.say(gone)
+            await until(lambda gone=gone: nodes_of(dispatcher)["node_a"].is_healthy == gone.is_healthy)
+        assert await refusals(dispatcher, "job_1", "job_2", "job_3", "job_4") == []
+        monkeypatch.setattr("cluster.dispatcher.RETURN_S", 0)
+        assert await refusals(dispatcher, "job_5") == ["job_5"]  # it does not come back: two wait for a slot at most
+
+
+async def test_a_new_dispatcher_turns_nobody_away_before_it_has_heard_from_everybody(world):
+    async with running(world) as dispatcher:
+        world.places = [Place("node_a"), Place("node_b")]
+        world.say(node("node_a", slots=1, running=1))
+        await until(lambda: "node_a" in nodes_of(dispatcher))
+        assert await refusals(dispatcher, "job_1", "job_2", "job_3") == []
+        world.say(node("node_b", slots=1, running=1))
+        await until(lambda: "node_b" in nodes_of(dispatcher))
+        assert await refusals(dispatcher, "job_4", "job_5") == ["job_5"]

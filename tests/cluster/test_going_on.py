@@ -50,7 +50,7 @@ def embedded_url(tmp_path_factory):
             break
     yield f"http://127.0.0.1:{port}"
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
 
 

@@ -11,7 +11,8 @@ import sys
 import pynvml
 import pytest
 
-from cluster.gpus import MIB, AmdGpus, LocalGpus, NvmlGpus, SimulatedGpus, gpus_of
+from cluster.gpus import MIB, AmdGpus, LocalGpus, SimulatedGpus, gpus_of, has_nvml
+from cluster.nvml import NvmlGpus
 
 OK, NOT_SUPPORTED, NOT_FOUND, LOST = 0, 3, 6, 15
 
@@ -258,3 +259,11 @@ def test_the_unmodified_library_reads_a_driver_of_compiled_code(driver_folder, c
     done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True, timeout=60)
     said, problem = done.stdout.splitlines()
     assert (said.split(), problem) == (told, "")
+
+
+def test_an_agent_of_a_machine_without_the_library_does_not_hold_its_bindings():
+    if has_nvml():
+        pytest.skip("NVIDIA's library is here")
+    look = "import sys; from provider_join.agent import main, watching; main.gpus_of(None).read(); watching.uses_of_programs(); print('pynvml' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["False"]

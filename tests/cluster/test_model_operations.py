@@ -398,4 +398,4 @@ async def test_a_real_model_is_pulled_loaded_used_and_unloaded_and_the_formula_i
             await worker.aclose()
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 60)

@@ -93,8 +93,8 @@ async def cluster():
 
 
 @asynccontextmanager
-async def viewing(cluster, **limits):
-    view = ClusterView(cluster.find, limits=Limits(**limits))
+async def viewing(cluster, on_return=lambda _: None, **limits):
+    view = ClusterView(cluster.find, limits=Limits(**limits), on_return=on_return)
     view.start()
     try:
         yield view
@@ -256,3 +256,36 @@ async def test_any_replica_can_tell_where_a_job_stands_and_a_dead_dispatcher_tel
         assert await other.wait_of("job_1") is None
         for one in waiting:
             one.cancel()
+
+
+@pytest.mark.parametrize("is_seen_lost", [True, False])
+async def test_who_waits_may_go_to_a_node_that_failed_and_is_back(cluster, is_seen_lost):
+    """A worker that is started anew, at another place: what it failed before says nothing of it any more."""
+    back = []
+    async with viewing(cluster, back.append) as view:
+        await ready(cluster.world, cluster.begin(), node("node_a", is_healthy=False))
+        await until(lambda: view.age_s < 1 and view.snapshot.nodes)
+        unlucky = wait("job_1")
+        unlucky = replace(unlucky, request=replace(unlucky.request, broken=frozenset({"node_a"})))
+        waiting = asyncio.create_task(view.wait_for_slot(unlucky, 5))
+        await until(lambda: view.snapshot.waiting)
+        if not is_seen_lost:
+            view._snapshot = replace(
+                view._snapshot, nodes={"node_a": replace(view._snapshot.nodes["node_a"], is_healthy=True, url="elsewhere")}
+            )
+        cluster.world.say(node("node_a"))
+        assert (await waiting).id == "node_a"
+        assert back == ["node_a"]
+
+
+async def test_who_waits_may_go_to_a_node_that_is_pardoned(cluster):
+    async with viewing(cluster) as view:
+        await ready(cluster.world, cluster.begin(), node("node_a"))
+        await until(lambda: view.age_s < 1 and view.snapshot.nodes)
+        unlucky = wait("job_1")
+        unlucky = replace(unlucky, request=replace(unlucky.request, broken=frozenset({"node_a"})))
+        waiting = asyncio.create_task(view.wait_for_slot(unlucky, 5))
+        await until(lambda: view.snapshot.waiting)
+        assert not (await asyncio.wait({waiting}, timeout=0.2))[0]
+        view.pardon("node_a")
+        assert (await waiting).id == "node_a"

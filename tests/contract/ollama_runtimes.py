@@ -217,7 +217,7 @@ def process_of(module, *arguments, **settings):
         yield process, f"http://127.0.0.1:{process.told['port']}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from cluster.audit.sampling import CANDIDATES
 from tests.contract.ollama_runtimes import BE_OPENED, COUNT, KNOW_HOSTS, NUMBERS, PARIS, STEADY, STORY, STORY_OPTIONS, wait_until
@@ -51,8 +52,8 @@ def test_the_tokens_of_a_chat_hold_what_the_model_was_created_with(runtime, crea
 
 
 def score(runtime, answer, *, window=64, **more):
-    body = {"model": runtime.model, "options": STEADY, "answer": answer, "window": window} | more
-    return runtime.post("/gfe/score", body if "prompt" in more else {"messages": PARIS} | body)
+    body = {"model": runtime.model, "options": STEADY, "answer": answer, "window": window}
+    return runtime.post("/gfe/score", ({} if "prompt" in more else {"messages": PARIS}) | body | more)
 
 
 def test_an_answer_is_scored_by_what_the_model_would_have_said_in_its_place(runtime):
@@ -89,6 +90,59 @@ def test_the_prompt_is_read_as_the_model_was_created_and_a_generation_too(runtim
     prompt = {"prompt": "The capital of France is", "raw": True}
     said = runtime.post("/api/generate", {"model": runtime.model, "stream": False, "options": STEADY} | prompt).json()["response"]
     assert all(step["claimed"] == step["candidates"][0][0] for step in score(runtime, said, **prompt).json()["steps"])
+
+
+def is_best(step):
+    return step["claimed"] == step["candidates"][0][0]
+
+
+def test_penalties_are_counted_over_prompt_and_answer_as_the_model_does(runtime):
+    runtime.needs(COUNT)
+    asked = {"messages": [{"role": "user", "content": "Say: the sea, the sea, the sea, the sea."}]}
+    for penalties in (
+        {"repeat_penalty": 1.5},
+        {"presence_penalty": 2.0, "frequency_penalty": 1.0},
+        {"repeat_penalty": 1.3, "repeat_last_n": 8},
+    ):
+        options = STEADY | {"num_predict": 40} | penalties
+        answer = runtime.chat(**asked, options=options).json()["message"]["content"]
+        scored = score(runtime, answer, **asked, options=options).json()["steps"]
+        assert all(map(is_best, scored)), (penalties, answer)
+        assert not all(map(is_best, score(runtime, answer, **asked).json()["steps"])), penalties  # without them it would say something else
+    everywhere = {"repeat_penalty": 1.5, "repeat_last_n": -1}  # to be scored, however far the engine itself looks
+    assert score(runtime, answer, **asked, options=STEADY | everywhere).status_code == 200
+
+
+def test_penalties_that_move_nothing_change_no_log_probability(runtime):
+    runtime.needs(COUNT)
+    plain = score(runtime, "The capital of France is Paris.").json()["steps"]
+    nearly = score(runtime, "The capital of France is Paris.", options=STEADY | {"presence_penalty": 1e-6}).json()["steps"]
+    for one, other in zip(plain, nearly, strict=True):
+        assert [token for token, _ in one["candidates"][:3]] == [token for token, _ in other["candidates"][:3]]
+        assert [logprob for _, logprob in one["candidates"]] == pytest.approx([logprob for _, logprob in other["candidates"]], abs=0.01)
+
+
+def test_an_answer_is_scored_also_where_its_tokens_break_off_in_a_character(runtime):
+    runtime.needs(COUNT)
+    answer = "😀🌊 日本語 🙂🐟"
+    plain = score(runtime, answer).json()
+    assert len(plain["steps"]) == plain["tokens"] > len(answer)
+    penalized = score(runtime, answer, options=STEADY | {"presence_penalty": 0.1}).json()
+    assert 0 < len(penalized["steps"]) <= len(plain["steps"])
+
+
+def test_of_an_answer_in_a_format_what_stands_in_strings_is_scored(runtime):
+    runtime.needs(COUNT)
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "why": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["city", "why", "age"],
+    }
+    answer = runtime.chat(format=schema, options=STEADY | {"num_predict": 80}).json()["message"]["content"]
+    scored = score(runtime, answer, format=schema).json()
+    assert 0 < len(scored["steps"]) < scored["tokens"]
+    assert all(map(is_best, scored["steps"]))
+    assert score(runtime, "[1, 2, 3]", format="json").json()["steps"] == []
 
 
 def test_what_cannot_be_scored_is_refused(runtime):

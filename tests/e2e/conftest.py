@@ -88,20 +88,7 @@ class Installation:
 
     def ask(self, path: str, body: Any = None, *, key: str | None = None, limit_s: float = 60) -> tuple[int, Any]:
         """Call the API; answer status and JSON."""
-        request = urllib.request.Request(
-            self.report["api_url"] + path,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {key or self.report['api_key']}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=limit_s) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as refused:
-            text = refused.read().decode(errors="replace")
-            try:
-                return refused.code, json.loads(text)
-            except ValueError:
-                return refused.code, text
+        return call(self.report["api_url"] + path, body, key=key or self.report["api_key"], limit_s=limit_s)
 
     def chat(self, text: str = "Say hello", *, key: str | None = None, max_tokens: int = 8) -> tuple[int, Any]:
         body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
@@ -139,6 +126,21 @@ class Installation:
         assert not left, [processes.command_of(process.pid) for process in left]
 
 
+def call(url: str, body: Any = None, *, key: str = "", limit_s: float = 60) -> tuple[int, Any]:
+    """Ask, or send a body; answer status and JSON."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url, data=None if body is None else json.dumps(body).encode(), headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=limit_s) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as refused:
+        text = refused.read().decode(errors="replace")
+        try:
+            return refused.code, json.loads(text)
+        except ValueError:
+            return refused.code, text
+
+
 def wait_for(is_true: Callable[[], bool], limit_s: float, says: Callable[[], str]) -> None:
     """Wait for a condition; when it does not come true, say what was awaited."""
     until = time.monotonic() + limit_s
@@ -147,7 +149,7 @@ def wait_for(is_true: Callable[[], bool], limit_s: float, says: Callable[[], str
         time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_installation():
     """Makes installations, removes them at the end."""
     made: list[tuple[Installation, Path]] = []
@@ -163,7 +165,7 @@ def new_installation():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(new_installation) -> Installation:
     """The shared installation, started; a test that breaks it waits until it is green again."""
     found = new_installation(24000)

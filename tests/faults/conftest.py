@@ -1,4 +1,4 @@
-"""Platforms to break, the check that all is quiet afterwards, and the figures of the rows."""
+"""Platforms to break, and the check that all is quiet afterwards."""
 
 import contextlib
 
@@ -6,8 +6,6 @@ import pytest
 
 from tests.faults.platform import LEDGER, faulty_platform, platform_on
 from tests.ledger.proof.server import throw_away_server
-
-FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
@@ -47,19 +45,3 @@ async def platform_over(server):
         for platform in started:
             await platform.require_quiet()
             await platform.require_books()
-
-
-@pytest.fixture
-def figure(request):
-    """Note a measured figure of a row; all are shown at the end of the run."""
-    notes = request.config.stash.setdefault(FIGURES, [])
-
-    def note(row, what, value):
-        notes.append(f"row {row}: {what}: {value}")
-
-    return note
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)

@@ -70,16 +70,17 @@ class Child:
     def kill(self):
         """End it without a word."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def stop(self):
         if self._process is None:
             return
         if self.is_alive:
             self._process.kill()
-        self._process.wait(10)
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._process.wait(60)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
 
 
 def ends_with_its_input(stop):

@@ -105,8 +105,8 @@ class Remote:
 class FaultyPlatform:
     """What a row touches."""
 
-    def __init__(self, database, ledger, nodes):
-        self.database, self.ledger, self.nodes = database, ledger, nodes
+    def __init__(self, database, ledger, nodes, edges=()):
+        self.database, self.ledger, self.nodes, self.edges = database, ledger, nodes, edges
         self.key = ledger.key
         self.replicas, self.urls, self.contexts = [], [], []
 
@@ -119,7 +119,7 @@ class FaultyPlatform:
         return {"Authorization": f"Bearer {self.key}"}
 
     async def members(self):
-        return [Member(node.id, node.worker.url) for node in self.nodes if node.worker.is_alive]
+        return [*(Member(node.id, node.worker.url) for node in self.nodes if node.worker.is_alive), *self.edges]
 
     async def locate(self, member):
         return member.url
@@ -193,14 +193,15 @@ async def faulty_platform(
     node_wait_s=20.0,
     kind=FaultyNode,
     continues=True,
+    edges=(),
 ):
-    """Run it over a ledger that runs already."""
+    """Run it over a ledger that runs already; `edges` are edge gateways beside its own nodes."""
     folder = ledger.folder
     made.overwrite(folder / "serve_database_url", database.serve_url)
-    names = ["node_local", *(f"node_{n}" for n in range(1, nodes))]
+    names = ["node_local", *(f"node_{n}" for n in range(1, nodes))][:nodes]
     await asyncio.to_thread(register, database.admin_url, names)
     started = [kind(name, folder / "service_serve.pub.pem", slots) for name in names]
-    platform = FaultyPlatform(database, ledger, started)
+    platform = FaultyPlatform(database, ledger, started, edges)
     tokens = ServiceTokens((folder / "service_serve.pem").read_bytes(), "serve")
     async with contextlib.AsyncExitStack() as stack:
         for node in started:

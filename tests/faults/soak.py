@@ -1,25 +1,18 @@
-"""Many jobs on four nodes while something breaks every few seconds: `python -m tests.faults.soak --jobs 2000 --seed 1`.
+"""Many jobs on four nodes while something breaks every few seconds; `python -m bench.soak` runs it with as many as one likes.
 
-Everything follows from the seed: the jobs, who leaves, which fault comes when. Afterwards nothing may be left open, each answer must be right or
+Everything follows from the seed: the jobs, how they are asked for, who leaves or cancels, which fault comes when. Afterwards nothing may be left open, each answer must be right or
 honestly none, and what consumers saw must be what the books say.
 """
 
-import argparse
 import asyncio
 import contextlib
-import json
-import logging
 import random
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
-
-import structlog
 
 from cluster import processes
+from tests.batch_crowd import BatchCrowd
 from tests.books import contradictions, rows_of
 from tests.crowd import QUICK, Crowd, History, Kind, summary
 from tests.faults.platform import LEDGER, platform_on
@@ -30,7 +23,9 @@ STEADY = Kind("fake:drip=0.1", 30, 30)
 SHORT = Kind("fake:words=3", 100, 3)
 EVERY_S = (1.0, 3.0)
 REST_LIMIT_S = 120
-HONEST = {"ok", "incomplete", "refused", "left"}
+WAYS = (("chat", 7), ("job", 2), ("cancel", 1))
+BATCHED = 0.1  # of the jobs are lines of batches
+HONEST = {"ok", "incomplete", "refused", "left", "canceled"}
 
 
 class Faults:
@@ -143,41 +138,35 @@ async def soak(jobs, seed, history, in_flight=IN_FLIGHT):
     """Run it; answers its figures.
 
     Raises:
-        AssertionError: Something was left open, wrong or doubled.
+        AssertionError: Something was left open, lost, wrong or doubled, or the books do not hold.
     """
     rng = random.Random(seed)
+    lines = round(jobs * BATCHED)
     with throw_away_server() as server:
         async with platform_on(server, LEDGER, nodes=NODES, slots=SLOTS, replicas=2) as platform:
-            kinds = ((STEADY, 5), (QUICK, 3), (SHORT, 2))
-            crowd = Crowd(platform.urls, platform.key, History(history), seed=seed, kinds=kinds, in_flight=in_flight, leavers=0.05)
+            kinds, written = ((STEADY, 5), (QUICK, 3), (SHORT, 2)), History(history)
+            crowd = Crowd(platform.urls, platform.key, written, seed=seed, kinds=kinds, in_flight=in_flight, leavers=0.05, ways=WAYS)
+            batches = BatchCrowd(platform.urls, platform.key, written, seed=seed)
             faults = Faults(platform, server, rng)
             began = time.monotonic()
             striking = asyncio.create_task(strike_for_ever(faults, rng))
-            outcomes = await crowd.run(jobs)
+            one_by_one, batched = await asyncio.gather(crowd.run(jobs - lines), batches.run(jobs - lines, lines))
+            outcomes = [*one_by_one, *batched]
             took_s = time.monotonic() - began
             striking.cancel()
             await asyncio.gather(striking, return_exceptions=True)
             await platform.require_quiet(REST_LIMIT_S)
             await platform.require_books()
-            figures = summary(outcomes) | {"seconds": round(took_s), "seed": seed, "faults": dict(sorted(faults.done.items()))}
-            assert {outcome.ended for outcome in outcomes} <= HONEST, [one for one in outcomes if one.ended not in HONEST]
+            ways = Counter(outcome.way + (" as a stream" if outcome.streams else "") for outcome in outcomes)
+            figures = summary(outcomes) | {"seconds": round(took_s), "seed": seed, "ways": dict(sorted(ways.items()))}
+            lost = [one for one in outcomes if one.ended not in HONEST]
+            assert lost == []
             # A job whose end could not be recorded in time is given away: the consumer has it, nobody pays (never the other way round).
             found = contradictions(platform.database.admin_url, outcomes)
-            assert [one for one in found if one[0] != "not paid"] == []
+            doubled = [one for one in found if one[0] != "not paid"]
+            assert doubled == []
             reasons = Counter(outcome.detail[:100] for outcome in outcomes if outcome.ended in {"incomplete", "refused"})
-            return figures | {"given away": len(found), "reasons": dict(reasons.most_common(12))}
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(soak(asked.jobs, asked.seed, Path(folder) / "history"))
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+            return figures | {
+                "faults": dict(sorted(faults.done.items())), "lost": len(lost), "doubled": len(doubled), "audit": "green",
+                "given away": len(found), "reasons": dict(reasons.most_common(12)),
+            }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A small mixed soak; larger ones by `python -m tests.faults.soak`."""
+"""A small mixed soak; larger ones by `python -m bench.soak`."""
 
 import json
 

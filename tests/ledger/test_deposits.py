@@ -241,8 +241,10 @@ async def test_the_mock_page_pays_without_a_script(ledger):
     assert "<script" not in page.text
     assert "unsafe" not in page.headers["content-security-policy"]
     pressed = await ledger.http.post(path, content="outcome=succeeded", headers={"Content-Type": "application/x-www-form-urlencoded"})
-    assert (pressed.status_code, pressed.headers["location"]) == (303, path)
+    assert (pressed.status_code, pressed.headers["location"]) == (303, f"/dashboard/wallet?deposit={made['id']}&outcome=paid")
     again = await ledger.http.post(path, content="outcome=succeeded", headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert again.status_code == 303
     assert (await wallet(ledger))["balance"] == "30.00"
-    assert "SUCCESS" in (await ledger.http.get(path)).text
+    ended = (await ledger.http.get(path)).text
+    assert "SUCCESS" in ended
+    assert f"/dashboard/wallet?deposit={made['id']}&amp;outcome=paid" in ended

@@ -69,7 +69,7 @@ def served(database, tmp_path):
         assert "Traceback" not in (folder / "log").read_text()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_no_request_to_the_public_port_makes_a_5xx(served):

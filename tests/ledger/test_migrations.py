@@ -2,6 +2,7 @@
 
 import io
 import uuid
+from contextlib import contextmanager
 
 import psycopg
 from alembic import command
@@ -70,7 +71,9 @@ async def deposit_to_everybody(url, micros):
     await connection.close()
 
 
-async def test_the_shape_before_with_people_and_money_becomes_the_newest_and_the_books_hold(server_url, database):
+@contextmanager
+def old_database(server_url, revision):
+    """A database of its own at an earlier revision; answers its URL."""
     name = f"old_{uuid.uuid4().hex[:8]}"
     url = make_conninfo(server_url, dbname=name)
     with psycopg.connect(server_url, autocommit=True) as admin:
@@ -78,7 +81,15 @@ async def test_the_shape_before_with_people_and_money_becomes_the_newest_and_the
     try:
         with migrations._locked(url) as admin:
             migrations._create_roles(admin, dict.fromkeys(migrations.LOGINS.values(), PASSWORD))
-        upgrade_to(url, "0002")
+        upgrade_to(url, revision)
+        yield url
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+async def test_the_shape_before_with_people_and_money_becomes_the_newest_and_the_books_hold(server_url, database):
+    with old_database(server_url, "0002") as url:
         with psycopg.connect(url, autocommit=True) as admin:
             admin.execute(OLD_PEOPLE)
         await deposit_to_everybody(url, 5_000_000)
@@ -89,9 +100,24 @@ async def test_the_shape_before_with_people_and_money_becomes_the_newest_and_the
             assert admin.execute("SELECT count(*), count(DISTINCT name_key) FROM ledger.person").fetchone() == (50, 50)
             assert admin.execute("SELECT name_key FROM ledger.person WHERE username = 'Person7'").fetchone() == ("person7",)
             assert admin.execute("SELECT sum(posted) FROM ledger.account WHERE address LIKE 'consumer:%'").fetchone() == (250_000_000,)
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as admin:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+OLD_VERDICTS = """
+INSERT INTO ledger.person (id, username, name_key, role) VALUES (gen_random_uuid(), 'p', 'p', 'USER');
+INSERT INTO ledger.node (id, person_id, name, kind) SELECT 'node_a', id, 'n', 'edge' FROM ledger.person;
+INSERT INTO ledger.audit_verdict (job_id, node_id, is_flagged, rule, score, windows, tokens, detail, model, model_digest, weights_sha256)
+SELECT gen_random_uuid(), 'node_a', model = 'bad' AND n = 1, 'A', 0, 1, 32, '', model, 'd', 'd' FROM generate_series(1, 20) n, unnest(ARRAY['good', 'bad']) model
+UNION ALL SELECT gen_random_uuid(), 'node_a', false, 'A', 0, 1, 32, '', 'few', 'd', 'd' FROM generate_series(1, 19) n;
+"""
+
+
+def test_models_that_had_passed_many_audits_are_admitted(server_url):
+    with old_database(server_url, "0008") as url:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(OLD_VERDICTS)
+        migrations.upgrade(url, dict.fromkeys(migrations.LOGINS.values(), PASSWORD))
+        with psycopg.connect(url) as admin:
+            assert admin.execute("SELECT model, digest, state FROM ledger.admission").fetchall() == [("good", "d", "admitted")]
 
 
 def test_upgrading_again_changes_nothing(database):

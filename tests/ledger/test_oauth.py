@@ -319,7 +319,8 @@ async def test_a_key_that_the_provider_made_since_is_looked_for(ledger, provider
     assert outcome(await Browser(ledger).travel(provider)) is None
 
 
-async def test_unknown_keys_do_not_make_us_ask_again_and_again(ledger, provider):
+async def test_unknown_keys_do_not_make_us_ask_again_and_again(ledger, provider, monkeypatch):
+    monkeypatch.setattr("ledger.identity.oauth.exchange.REFETCH_S", 600.0)
     provider.sign = lambda claims: jwt.encode(claims, provider.key, "RS256", headers={"kid": "other"})
     for _ in range(5):
         assert outcome(await Browser(ledger).travel(provider)) == "oauth_failed"
@@ -356,9 +357,11 @@ async def test_a_discovery_document_of_another_issuer_is_not_believed(ledger, pr
 
 
 async def test_beginnings_are_limited_per_address(ledger):
-    statuses = [(await ledger.http.post("/api/core/oauth/google/", json={})).status_code for _ in range(35)]
+    began = time.monotonic()
+    statuses = [(await ledger.http.post("/api/core/oauth/google/", json={})).status_code for _ in range(45)]
     assert statuses[:30] == [200] * 30
-    assert set(statuses[30:]) == {429}
+    assert statuses.count(200) <= 31 + (time.monotonic() - began) / 2  # the limit is thirty a minute
+    assert 429 in statuses
 
 
 async def test_a_person_made_by_a_provider_sets_a_password_by_mail(ledger, provider, browser):

@@ -18,6 +18,7 @@ IDS = {
     "gateway": "nobody", "provider": "nobody", "deposit_id": "dep_01KB0000000000000000000000", "user_id": "user_01KB0000000000000000000000",
     "job_id": "job_01KB0000000000000000000000", "withdrawal_id": "wd_01KB0000000000000000000000", "correction_id": "cor_01KB0000000000000000000000",
     "name": "nobody:1b", "appeal_id": "appeal_01KB0000000000000000000000",
+    "session_id": "ses_01KB0000000000000000000000", "tool": "ray",
 }  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def test_the_scopes_of_keys_do_not_open_the_door_of_operators():
 
 
 @pytest.mark.parametrize("token", [None, "nonsense", "wrong audience", "other service"])
-@pytest.mark.parametrize("path", ["/internal/v1/operations", "/internal/v1/feed", "/internal/v1/audits/offer", "/internal/v1/audits/take", "/internal/v1/audits/report", "/internal/v1/audits/count-alarm"])  # fmt: skip
+@pytest.mark.parametrize("path", ["/internal/v1/operations", "/internal/v1/feed", "/internal/v1/audits/offer", "/internal/v1/audits/take", "/internal/v1/audits/report", "/internal/v1/audits/count-alarm", "/internal/v1/guard/enter", "/internal/v1/guard/look"])  # fmt: skip
 async def test_the_internal_port_answers_our_services_alone(ledger, token, path):
     import httpx2
 

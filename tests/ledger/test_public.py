@@ -259,7 +259,7 @@ async def test_unknown_paths_and_methods_are_problems(ledger):
     assert (wrong.status_code, wrong.json()["code"], wrong.headers["allow"]) == (405, "method_not_allowed", "GET")
 
 
-@pytest.mark.parametrize("path", ["/", "/reference", "/docs"])
+@pytest.mark.parametrize("path", ["/status", "/reference", "/docs"])
 async def test_pages_load_nothing_from_elsewhere(ledger, path):
     page = await ledger.http.get(path)
     assert page.status_code == 200

@@ -120,7 +120,7 @@ async def test_a_checkout_carries_our_id_and_ends_as_credits(paid_by_stripe, ser
         "Bearer sk_test_1",
     )
     assert form["line_items[0][price_data][unit_amount]"] == "2550"
-    assert form["success_url"].startswith("https://gfe.example/?deposit=dep_")
+    assert form["success_url"] == f"https://gfe.example/dashboard/wallet?deposit={made['id']}&outcome=paid"
     server.pay("cs_test_0")
     answer = await tell(ledger, server.sessions["cs_test_0"])
     assert (answer.status_code, answer.json()) == (200, {"status": "Received"})

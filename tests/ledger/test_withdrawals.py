@@ -23,7 +23,7 @@ async def test_a_withdrawal_leaves_the_earnings_at_once(ledger, database):
     assert (answer.status_code, made["type"], made["status"], made["amount"], made["destination"]) == (
         201, "WITHDRAWAL", "PENDING", "20.00", "DE00 1234",
     )  # fmt: skip
-    assert made["id"].startswith("wdr_")
+    assert made["id"].startswith("wd_")
     found = await wallet(ledger)
     assert found["withdrawable"] == "10.00"
     assert (found["logs"][0]["kind"], found["logs"][0]["amount"], found["logs"][0]["balance_after"]) == ("withdrawal", "-20.00", "10.00")

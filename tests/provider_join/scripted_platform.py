@@ -52,6 +52,7 @@ class ScriptedPlatform:
         self.ends_acked = True
         self.refuses: tuple[int, dict] | None = None  # before the upgrade
         self.revoked = False
+        self.why_cut = {"state": "revoked", "detail": "revoked"}
         self.closes_with: int | None = None  # at once after hello
         self.token_life_s = 600
         self.status: dict | None = None
@@ -73,7 +74,7 @@ class ScriptedPlatform:
     async def token(self, request):
         self.tokens += 1
         if self.revoked:
-            return web.json_response({"code": "agent_revoked", "detail": "revoked"}, status=401)
+            return web.json_response({"code": "agent_revoked", **self.why_cut}, status=401)
         return web.json_response({"access_token": f"token-{self.tokens}", "expires_in_s": self.token_life_s})
 
     async def told_status(self, request):

@@ -57,9 +57,9 @@ async def enrolled(world, folder, owner=None):
 
 
 @contextlib.asynccontextmanager
-async def online(world, home, runtime):
+async def online(world, home, runtime, shared=SharedRuntime):
     agent = Agent(
-        home, home.enrollment(), AgentKey.read(home.key), SharedRuntime(runtime.url), NoGpus(), watcher=Watcher(minds_others=False),
+        home, home.enrollment(), AgentKey.read(home.key), shared(runtime.url), NoGpus(), watcher=Watcher(minds_others=False),
         limits=Limits(inventory_s=1), rng=random.Random(1),
     )  # fmt: skip
     task = asyncio.create_task(agent.run())
@@ -85,7 +85,10 @@ async def test_a_consumers_job_runs_on_an_agent_and_carries_its_receipt(world, r
     assert world.edges[0].edge.metrics.receipts.labels("bad")._value.get() == 0
 
 
-async def test_a_stream_loses_nothing_when_its_agents_socket_is_cut(world, runtime, tmp_path, monkeypatch):
+async def test_row_17_an_answer_whose_agents_socket_is_cut_again_and_again_is_whole_and_paid_once(
+    world, runtime, tmp_path, monkeypatch, figure
+):
+    """Row 17 of the fault matrix, with the books."""
     monkeypatch.setattr(reconnect, "AT_WORK_S", 0.3)
     runtime.always = "fake:long=200@0.02"
     home, _, _ = await enrolled(world, tmp_path / "a")
@@ -101,6 +104,8 @@ async def test_a_stream_loses_nothing_when_its_agents_socket_is_cut(world, runti
         assert answer.json()["choices"][0]["message"]["content"] == "".join(words_of("go on", 200)), answer.text
         assert cuts >= 3
         assert sum(bool(one.get("messages")) for one in runtime.requests) == 1
+        assert await world.platform.settled() == "9.00"
+        figure(17, "an answer of 200 words on the platform, whole and paid once, its agent's socket cut", f"{cuts} times")
 
 
 async def test_a_revoked_agent_is_cut_and_stops_with_77(world, runtime, tmp_path):

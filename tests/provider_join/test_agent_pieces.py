@@ -3,6 +3,7 @@
 import json
 import os
 import plistlib
+import pwd
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from provider_join.agent import doctor, runtime
 from provider_join.agent.asking import allowed, attempt_of
 from provider_join.agent.enroll import check_socket_url, check_url, origin_of
 from provider_join.agent.home import AgentHome, Enrollment, write_closed
-from provider_join.agent.install import Installer, NotInstalled, Service, plist_text, run_commands, unit_text
+from provider_join.agent.install import Installer, NotInstalled, Service, plist_text, run_commands, service_here, unit_text
 from provider_join.agent.inventory import facts_of
 from provider_join.agent.keys import AgentKey
 from provider_join.agent.log_file import MAX_BYTES, LogFile, last_lines
@@ -354,6 +355,24 @@ def test_systemd_reads_the_unit(tmp_path):
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert "Unknown" not in done.stderr
     assert "Failed to parse" not in done.stderr
+
+
+def test_signs_that_systemd_reads_are_escaped_where_it_reads_them():
+    text = unit_text(service(options=("--models", "a$b"), environment=(("HTTPS_PROXY", "http://a:$%@h:1"),)), is_system=False)
+    assert "--models a$$b\n" in text
+    assert "Environment=HTTPS_PROXY=http://a:$%%@h:1\n" in text
+
+
+def test_a_service_of_another_account_needs_a_folder_of_its_own(home):
+    mine = pwd.getpwuid(os.getuid()).pw_name
+    made = service_here(home, (), mine)
+    assert ("XDG_CACHE_HOME", str(home.root / "cache")) in made.environment
+    assert directives(unit_text(made, is_system=True))["ReadWritePaths"] == str(home.root)
+    other = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.getuid())
+    with pytest.raises(NotInstalled, match=f"is not {other}'s"):
+        service_here(home, (), other)
+    with pytest.raises(NotInstalled, match="no user"):
+        service_here(home, (), "no-such-user-here")
 
 
 def test_a_launch_agent_is_a_property_list_that_stops_at_77(tmp_path):

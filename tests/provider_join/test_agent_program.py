@@ -144,6 +144,18 @@ async def test_a_revoked_node_exits_with_77_and_says_what_to_do(platform, machin
     assert platform.connects == []
 
 
+async def test_a_banned_node_exits_with_77_and_says_why(platform, machine):
+    async with machine.running("--url", platform.url, "--code", CODE) as process:
+        await until(lambda: is_online(platform), "the node to be online")
+        platform.revoked, platform.why_cut = True, {"state": "banned", "detail": "This node is banned. Its answers were not its model's."}
+        await platform.sockets[-1].close(code=wire.CLOSE_UNAUTHORIZED)
+        _, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
+        assert process.returncode == 77
+        assert b"error: the platform says: This node is banned. Its answers were not its model's." in err
+        assert b"appeal" in err
+        assert b"new code" not in err
+
+
 async def test_a_platform_that_wants_a_newer_agent_is_exit_78(platform, machine):
     platform.refuses = (426, {})
     code, _, err = await machine.run("--url", platform.url, "--code", CODE)

@@ -630,6 +630,18 @@ def test_a_platform_that_is_silent_for_twenty_five_seconds_is_dead():
     assert not session.is_dead(49)
 
 
+def test_while_something_runs_a_platform_is_dead_when_it_gives_that_to_another_node():
+    session = session_of()
+    connected(session, 0)
+    log = log_of("a")
+    session.accept(held_of(log))
+    session.accept(held_of(log_of("b", ended=True), job="job_2"))
+    assert not session.is_dead(15)
+    assert session.is_dead(15.1)
+    session.forget("job_1", 1)
+    assert not session.is_dead(25)
+
+
 def test_a_heartbeat_comes_every_ten_seconds_and_names_what_runs():
     session = session_of()
     connected(session)

@@ -39,14 +39,32 @@ def test_while_jobs_run_here_the_waits_stay_short_enough_to_keep_them():
     assert all(wait >= 30 for wait in waits(30, Ended(code=wire.CLOSE_OVERLOADED, is_at_work=True)))
 
 
+def test_the_tries_while_jobs_ran_here_make_no_later_wait_longer():
+    for seed in range(50):
+        decide = Reconnect(random.Random(seed))
+        for _ in range(15):
+            decide.after(Ended(is_at_work=True), 0.0)
+        assert decide.after(BROKEN, 0.0).wait_s <= 2
+        assert decide.after(BROKEN, 0.0).wait_s <= 4
+
+
 def test_a_deploy_is_answered_within_ten_seconds_and_an_overload_after_thirty():
     assert all(wait <= 10 for wait in waits(50, Ended(code=wire.CLOSE_RESTART)))
     assert all(wait >= 30 for wait in waits(50, Ended(code=wire.CLOSE_OVERLOADED)))
-    assert all(wait >= 30 for wait in waits(50, Ended(status=503)))
 
 
 def test_a_refusal_that_names_a_time_is_kept_to():
     assert all(wait >= 17 for wait in waits(20, Ended(status=429, retry_after_s=17)))
+
+
+def test_a_platform_that_is_starting_or_full_says_when_to_come_and_not_all_come_at_once():
+    firsts = [waits(1, Ended(status=503, retry_after_s=2), seed)[0] for seed in range(50)]
+    assert min(firsts) >= 2
+    assert max(firsts) <= 4
+    assert len(set(firsts)) > 40
+    assert all(wait <= 2 for wait in waits(30, Ended(status=503, is_at_work=True))), (
+        "a proxy that says it without a time must not cost a job"
+    )
 
 
 @pytest.mark.parametrize("ended", [Ended(code=wire.CLOSE_UNAUTHORIZED), Ended(status=401), Ended(status=403)])

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.audit.choosing import Choosing
 from cluster.audit.sample import Sample
+from cluster.jobs import JobKind, Text
 from cluster.nodes import NodeKind
 from ledger.client import AuditOffered, LedgerUnavailable, job_id
 from serve_app import auditing
@@ -96,27 +97,44 @@ async def test_a_share_is_offered_once_a_node_has_proved_itself(platform, edge, 
 async def test_what_is_marked_trusted_is_never_kept(platform, edge):
     told = []
     async with desk_of(platform) as desk:
-        platform.context.audits = type("Ear", (), {"note": lambda self, job: told.append(job)})()
+        platform.context.audits = type("Ear", (), {"note": lambda self, job, cost: told.append((job, cost))})()
         await platform.chat(MODEL)
-        (job,) = told
+        ((job, cost),) = told
+        assert cost == 1_000_000
         caller = job.placed.caller
-        for changed, is_kept in (
-            ({"placed": job.placed.model_copy(update={"caller": caller.model_copy(update={"privacy": "trusted"})})}, False),
-            ({"node": replace(job.node, kind=NodeKind.TRUSTED)}, False),
-            ({"shares": [Share(edge, 1, 3)]}, False),  # of two nodes: nobody can say who wrote what
-            ({}, True),
+        for changed, scoring in (
+            ({"placed": job.placed.model_copy(update={"caller": caller.model_copy(update={"privacy": "trusted"})})}, ["trusted"]),
+            ({"node": replace(job.node, kind=NodeKind.TRUSTED)}, []),
+            ({"shares": [Share(edge, 1, 3)]}, ["several_nodes"]),  # nobody can say who wrote what
+            ({"asked": replace(job.asked, kind=JobKind.EMBED)}, ["embedding"]),
+            ({"events": [Text(seq=1, thinking="hm"), Text(seq=2, content="so")]}, ["thinking"]),
+            ({"events": [Text(seq=1, content="so", tool_calls=({"function": {}},))]}, ["tool_calls"]),
+            ({"events": []}, ["no_text"]),
+            ({}, ["scorable"]),
         ):
-            desk.note(replace(job, **changed))
-            assert desk._waiting.empty() is not is_kept
+            desk.ended.clear()
+            desk.note(replace(job, **changed), cost)
+            assert (list(desk.ended), desk._waiting.empty()) == (scoring, scoring != ["scorable"])
         await desk.drained()
 
 
-@pytest.mark.parametrize("more", [{"tools": []}, {"frequency_penalty": 1.0}, {"response_format": {"type": "json_object"}}])
-async def test_what_no_rule_can_judge_is_not_offered(platform, edge, more):
+def in_schema(**string):
+    schema = {"type": "object", "properties": {"a": {"type": "string", **string}}}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+
+
+@pytest.mark.parametrize(
+    ("more", "scoring"),
+    [
+        ({}, "scorable"), ({"tools": []}, "scorable"), ({"frequency_penalty": 1.0}, "scorable"), (in_schema(), "scorable"),
+        (in_schema(maxLength=9), "format"),
+    ],
+)  # fmt: skip
+async def test_what_no_rule_can_judge_is_not_offered_and_counted(platform, edge, more, scoring):
     async with desk_of(platform) as desk:
         assert (await platform.chat(MODEL, **more)).status_code == 200
         await desk.drained()
-        assert desk.counts["ok"] == (1 if more == {"tools": []} else 0)
+        assert (desk.ended, desk.counts["ok"]) == ({scoring: 1}, int(scoring == "scorable"))
 
 
 class Silent:

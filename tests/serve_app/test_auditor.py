@@ -9,7 +9,7 @@ import pytest
 from cluster.audit.reference import ModelMissing, Scored
 from cluster.audit.rules import Step
 from cluster.audit.sample import Sample
-from cluster.audit.sampling import Candidate
+from cluster.audit.sampling import NO_PENALTIES, Candidate, Penalties, penalties_of
 from cluster.errors import RuntimeFailed, RuntimeRefused
 from ledger.client import AuditSample, AuditVerdict, job_id, new_hold_id
 from serve_app.auditor import working
@@ -28,8 +28,8 @@ SAMPLED = GREEDY | {"options": {"temperature": 0.8}}
 class ScriptedReference:
     """A reference that finds each claimed token so many nats below its own best; it has one model."""
 
-    def __init__(self, gap=0.0, tokens=100, fails=0):
-        self.gap, self.tokens, self.fails = gap, tokens, fails
+    def __init__(self, gap=0.0, tokens=100, fails=0, penalized_gap=0.0):
+        self.gap, self.tokens, self.fails, self.penalized_gap = gap, tokens, fails, penalized_gap
         self.asked = []
 
     async def model(self, name, weights):
@@ -44,9 +44,10 @@ class ScriptedReference:
             raise RuntimeFailed(0, "the runtime does not answer")
         if answer == "too long":
             raise RuntimeRefused(400, "the input length exceeds the context length")
-        count = min(window, self.tokens)
+        count = 0 if answer == "[1, 2, 3]" else min(window, self.tokens)
         best = Candidate(1, math.log(0.95))
-        step = Step(2, (best, Candidate(2, best.logprob - self.gap), Candidate(3, -20.0)))
+        gap = self.gap if penalties_of(request["options"]).are_none else self.penalized_gap
+        step = Step(2, (best, Candidate(2, best.logprob - gap), Candidate(3, -20.0)))
         return Scored(tokens=self.tokens, steps=(step,) * count)
 
 
@@ -89,7 +90,7 @@ async def test_an_honest_answer_passes_and_another_models_is_flagged(ledger, dat
         await offer(ledger, settings, node)
         assert await auditor_with(ledger, settings, reference).work() == 1
         ((model, request, answer, window, chance),) = reference.asked
-        assert (model, request, answer, window) == ("ours:latest", GREEDY, "an answer", 32)
+        assert (model, request, answer, window) == ("ours:latest", NO_PENALTIES.of(GREEDY), "an answer", 32)
         assert 0 <= chance < 1
     assert verdicts(database) == [
         (False, "A", 32, "mean gap 0.000 nats over 32 tokens, at most 0.05 is expected"),
@@ -103,6 +104,28 @@ async def test_a_sampled_answer_is_judged_by_the_other_rule(ledger, database, no
     ((is_flagged, rule, tokens, detail),) = verdicts(database)
     assert (is_flagged, rule, tokens) == (True, "B", 64)
     assert "62 of them the model could not have drawn" in detail
+
+
+@pytest.mark.parametrize(
+    ("runtime", "gaps", "is_flagged"),
+    [
+        ("embedded 1", {"gap": 0.5}, False),  # without the penalties it would not have said so
+        ("embedded 1", {"penalized_gap": 0.5}, True),
+        ("ollama 1", {"penalized_gap": 0.5}, False),  # it may be an engine that knows no penalties
+        ("ollama 1", {"gap": 0.5, "penalized_gap": 0.5}, True),
+    ],
+)
+async def test_an_answer_with_penalties_is_read_as_the_nodes_engine_may_have_counted_them(
+    ledger, database, node, settings, runtime, gaps, is_flagged
+):
+    asked = GREEDY | {"options": {"temperature": 0, "repeat_penalty": 1.1}}
+    reference = ScriptedReference(**gaps)
+    await offer(ledger, settings, node, request=asked, runtime=runtime)
+    await auditor_with(ledger, settings, reference).work()
+    assert [row[:2] for row in verdicts(database)] == [(is_flagged, "A")]
+    readings = [Penalties(repeat_penalty=1.1), NO_PENALTIES][: 1 if runtime.startswith("embedded") else 2]
+    assert [request for _, request, *_ in reference.asked] == [one.of(asked) for one in readings]
+    assert len({chance for *_, chance in reference.asked}) == 1  # the same window
 
 
 async def test_short_answers_are_judged_together(ledger, database, node, settings):
@@ -120,7 +143,8 @@ async def test_short_answers_are_judged_together(ledger, database, node, setting
     ("changes", "why"),
     [
         ({"weights": "c" * 64}, "the reference does not have `m` with the weights cccccccccccc"),
-        ({"request": GREEDY | {"format": "json"}}, "`format` is not scored"),
+        ({"request": GREEDY | {"tools": [{}]}}, "`tools` is not scored"),
+        ({"answer": "[1, 2, 3]"}, "nothing of the answer can be judged"),
         ({"answer": "too long"}, "the reference does not run this request"),
         ({"job": "job_other"}, "the sample cannot be opened"),
     ],

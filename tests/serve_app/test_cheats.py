@@ -23,6 +23,10 @@ from tests.serve_app.test_auditing import auditors_key, desk_of
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 CONTEXT = 512
 ANSWER_TOKENS = 72
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "text", "schema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}},
+}
 PROMPTS = ("Write a story about a clock.", "Explain how the sea makes salt.", "Give me advice for a long winter.")
 
 
@@ -56,8 +60,8 @@ async def reference(original, tmp_path):
         await client.aclose()
 
 
-async def audited(platform, database, reference, weights, store, temperatures):
-    """Let a node with these weights answer three chats, each audited; answers its state and flags, and the wallets of consumer and provider."""
+async def audited(platform, database, reference, weights, store, ways):
+    """Let a node with these weights answer three chats, asked in these ways and each audited; answers its state and flags, and both wallets."""
     examiner = Examiner(reference, auditors_key(platform.ledger))
     auditor = Auditor(platform.ledger.auditor, examiner, AuditorMetrics(), 1)
     async with (
@@ -65,8 +69,8 @@ async def audited(platform, database, reference, weights, store, temperatures):
         only_edge_node(platform, database, front.url, SMOLLM2.gguf_sha256) as (node, owner),
         desk_of(platform) as desk,
     ):
-        for prompt, temperature in zip(PROMPTS, temperatures, strict=True):
-            answer = await platform.chat(SMOLLM2.name, prompt, temperature=temperature, top_p=0.9, max_tokens=ANSWER_TOKENS)
+        for prompt, way in zip(PROMPTS, ways, strict=True):
+            answer = await platform.chat(SMOLLM2.name, prompt, **{"top_p": 0.9, "max_tokens": ANSWER_TOKENS, **way})
             assert answer.status_code == 200, answer.text
             assert await platform.settled()
             await desk.drained()
@@ -84,10 +88,20 @@ async def audited(platform, database, reference, weights, store, temperatures):
 async def test_a_copy_of_fewer_bits_is_caught_in_three_audits_its_node_banned_and_its_consumer_refunded(
     platform, database, reference, copy, tmp_path
 ):
-    greedy = (0.0, 0.0, 0.0)  # where each window is enough; of sampled ones 32 of 33 were (docs/benchmarks.md)
+    # At temperature 0 each window is enough; of sampled ones nearly each (docs/benchmarks.md).
+    greedy = (
+        {"temperature": 0},
+        {"temperature": 0, "frequency_penalty": 1.0},
+        {"temperature": 0, "response_format": SCHEMA, "max_tokens": 120},
+    )
     assert await audited(platform, database, reference, copy, tmp_path / "cheat", greedy) == ("banned", 3, "10.00", "0.00")
     assert unquiet(database.admin_url) == {}
 
 
 async def test_an_honest_node_is_left_alone(platform, database, reference, original, tmp_path):
-    assert await audited(platform, database, reference, original, tmp_path / "honest", (0.8, 0.0, 0.8)) == ("active", 0, "7.00", "3.00")
+    ways = (
+        {"temperature": 0.8},
+        {"temperature": 0, "frequency_penalty": 1.0},
+        {"temperature": 0.8, "response_format": SCHEMA, "max_tokens": 120},
+    )
+    assert await audited(platform, database, reference, original, tmp_path / "honest", ways) == ("active", 0, "7.00", "3.00")

@@ -41,7 +41,10 @@ async def test_an_offer_tells_the_job_and_nobody_elses_secrets(world):
         "temperature": 0.3, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0,
     }  # fmt: skip
     assert isinstance(options["seed"], int)
-    assert set(options) == {"temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed"}
+    assert {name: options[name] for name in ("repeat_last_n", "presence_penalty", "frequency_penalty")} == {
+        "repeat_last_n": 64, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+    }  # fmt: skip
+    assert len(options) == 9
 
 
 async def test_a_revoked_agent_is_cut_within_seconds(world):

@@ -105,7 +105,9 @@ def test_the_origins_are_those_that_are_set_or_our_own(tmp_path):
 
     assert origins() == {"http://127.0.0.1:8080", "http://127.0.0.1:8000"}
     assert origins(ledger_url="https://gpu.example/console/") == {"https://gpu.example", "http://127.0.0.1:8000"}
-    assert origins(console_origins="https://a.example/, https://b.example") == {"https://a.example", "https://b.example"}
+    assert origins(public_url="https://gpu.example") == {"https://gpu.example", "http://127.0.0.1:8000"}
+    listed = origins(console_origins="https://a.example/, https://b.example")
+    assert listed == {"https://a.example", "https://b.example", "http://127.0.0.1:8000"}
 
 
 # --- while it is open ---------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from serve_app.kept import KeptAnswers
+from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.consumers import Consumer, anonymous
 from tests.serve_app.test_nodes import own_node
@@ -39,8 +40,10 @@ async def test_a_model_tells_who_offers_it_and_what_it_costs(platform, database)
     said = await fresh(platform, MODELS)
     assert said["total_nodes"] == 2
     row = row_of(said, "fake:words=3")
-    assert set(row) == {"name", "providers", "nodes", "online", "price"}
+    assert set(row) == {"name", "providers", "nodes", "online", "context_tokens", "price"}
     assert (row["nodes"], row["online"], "bob" in row["providers"]) == (2, True, True)
+    [node] = (await Consumer(platform, bob.headers).get("/api/computing/nodes/")).json()["results"]
+    assert row["context_tokens"] == next(model["context_tokens"] for model in node["models"] if model["name"] == row["name"]) > 0
     assert row["price"] == {"job": "1.00", "prompt_per_million": "0.00", "completion_per_million": "0.00"}
     assert [one["name"] for one in said["models"]] == sorted(one["name"] for one in said["models"])
 
@@ -64,7 +67,7 @@ async def test_a_node_that_takes_no_jobs_offers_nothing(platform, database, stat
 async def test_a_model_of_the_catalog_without_a_node_is_there_and_not_online(platform):
     platform.context.feed.catalog.digests["later:latest"] = "0" * 64
     row = row_of(await fresh(platform, MODELS), "later:latest")
-    assert (row["nodes"], row["online"], row["providers"]) == (0, False, [])
+    assert (row["nodes"], row["online"], row["providers"], row["context_tokens"]) == (0, False, [], None)
 
 
 async def test_figures_are_counted_as_jobs_end_and_no_job_is_read_for_them(platform, database):
@@ -102,6 +105,7 @@ async def test_an_end_that_is_written_twice_is_counted_once(platform):
 
     platform.context.writer._line.query = twice
     await consumer.ended(await consumer.submitted())
+    await until(lambda: repeated, 10)
     assert repeated == [[]]
     said = await fresh(platform, STATS)
     assert (said["total_jobs"], said["completed_jobs"]) == (1, 1)

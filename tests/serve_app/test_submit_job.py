@@ -65,6 +65,21 @@ async def test_without_a_model_the_usual_one_is_used(platform, consumer):
     assert (await consumer.ended(answer.json()["job_id"]))["model"] == platform.settings.default_model
 
 
+async def test_a_system_text_goes_before_the_prompt_and_is_shown_to_its_owner(platform, consumer):
+    """F5."""
+    name = await consumer.submitted("hi", max_tokens=2, system="Answer like a pirate.")
+    row = await consumer.ended(name)
+    assert platform.scripts[0].requests[-1]["messages"] == [
+        {"role": "system", "content": "Answer like a pirate."},
+        {"role": "user", "content": "hi"},
+    ]
+    assert (row["prompt"], row["system"]) == ("hi", "Answer like a pirate.")
+    plain = await consumer.ended(await consumer.submitted("hi", max_tokens=2, system=" "))
+    assert plain["system"] is None
+    wrong = await consumer.submit("hi", system=5)
+    assert (wrong.status_code, wrong.json()["errors"]) == (400, {"system": ["Not a valid string."]})
+
+
 async def test_options_reach_the_runtime_and_nothing_else_does(platform, consumer):
     options = {"temperature": 0, "top_p": 0.5, "seed": 7, "stop": ["x"]}
     await consumer.ended(await consumer.submitted("hi", max_tokens=2, options=options))
@@ -292,14 +307,18 @@ async def test_a_job_that_no_node_takes_fails_in_time_and_the_credit_is_back(pla
     assert await platform.settled() == "10.00"
 
 
-async def test_a_model_that_ran_of_late_is_waited_for_and_another_is_refused(platform):
-    """S14: with open catalog a model is known by those who had it."""
+async def test_a_model_that_ran_of_late_is_waited_for_while_nobody_is_online_and_of_another_nobody_can_say(platform):
+    """S14: with open catalog a model is known by those who had it. As when the cluster's head was started again."""
     consumer, (worker,) = Consumer(platform), platform.workers
     await consumer.ended(await consumer.submitted(model="fake:words=16"))
     platform.context.view.workers = []
     name = await consumer.submitted(model="fake:words=16")
-    assert (await consumer.submit(model="fake:words=200")).status_code == 400
+    refused = await consumer.submit(model="never:heard-of")
+    assert (refused.status_code, refused.json()["code"], refused.headers["Retry-After"]) == (503, "nobody_online", "5")
+    refused = await platform.chat("never:heard-of")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "nobody_online")
     platform.context.view.workers = [worker]
+    assert (await consumer.submit(model="never:heard-of")).status_code == 400
     assert (await consumer.ended(name))["status"] == "COMPLETED"
 
 

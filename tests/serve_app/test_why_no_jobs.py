@@ -12,7 +12,7 @@ from cluster.nodes import Node, NodeKind, OfferedModel, Snapshot
 from serve_app.catalog import Catalog, CatalogMode
 from serve_app.cli import nodes as nodes_command
 from serve_app.cli import wallet as wallet_command
-from serve_app.feed import NodeFact
+from serve_app.feed import AdmissionFact, NodeFact
 from serve_app.why_no_jobs import why_models, why_no_jobs
 from tests.ledger.people import somebody
 from tests.serve_app.consumers import Consumer
@@ -50,8 +50,8 @@ def snapshot(*nodes, waiting=None):
     return Snapshot.of(1, {node.id: node for node in nodes}, waiting)
 
 
-def why(*nodes, catalog=None, waiting=None):
-    (row,) = why_models("node_a", snapshot(*nodes, waiting=waiting), catalog or Catalog())
+def why(*nodes, catalog=None, waiting=None, admission=None):
+    (row,) = why_models("node_a", snapshot(*nodes, waiting=waiting), catalog or Catalog(), lambda model, digest: admission)
     return row["offered"], row["why"]
 
 
@@ -72,7 +72,21 @@ def test_a_model_that_may_not_be_offered_is_told():
     )
     assert why(replace(NODE, models=(replace(MODEL, fits=False),))) == (False, "The machine's memory is too small for it.")
     assert why(replace(NODE, models=(replace(MODEL, fits=False, trouble="It needs 9 GiB."),))) == (False, "It needs 9 GiB.")
-    assert why_models("node_gone", snapshot(NODE), Catalog()) == []
+    assert why_models("node_gone", snapshot(NODE), Catalog(), lambda model, digest: None) == []
+
+
+def test_a_model_that_is_not_admitted_is_told():
+    waiting = replace(NODE, models=(replace(MODEL, is_admitted=False, digest="a" * 64),))
+    assert why(waiting) == (False, "It is to be tested before consumers' jobs come here; that begins in a moment.")
+    testing = AdmissionFact("testing", "Being tested: 7 of 20 canaries passed.")
+    assert why(waiting, admission=testing) == (False, testing.said)
+    assert why(waiting, admission=AdmissionFact("admitted", "Admitted."))[0] is False  # the edge gateway hears of it in a moment
+    unnamed = replace(NODE, models=(replace(MODEL, is_admitted=False),))
+    assert why(unnamed) == (False, "The machine does not tell the digest of its weights, so that it cannot be tested.")
+    unverified = AdmissionFact("admitted", "Admitted, not verified: the operator has no copy of this model.")
+    offered, said = why(NODE, admission=unverified)
+    assert offered
+    assert said.startswith(f"{unverified.said} Nobody waits for it")
 
 
 # --- over the API ---------------------------------------------------------------------------------------------------------------------
@@ -138,6 +152,26 @@ async def test_the_command_tells_it(gfe):
     assert "fake:words=3: Nobody waits for it; 1 other node offers it" in told.stdout
     assert json.loads((await gfe(nodes_command.app, "why", "node_1", "--json")).stdout)["node_id"] == "node_1"
     assert "No node 'other' is here now." in (await gfe(nodes_command.app, "why", "other")).stderr
+
+
+def test_of_a_banned_node_the_command_tells_what_the_ledger_found(monkeypatch):
+    done = {"jobs": 4, "success_rate": 1.0}
+    said = {"node_id": "node_1", "name": "n", "takes_jobs": False, "reasons": ["It is banned: …"], "models": [], "done": done}
+    asked = []
+
+    class Found:
+        api_url, console_url = "http://api", "http://console"
+
+        def call(self, method, url):
+            asked.append(url)
+            return {"state_reason": "A third audit found it."} if url.startswith(self.console_url) else said
+
+    monkeypatch.setattr(nodes_command, "installation", Found)
+    told = CliRunner().invoke(nodes_command.app, ["why", "n"])
+    assert told.stdout.splitlines() == [
+        "n takes no jobs; 4 paid in 30 days, 100.0% of the attempts ended well", "It is banned: …", "A third audit found it.",
+    ]  # fmt: skip
+    assert asked == ["http://api/api/computing/nodes/n/why/", "http://console/api/core/nodes/node_1/audits/"]
 
 
 def test_earnings_are_shown_by_day_model_or_node(monkeypatch):

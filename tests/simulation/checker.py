@@ -8,6 +8,7 @@ from cluster.limits import LIMITS
 from ledger.client import uuid_of_job
 from serve_app.store.records import JobState
 from tests.simulation.database import ENDED
+from tests.simulation.runtime import SERIAL_DIGITS
 
 WORD = re.compile(r"(\d+)\.(\d+)")
 KEPT_IN_VIEW = 64  # generations, the newest: older ones have ended
@@ -17,7 +18,7 @@ AFTER_THE_END = {"owed", "settled_at", "cost"}  # all that may change of an ende
 def words_in(text):
     """Read a text as (number, serial) per word; None: it is no beginning of an answer of ours."""
     found = [(int(n), int(serial)) for n, serial in WORD.findall(text)]
-    return found if " ".join(f"{n}.{serial}" for n, serial in found) == text else None
+    return found if " ".join(f"{n}.{serial:0{SERIAL_DIGITS}}" for n, serial in found) == text else None
 
 
 class Checker:

@@ -229,7 +229,7 @@ class JobTable:
         return [
             (
                 row.id, row.owed, row.prompt_tokens or 0, row.completion_tokens or 0, row.counted_by or "provider", row.node or "", row.attempt,
-                row.served,
+                row.served, self.clock() - row.ended_at,
             )
             for row in owed[:200]
         ]  # fmt: skip

@@ -14,6 +14,7 @@ from cluster.runtime.ollama import Inventory, RuntimeEnd, RuntimeText
 
 MODEL = "sim"
 TURN = "<assistant>"
+SERIAL_DIGITS = 5  # of all words alike: no word is the beginning of another one, so that half a word cannot pass for it
 LOADS, LOAD_S = 0.2, 2.0  # the part of requests that wait for their model first, and how long
 FAULTS = ("hang", "hang_midway", "die", "die_midway", "error", "no_done", "lie", "slow", "refuse")
 
@@ -158,7 +159,7 @@ class SimulatedRuntime:
         if n == 0 and number and is_first_try and self._rng.random() < 0.5:
             same = [one for one in self._generations.all if one.prompt == generation.prompt and one.first + one.said > number]
             serial = same[0].serial if same else serial
-        return f"{' ' if number else ''}{number}.{serial}"
+        return f"{' ' if number else ''}{number}.{serial:0{SERIAL_DIGITS}}"
 
     async def _silence(self, limit_s):
         """Say nothing for a while; break off when the runtime ends meanwhile."""

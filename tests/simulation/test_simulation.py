@@ -16,7 +16,8 @@ GROUPS = 5
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("group", range(GROUPS))
+# On every change two fifths of the worlds; by night all.
+@pytest.mark.parametrize("group", [pytest.param(group, marks=[pytest.mark.nightly] if group > 1 else []) for group in range(GROUPS)])
 def test_whatever_breaks_every_job_ends_once_and_is_paid_for_once(group):
     steps = 0
     for seed in range(FIRST + group, FIRST + WORLDS, GROUPS):
@@ -37,7 +38,7 @@ def told(outcome):
     return f"seed {outcome.seed}, step {outcome.steps}: {outcome.defect}\nshortest list of events: {best.defect}\n{events}"
 
 
-@pytest.mark.parametrize("seed", [3, 11])
+@pytest.mark.parametrize("seed", [pytest.param(3, marks=pytest.mark.nightly), 11])
 def test_a_seed_tells_the_same_story_in_every_process(seed):
     stories = set()
     for hash_seed in ("1", "2"):

@@ -9,7 +9,7 @@ NAMES = ("loft", "barn", "shed")
 COMERS = 2  # machines of the join tests
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform():
     with World(1 + COMERS + len(NAMES)) as world:
         platform = Platform(world.machines[0])
@@ -22,7 +22,7 @@ def platform():
             platform.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machines(platform):
     """Three machines that joined, each with its own Ray, worker and scripted runtime."""
     found = [Scripted(platform, machine, name) for machine, name in zip(platform.world.machines[1 + COMERS :], NAMES, strict=True)]

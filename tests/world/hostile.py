@@ -194,7 +194,9 @@ def pid_of(*words):
 
 
 def sockets():
-    return sorted({line.split()[-1] for line in (PROC / "net" / "unix").read_text().splitlines() if "internal.sock" in line})
+    """The ledger's: the kernel knows each by the name that it was bound to, which is its final one and a number."""
+    names = {line.split()[-1] for line in (PROC / "net" / "unix").read_text().splitlines() if "internal.sock" in line}
+    return sorted({name.partition("internal.sock")[0] + "internal.sock" for name in names})
 
 
 def listen_in_the_ledgers_place():

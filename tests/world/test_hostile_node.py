@@ -22,7 +22,7 @@ LIMIT_S = 420
 # Serve may tell the ledger that the platform broke a job, and whoever served it is paid: that is bounded per day (GFE_GOODWILL_PER_DAY), and all.
 GOODWILL_PER_DAY = 100_000_000
 # What Serve needs is there to be found, and is why the ledger lets Serve do so little (docs/threat-model.md).
-PUBLIC = ("service_serve.pub.pem", "service_edge.pub.pem", "service_auditor.pub.pem", "auditor_sealing.pub")
+PUBLIC = ("service_serve.pub.pem", "service_edge.pub.pem", "service_guard.pub.pem", "service_auditor.pub.pem", "auditor_sealing.pub")
 CONSUMERS = ("first_api_key",)  # a caller's own credential passes through Serve
 
 
@@ -84,6 +84,9 @@ def require_nothing_of_the_ledger(platform, loot):
     ledgers = secrets_of(platform.secrets, without=(*PUBLIC, *CONSUMERS, "password_gfe_serve"))
     assert len(ledgers) >= 8
     assert [name for name, secret in ledgers.items() if secret in words] == []
+    guards = secrets_of(platform.secrets.with_name("guard_secrets"), without=(*PUBLIC, "ray_token"))  # the token is Ray's own
+    assert list(guards) == ["service_guard.pem"]
+    assert guards["service_guard.pem"] not in words
     serves = secrets_of(platform.secrets.with_name("ray_secrets"))
     assert {name for name, secret in serves.items() if secret in words} >= {"service_serve.pem", "serve_database_url", "ray_token"}
 

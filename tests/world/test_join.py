@@ -53,6 +53,7 @@ def test_a_machine_joins_serves_jobs_and_leaves(platform):
     assert platform.gfe("ledger", "audit").returncode == 0
 
 
+@pytest.mark.nightly
 def test_the_shell_form_joins_too(platform):
     machine = platform.world.machines[2]
     node = platform.ask("admin", "add-node", "cellar")["node_id"]
@@ -77,7 +78,7 @@ def test_the_shell_form_joins_too(platform):
         runtime.terminate()
 
 
-def test_a_wrong_token_is_refused_in_a_sentence(platform):
+def test_row_44_a_machine_with_a_wrong_token_of_the_cluster_is_refused_in_a_sentence(platform):
     newcomer = Newcomer(platform, platform.world.machines[1], "stranger").join(platform.invite("stranger", token="0" * 64))
     said = newcomer.refused()
     assert "refuses the token of this invite" in said

@@ -34,6 +34,6 @@ def test_a_machine_is_cut_deafened_slowed_down_frozen_and_killed_as_asked(tmp_pa
         assert time.monotonic() - began > 0.8  # 1.6 million bits
         serving.speed_up()
         serving.kill("http.server")
-        assert server.wait(5) == -9
+        assert server.wait(60) == -9
         assert not answers()
         assert asking.find("http.server") == []

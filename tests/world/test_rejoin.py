@@ -20,6 +20,7 @@ pytestmark = [
 TARGET_S = 90  # from the head's death to a new job on the machine that joined again
 
 
+@pytest.mark.nightly
 def test_after_the_heads_death_a_join_that_runs_joins_again_and_a_drained_machine_stays_drained(platform):
     newcomer = Newcomer(platform, platform.world.machines[2], "annex")
     invite = platform.invite("annex")
@@ -70,6 +71,7 @@ def test_a_clock_that_is_not_the_heads_is_refused_before_anything_starts(platfor
     assert "starting Ray" not in said
 
 
+@pytest.mark.nightly
 def test_the_heads_own_clock_is_asked_for_and_agrees(platform):
     machine = platform.world.machines[2]
     until(lambda: platform.gfe("status").returncode == 0, TARGET_S, "the head to be well")

@@ -108,6 +108,12 @@ def test_what_repeats_itself_or_the_prompt_is_not_scored_for_every_model_goes_on
     assert places([1, 2], [], 64, 0) == []
 
 
+def test_where_a_format_leaves_some_tokens_free_those_alone_are_scored():
+    assert places([], list(range(10)), 64, 0, {2, 3, 7}) == [2, 3, 7]
+    assert places([], [1, 2, 3, 4, *[5, 6] * 20], 64, 0, {3, 20}) == [3]
+    assert places([], list(range(100)), 10, 0.99, set(range(50))) == list(range(40, 50))
+
+
 def test_short_answers_wait_until_they_fill_a_window_of_their_node_and_model_and_rule():
     pools = Pools()
     short = [[Measure(0.2)] * 20]
@@ -119,6 +125,18 @@ def test_short_answers_wait_until_they_fill_a_window_of_their_node_and_model_and
     assert isinstance(said, Judgment)
     assert (said.is_flagged, said.tokens) == (True, 40)
     assert pools.judge(("node_1", "m"), "A", short) == 20  # it begins anew
+
+
+def test_answers_that_are_read_in_several_ways_wait_apart_and_until_each_reading_has_enough():
+    pools = Pools()
+    one, two = [[Measure(0.0)] * 20], [[Measure(0.0)] * 20, [Measure(0.0)] * 10]
+    assert pools.judge(("n", "m"), "A", one) == 20
+    assert pools.judge(("n", "m"), "A", two) == 10
+    assert pools.judge(("n", "m"), "A", two) == 20
+    said = pools.judge(("n", "m"), "A", [[Measure(9.0)] * 20, [Measure(0.0)] * 20])
+    assert isinstance(said, Judgment)
+    assert (said.is_flagged, said.tokens) == (False, 40)  # the reading in the node's favor
+    assert isinstance(pools.judge(("n", "m"), "A", one), Judgment)
 
 
 def test_an_answer_that_fills_a_window_is_judged_alone():

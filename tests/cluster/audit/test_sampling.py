@@ -5,7 +5,19 @@ import random
 
 import pytest
 
-from cluster.audit.sampling import Candidate, NotScorable, Order, Sampling, orders_of, sampling_of, shaped
+from cluster.audit.sampling import (
+    NO_PENALTIES,
+    Candidate,
+    NotScorable,
+    Order,
+    Penalties,
+    Sampling,
+    orders_of,
+    penalties_in,
+    penalties_of,
+    sampling_of,
+    shaped,
+)  # fmt: skip
 
 USUAL = Sampling(temperature=0.8, top_k=40, top_p=0.9, min_p=0.0)
 LLAMA, OLLAMA = Order.TOP_P_FIRST, Order.TEMPERATURE_FIRST
@@ -66,15 +78,49 @@ def test_a_request_that_leaves_options_open_is_sampled_as_usual():
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "why"),
     [
-        {"tools": [{}]}, {"format": "json"}, {"think": True}, {"options": {"repeat_penalty": 1.1}}, {"options": {"mirostat": 2}},
-        {"options": {"temperature": 1.2, "top_k": 0}}, {"messages": [{"role": "user", "content": "", "images": ["…"]}]},
+        ({"tools": [{}]}, "tools"), ({"think": True}, "think"), ({"suffix": "x"}, "suffix"), ({"options": {"mirostat": 2}}, "mirostat"),
+        ({"format": {"enum": ["a", "b"]}}, "format"), ({"options": {"temperature": 1.2, "top_k": 0}}, "temperature"),
+        ({"options": {"repeat_penalty": 1.6}}, "repeat_penalty"), ({"options": {"presence_penalty": -0.1}}, "presence_penalty"),
+        ({"options": {"frequency_penalty": 2.1}}, "frequency_penalty"),
+        ({"messages": [{"role": "user", "content": "", "images": ["…"]}]}, "images"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "tool_calls"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_rebuilt_is_not_scored_and_says_why(request_):
-    with pytest.raises(NotScorable, match=r"\w"):
+def test_what_cannot_be_rebuilt_is_not_scored_and_says_why(request_, why):
+    with pytest.raises(NotScorable, match=why) as refused:
         sampling_of(request_)
+    assert refused.value.why == why
+
+
+def test_penalties_are_read_and_so_is_that_there_are_none():
+    asked = {"repeat_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": 1, "repeat_last_n": -1}
+    assert sampling_of({"options": asked}).penalties == Penalties(**asked)
+    assert not Penalties(**asked).are_none
+    for none in ({}, {"repeat_penalty": None}, {"repeat_last_n": 7}, {"repeat_penalty": 1.1, "repeat_last_n": 0}):
+        assert penalties_of(none).are_none, none
+
+
+def test_a_reference_is_asked_with_the_penalties_of_a_reading_whatever_its_model_was_created_with():
+    asked = {"messages": [], "options": {"temperature": 0.1, "repeat_penalty": 1.3}}
+    assert NO_PENALTIES.of(asked) == {
+        "messages": [],
+        "options": {"temperature": 0.1, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repeat_last_n": 64},
+    }
+    assert sampling_of(sampling_of(asked).penalties.of(asked)) == sampling_of(asked)
+    assert NO_PENALTIES.of({})["options"]["repeat_penalty"] == 1.0
+
+
+def test_penalties_may_be_ignored_by_runtimes_that_are_not_ours():
+    asked = Penalties(presence_penalty=1.0)
+    assert penalties_in("embedded 0.17.1", asked) == (asked,)
+    assert penalties_in("ollama 0.20.0", asked) == penalties_in("", asked) == (asked, NO_PENALTIES)
+    assert penalties_in("ollama 0.20.0", NO_PENALTIES) == (NO_PENALTIES,)
+
+
+def test_formats_that_leave_strings_free_are_scored():
+    assert sampling_of({"format": "json"}) == sampling_of({"format": {"type": "object"}}) == USUAL
 
 
 def test_the_order_is_known_of_our_own_runtime_alone():

@@ -9,7 +9,8 @@ from cluster.edge.counting import ReferenceCounter
 from cluster.edge.facts import NodeFacts
 from cluster.edge.gateway import EdgeGateway
 from cluster.edge.metrics import EdgeMetrics
-from cluster.edge.sockets import AgentSite, AgentSockets
+from cluster.edge.site import AgentSite
+from cluster.edge.sockets import AgentSockets
 from cluster.edge.tokens import AgentVerifier
 from cluster.jobs import Attempt, JobKind
 from cluster.node_api import serve_node
@@ -82,7 +83,7 @@ async def edge_with(tmp_path):
     await client.start()
     issuer, known, stack = Issuer(), {}, contextlib.AsyncExitStack()
 
-    async def start(*, counter=None, port=0, node_port=0, max_agents=5000):
+    async def start(*, counter=None, port=0, node_port=0, max_agents=5000, alarm=None, trusted=()):
         async def fetch():
             return issuer.jwks
 
@@ -90,9 +91,9 @@ async def edge_with(tmp_path):
             return known.get(node)
 
         verifier = AgentVerifier(fetch)
-        gateway = EdgeGateway(known.get, verifier, counter or ReferenceCounter(None), EdgeMetrics())
+        gateway = EdgeGateway(known.get, verifier, counter or ReferenceCounter(None), EdgeMetrics(), alarm)
         gateway.start()
-        sockets = AgentSockets(gateway, verifier, find, max_agents=max_agents)
+        sockets = AgentSockets(gateway, verifier, find, max_agents=max_agents, trusted=trusted)
         site = AgentSite(sockets, "127.0.0.1", port)
         agent_url = await site.start()
         runner, url = await serve_node(gateway, node_verifier, "127.0.0.1", node_port)

@@ -309,6 +309,22 @@ async def test_a_connection_that_breaks_at_any_chunk_costs_nothing(edge, at):
     await until(lambda: not agent.ends)
 
 
+async def test_an_agent_that_comes_back_with_an_end_says_it_again_until_it_is_acknowledged(edge):
+    identity = edge.enroll()
+    socket = await edge.ready(identity)
+    attempt = edge.attempt()
+    _, _, task = await accepted(edge, socket, attempt)
+    await chunk(socket, attempt, 0, "all of it")
+    await end(socket, attempt, 1)
+    await task
+    socket.abort()
+    held = {"job": attempt.job, "lease": 1, "first_seq": 0, "next_seq": 1, "ended": True}
+    again = await edge.ready(identity, resume=[held])
+    assert again.welcome["resume"] == [{"job": attempt.job, "lease": 1, "next_seq": 1}]  # the end is no chunk
+    await end(again, attempt, 1)
+    assert (await again.until("ack", job=attempt.job))["end"]
+
+
 async def test_a_lost_agent_is_given_up_after_a_while_and_what_it_says_later_is_not_wanted(edge, monkeypatch):
     monkeypatch.setattr(edge_node, "LOST_IN_TEXT_S", 0.5)
     identity = edge.enroll()
@@ -323,6 +339,26 @@ async def test_a_lost_agent_is_given_up_after_a_while_and_what_it_says_later_is_
     again = await edge.ready(identity, resume=[{"job": attempt.job, "lease": 1, "first_seq": 0, "next_seq": 5}])
     assert again.welcome["drop"] == [{"job": attempt.job, "lease": 1, "reason": "superseded"}]
     assert LOST_IN_TEXT_S == 15
+
+
+@pytest.mark.parametrize("has_text", [False, True])
+async def test_an_agent_that_keeps_its_connection_and_says_nothing_is_given_up_and_a_beat_is_a_word(edge, monkeypatch, has_text):
+    monkeypatch.setattr(edge_node, "SILENT_BEFORE_TEXT_S", 60 if has_text else 1)
+    monkeypatch.setattr(edge_node, "LOST_IN_TEXT_S", 1 if has_text else 60)
+    socket = await edge.ready(edge.enroll())
+    attempt = edge.attempt()
+    _, events, task = await accepted(edge, socket, attempt)
+    if has_text:
+        await chunk(socket, attempt, 0, "before ")
+    for seq in range(has_text, 8):
+        await asyncio.sleep(0.2)
+        await socket.send(type="chunk", job=attempt.job, lease=1, seq=seq, delta={})
+    assert not task.done()
+    await asyncio.wait_for(task, 5)
+    assert events[-1] == Fail(seq=9, status=504, detail="its agent says nothing")
+    assert (await socket.until("cancel"))["why"] == "deadline"
+    await chunk(socket, attempt, 8, "late ")
+    await until(lambda: edge.metric("stale_frames_total") == 1)
 
 
 async def test_an_agent_that_comes_back_without_an_attempt_has_lost_it(edge):
@@ -362,6 +398,7 @@ async def test_the_newest_connection_counts_and_the_end_of_the_old_one_changes_n
     await asyncio.sleep(0.3)
     assert edge.node().is_healthy
     assert edge.node().epoch == new.welcome["epoch"]
+    assert edge.metric("closes_total", code="4409") == 1, "our reason, not what the agent answered"
     await accepted(edge, new, edge.attempt())
 
 

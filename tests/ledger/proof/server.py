@@ -51,12 +51,12 @@ class ThrowAwayServer:
         """End the postmaster without a word."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(postgres.FAST_SHUTDOWN)
-            self._process.wait(30)
+            self._process.wait(60)
 
     def logged(self, text: str) -> int:
         """How often the server's log says this."""

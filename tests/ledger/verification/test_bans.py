@@ -59,6 +59,9 @@ async def test_three_flags_end_in_a_ban_each_with_its_reason(ledger, database):
     await asyncio.sleep(CACHE_S)
     with pytest.raises(NotFound):
         await m.serve(node)  # what is in flight earns nothing any more, and its consumer pays nothing
+    refused = await m.agent.token(node)
+    assert (refused.status_code, refused.json()["code"], refused.json()["state"]) == (401, "agent_revoked", "banned")
+    assert refused.json()["detail"] == f"This node is banned. {seen['state_reason']}"
 
 
 async def test_what_promotional_credits_paid_is_given_back_as_such_and_from_the_escrow_when_it_is_spent(ledger_with, database):

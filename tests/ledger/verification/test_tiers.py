@@ -118,8 +118,46 @@ async def test_ten_jobs_in_a_hundred_whose_counts_were_off_end_in_quarantine(led
     assert m.told(node)[-1][0] == "quarantined"
 
 
-async def alarm(ledger, node, job=None):
-    return await ledger.client.alarm_count(CountAlarm(job=job or new_hold_id(), node=node, claimed=200, counted=100))
+async def alarm(ledger, node, job=None, kind="count"):
+    return await ledger.client.alarm_count(CountAlarm(job=job or new_hold_id(), node=node, claimed=200, counted=100, kind=kind))
+
+
+async def test_five_jobs_in_a_hundred_that_were_too_fast_pause_the_node_and_its_owner_may_resume_it(ledger, database):
+    m = await market(ledger, database)
+    node = await m.node()
+    execute(database, "INSERT INTO ledger.node_work (node_id, jobs) VALUES (%s, 1)", [node])
+    job = new_hold_id()
+    assert (await alarm(ledger, node, job)).alarms == 1  # of the counts of the same job
+    for _ in range(4):
+        told = await alarm(ledger, node, kind="timing")
+    execute(database, "UPDATE ledger.node_work SET jobs = 150")  # the four are too long ago
+    told = await alarm(ledger, node, job, "timing")
+    assert (told.status, told.alarms, told.state) == ("ok", 1, "active")
+    assert (await alarm(ledger, node, job, "timing")).status == "exists"
+    told = await asyncio.gather(*(alarm(ledger, node, kind="timing") for _ in range(4)))
+    assert sorted((one.alarms, one.state) for one in told)[-2:] == [(4, "active"), (5, "paused")]
+    seen = await m.audits(node)
+    assert (seen["state"], seen["strikes"], seen["count_alarms"]) == ("paused", 0, 1)
+    assert "faster than others with its GPU" in seen["state_reason"]
+    assert [row["step"] for row in seen["steps"]] == ["pause"]
+    assert m.told(node)[-1][0] == "paused"
+
+    resumed = (await m.owner.call("PATCH", f"nodes/{node}/", json={"state": "active"})).json()
+    assert (resumed["state"], resumed["state_reason"], m.told(node)[-1][0]) == ("active", None, "active")
+    assert (await m.audits(node))["state_reason"] is None
+    told = [await alarm(ledger, node, kind="timing") for _ in range(5)]  # it begins anew
+    assert [(one.alarms, one.state) for one in told] == [*((n, "active") for n in range(1, 5)), (5, "paused")]
+    renamed = (await m.owner.call("PATCH", f"nodes/{node}/", json={"name": "attic"})).json()
+    assert "faster" in renamed["state_reason"]  # another name resumes nothing
+
+
+async def test_a_node_that_is_stopped_for_more_stays_so_when_it_is_too_fast(ledger, database):
+    m = await market(ledger, database)
+    node = await m.node()
+    m.make(node, state="quarantined")
+    for _ in range(6):
+        told = await alarm(ledger, node, kind="timing")
+    assert (told.state, (await m.audits(node))["steps"]) == ("quarantined", [])
 
 
 async def test_the_log_of_several_nodes_is_one_and_is_paged_without_a_gap(ledger, database):

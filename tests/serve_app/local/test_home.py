@@ -26,6 +26,7 @@ def test_folders_are_closed_to_others(home):
         home.secrets,
         home.ray_secrets,
         home.edge_secrets,
+        home.guard_secrets,
         home.logs,
         home.run,
         home.rays,

@@ -47,7 +47,7 @@ def test_the_server_asks_for_its_password_and_opens_no_tcp_port(server, wait_unt
         assert not (server.socket_folder / "password").exists()
     finally:
         process.send_signal(postgres.FAST_SHUTDOWN)
-        process.wait(20)
+        process.wait(60)
 
 
 def test_data_of_another_major_version_is_refused_with_what_mends_it(server):
@@ -74,7 +74,7 @@ def test_a_server_left_behind_is_ended_and_a_note_about_a_stranger_is_removed(se
     left = processes.process_of(process.pid)
     assert processes.is_postmaster(left)
     postgres.end_leftover(server)
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
     note = server.data / "postmaster.pid"
     note.write_text(f"{os.getpid()}\n{server.data}\n")  # this very test: alive, and no server
     postgres.end_leftover(server)

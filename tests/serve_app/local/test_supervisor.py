@@ -11,7 +11,7 @@ import pytest
 from cluster import processes
 from serve_app.local.parts import Part, PartStatus, Progress, State, UnknownPart, backoff_s, http_gate, in_order
 from serve_app.local.supervisor import PartFailed, Supervisor
-from tests.serve_app.local.programs import FAMILY, SERVER, python
+from tests.serve_app.local.programs import FAMILY, SERVER, SUCCESSOR, python
 
 
 class World:
@@ -182,6 +182,77 @@ async def test_a_part_that_ignores_the_polite_request_is_killed_in_time(world):
         assert not any(processes.process_of(pid) for pid in pids)
 
 
+async def test_a_part_is_started_anew_when_somebody_asks_and_that_is_no_failure_of_its(world):
+    async with world.run(world.server("guard")) as supervisor:
+        first = status_of(supervisor, "guard")
+        began = time.monotonic()
+        await supervisor.restart("guard")
+        now = status_of(supervisor, "guard")
+        assert (now.state, now.restarts) == (State.RUNNING, 0)
+        assert now.pid != first.pid
+        assert time.monotonic() - began < 10
+        assert world.ends == ["guard"]
+    assert world.states("guard") == [State.RUNNING, State.RESTARTING, State.RUNNING]
+
+
+async def test_a_part_that_is_not_there_now_is_not_started_anew(world):
+    async with world.run(world.server("guard"), world.step("upgrade", "print('done')")) as supervisor:
+        with pytest.raises(PartFailed, match="it is done now"):
+            await supervisor.restart("upgrade")
+        with pytest.raises(KeyError):
+            await supervisor.restart("nobody")
+
+
+def successor(world: World) -> Part:
+    """A part of which two may run, and how one asks who has the name."""
+    name, sick = world.folder / "name", world.folder / "sick"
+
+    async def gate() -> str | None:
+        return None if name.exists() else "nobody has the name"
+
+    return Part(name="ledger", command=python(SUCCESSOR, name, sick), environment={}, gate=gate, name_taken=name, limit_s=10)
+
+
+def who_answers(name: Path) -> int:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.connect(str(name))
+        return int(asking.recv(100))
+
+
+async def test_where_two_may_run_the_new_one_comes_first_and_nobody_is_refused(world):
+    answers: list[int] = []
+    async with world.run(successor(world)) as supervisor:
+        first = status_of(supervisor, "ledger").pid
+
+        async def ask_for_ever() -> None:
+            while True:
+                answers.append(await asyncio.to_thread(who_answers, world.folder / "name"))
+
+        asking = [asyncio.create_task(ask_for_ever()) for _ in range(8)]
+        await until(lambda: len(answers) > 20)
+        await supervisor.restart("ledger")
+        second = status_of(supervisor, "ledger").pid
+        await until(lambda: answers.count(second) > 20)
+        assert not any(task.done() for task in asking)  # none was refused, none cut off
+        assert first not in answers[-10:]
+        assert processes.process_of(first) is None
+        os.kill(second, signal.SIGKILL)  # the new one is watched as the old one was
+        await until(lambda: status_of(supervisor, "ledger").restarts == 1)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_where_the_new_one_does_not_come_the_old_one_goes_on(world):
+    async with world.run(successor(world)) as supervisor:
+        first = status_of(supervisor, "ledger").pid
+        (world.folder / "sick").touch()
+        with pytest.raises(PartFailed, match="the new one is broken; the old process goes on"):
+            await supervisor.restart("ledger")
+        assert (status_of(supervisor, "ledger").pid, status_of(supervisor, "ledger").state) == (first, State.RUNNING)
+        assert who_answers(world.folder / "name") == first
+
+
 def test_parts_that_wait_for_each_other_are_refused():
     with pytest.raises(UnknownPart, match="a, b"):
         in_order([Part(name="a", command=(), environment={}, after=("b",)), Part(name="b", command=(), environment={}, after=("a",))])
@@ -200,3 +271,15 @@ async def test_a_large_log_is_rotated_at_the_start_and_a_small_one_goes_on(world
     assert (world.folder / "big.log.1").read_text() == "x" * 11
     assert (world.folder / "big.log").read_text() == "new\n"
     assert (world.folder / "small.log").read_text() == "x" * 9 + "new\n"
+
+
+@pytest.mark.anyio
+async def test_without_a_folder_of_logs_a_part_writes_where_the_supervisor_does(capfd, world):
+    supervisor = Supervisor([world.step("said", "print('said by a part')")], logs=None, tell=world.told.append, record=lambda _: None)
+    await supervisor.start()
+    await supervisor.stop()
+    assert "said by a part" in capfd.readouterr().out
+    with pytest.raises(PartFailed, match="ended with status 3"):
+        await Supervisor(
+            [world.step("broken", "raise SystemExit(3)", tries=1)], logs=None, tell=world.told.append, record=lambda _: None
+        ).start()

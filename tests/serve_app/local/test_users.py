@@ -18,11 +18,12 @@ from serve_app.local.users import User, Users
 ROOT = 0
 LEDGER = User("gfe-ledger", 60_900, 60_900)
 RAY, EDGE = User("gfe-ray", 60_901, 60_901, (60_903,)), User("gfe-edge", 60_902, 60_902, (60_903,))
+GUARD = User("gfe-guard", 60_908, 60_908, (60_903,))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
-def test_root_gets_three_users_and_anybody_else_none():
-    assert users.choose({}, ROOT) == Users(LEDGER, RAY, EDGE)
+def test_root_gets_four_users_and_anybody_else_none():
+    assert users.choose({}, ROOT) == Users(LEDGER, RAY, EDGE, GUARD)
     assert users.choose({"GFE_LEDGER_USER": "none"}, ROOT) is None
     assert users.choose({}, 1000) is None
 
@@ -35,6 +36,7 @@ def test_root_gets_three_users_and_anybody_else_none():
         ({"GFE_RAY_USER": "0"}, "names root"),
         ({"GFE_LEDGER_USER": "60901"}, "would both run as"),
         ({"GFE_EDGE_USER": "60901"}, "would both run as"),
+        ({"GFE_GUARD_USER": "60902"}, "would both run as"),
     ],
 )
 def test_users_that_keep_nothing_apart_are_refused_with_a_hint(environment, said):
@@ -75,7 +77,7 @@ def closed_home():
     with tempfile.TemporaryDirectory(prefix="gfe users ") as folder:
         home = Home(Path(folder) / "home")
         home.make()
-        secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets)
+        secrets.make_all(home.secrets, home.ray_secrets, home.edge_secrets, home.guard_secrets)
         yield home
         subprocess.run(["rm", "-r", str(home.runtime)], check=True)
 
@@ -91,16 +93,21 @@ READS = "import sys; print(open({!r}).read())"
 @needs_root
 def test_each_user_reads_his_own_secrets_and_none_of_the_other_s(closed_home):
     home = closed_home
-    users.hand_over(home, Users(LEDGER, RAY, EDGE))
+    users.hand_over(home, Users(LEDGER, RAY, EDGE, GUARD))
     pepper, key = home.secrets / "api_key_pepper", home.ray_secrets / "service_serve.pem"
-    both = (home.secrets, home.ray_secrets, home.edge_secrets)
-    edges = home.edge_secrets / "service_edge.pem"
+    both = (home.secrets, home.ray_secrets, home.edge_secrets, home.guard_secrets)
+    edges, guards = home.edge_secrets / "service_edge.pem", home.guard_secrets / "service_guard.pem"
+    assert (
+        run_as(GUARD, both, READS.format(str(home.guard_secrets / "ray_token"))).stdout.strip()
+        == (home.ray_secrets / "ray_token").read_text()
+    )
     assert run_as(EDGE, both, READS.format(str(edges))).stdout.strip() == edges.read_text().strip()
     assert run_as(LEDGER, both, READS.format(str(pepper))).stdout.strip() == pepper.read_text()
     assert run_as(RAY, both, READS.format(str(key))).stdout.strip() == key.read_text().strip()
     for user, path in (
         (RAY, pepper), (RAY, home.secrets / "password_postgres"), (LEDGER, home.secrets / "password_postgres"), (LEDGER, key),
         (EDGE, key), (EDGE, pepper), (EDGE, home.ray_secrets / "ray_token"), (RAY, edges), (LEDGER, edges),
+        (RAY, guards), (EDGE, guards), (GUARD, pepper), (GUARD, key), (GUARD, edges),
     ):  # fmt: skip
         assert "Permission denied" in run_as(user, both, READS.format(str(path))).stderr, (user, path)
     changed = run_as(RAY, both, f"import os; os.replace({str(key)!r}, {str(key) + '.old'!r})")
@@ -110,7 +117,7 @@ def test_each_user_reads_his_own_secrets_and_none_of_the_other_s(closed_home):
 @needs_root
 def test_a_confined_program_sees_nothing_else_of_a_closed_folder_and_has_no_right(closed_home):
     home = closed_home
-    users.hand_over(home, Users(LEDGER, RAY, EDGE))
+    users.hand_over(home, Users(LEDGER, RAY, EDGE, GUARD))
     seen = run_as(RAY, (home.ray_secrets,), f"import os; print(os.listdir({str(home.root)!r}))")
     assert seen.stdout.strip() == "['ray_secrets']", seen.stderr
     status = run_as(RAY, (), "print(open('/proc/self/status').read())").stdout.split()
@@ -120,7 +127,7 @@ def test_a_confined_program_sees_nothing_else_of_a_closed_folder_and_has_no_righ
 
 @needs_root
 def test_a_file_that_root_adds_is_the_ledgers_at_once(closed_home):
-    users.hand_over(closed_home, Users(LEDGER, RAY, EDGE))
+    users.hand_over(closed_home, Users(LEDGER, RAY, EDGE, GUARD))
     write_new(closed_home.secrets / "new", b"x")
     found = (closed_home.secrets / "new").stat()
     assert (found.st_uid, found.st_mode & 0o777) == (LEDGER.uid, 0o600)
@@ -129,7 +136,7 @@ def test_a_file_that_root_adds_is_the_ledgers_at_once(closed_home):
 @needs_root
 def test_links_that_ray_plants_are_not_followed_by_root(closed_home):
     home = closed_home
-    users.hand_over(home, Users(LEDGER, RAY, EDGE))
+    users.hand_over(home, Users(LEDGER, RAY, EDGE, GUARD))
     target = home.secrets / "api_key_pepper"
     (home.mail / "x").symlink_to(target)
     with pytest.raises(OSError, match="symbolic link"):
