@@ -32,7 +32,8 @@ def attempt_of(context: ServeContext, job: OpenJob, node: Node) -> Attempt:
     asked = job.asked
     model = next((one for one in node.models if one.name == asked.model), None)
     job.weights = model.digest if model else ""
-    deadlines = deadlines_of(model, asked.max_tokens, context.limits, prompt_bytes=asked.prompt_bytes)
+    has_failed = node.id in job.failed_on
+    deadlines = deadlines_of(model, asked.max_tokens, context.limits, prompt_bytes=asked.prompt_bytes, has_failed=has_failed)
     request = explicit(asked.kind, asked.request, job.id) if node.kind is NodeKind.EDGE else asked.request
     return Attempt(
         job=job.name, number=job.number, node=node.id, kind=asked.kind, model=asked.model, model_digest=job.weights, request=request,

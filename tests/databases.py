@@ -74,7 +74,7 @@ def database_server(name: str = "test") -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until_it_answers(url: str, limit_s: float = 30) -> None:
+def wait_until_it_answers(url: str, limit_s: float = 60) -> None:
     until = time.monotonic() + limit_s
     while True:
         try:

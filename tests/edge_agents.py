@@ -80,7 +80,7 @@ class Socket:
     async def send(self, frame=None, **fields):
         await self.ws.send_str(json.dumps((frame or {}) | fields))
 
-    async def heard(self, limit_s=5):
+    async def heard(self, limit_s=60):
         """The next frame; a close is told as {"type": "closed"}."""
         async with asyncio.timeout(
             limit_s
@@ -90,7 +90,7 @@ class Socket:
             return json.loads(message.data)
         return {"type": "closed", "code": self.ws.close_code}
 
-    async def until(self, type_, limit_s=5, **fields):
+    async def until(self, type_, limit_s=60, **fields):
         """Pass over frames up to one of this type."""
         async with asyncio.timeout(limit_s):
             while True:
@@ -99,7 +99,7 @@ class Socket:
                     return frame
                 assert frame["type"] != "closed" or type_ == "closed", f"closed with {frame['code']} while waiting for {type_}"
 
-    async def closed(self, limit_s=5):
+    async def closed(self, limit_s=60):
         return (await self.until("closed", limit_s))["code"]
 
     def abort(self):

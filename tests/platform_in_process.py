@@ -103,7 +103,7 @@ class Platform:
     async def job(self, name):
         return (await self.http.get(f"/api/computing/jobs/{name}/", headers=self.bearer)).json()
 
-    async def settled(self, limit_s=10):
+    async def settled(self, limit_s=60):
         """Wait until no hold is open."""
         async with asyncio.timeout(limit_s):
             while (await self.wallet())["held"] != "0.00":
@@ -159,7 +159,7 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     app = create_app(opens)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
     serving = asyncio.create_task(server._serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not server.started:
             await asyncio.sleep(0.01)
     settling = asyncio.create_task(settlement.run()) if loops else None

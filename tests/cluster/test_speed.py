@@ -141,6 +141,10 @@ def test_a_long_prompt_has_time_to_be_read_but_no_more_than_a_load_takes():
     assert of(QUICK, prompt_bytes=10**9)[0] == 90.0
 
 
+def test_a_node_that_lost_the_job_before_may_have_to_load_the_model_anew():
+    assert of(QUICK, has_failed=True) == (90.0, 20.0, 170.0)
+
+
 def test_shorter_limits_of_a_test_or_an_operator_hold():
     found = deadlines_of(QUICK, 1000, Limits(first_token_s=0.5, idle_s=0.2, total_s=3.0))
     assert (found.first_token_s, found.idle_s, found.total_s) == (3.0, 0.2, 3.0)

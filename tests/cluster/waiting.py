@@ -4,7 +4,7 @@ import asyncio
 import time
 
 
-async def until(condition, limit_s=10):
+async def until(condition, limit_s=60):
     """Wait until the condition holds; says which one did not."""
     end = time.monotonic() + limit_s
     while not (held := condition()):

@@ -225,7 +225,7 @@ def row_of(answer, model):
     return next((row for row in answer.json()["models"] if row["name"] == model), None)
 
 
-def wait_until(is_so, limit_s=10):
+def wait_until(is_so, limit_s=60):
     until = time.monotonic() + limit_s
     while not is_so():
         assert time.monotonic() < until

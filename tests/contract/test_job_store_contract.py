@@ -144,7 +144,7 @@ async def test_what_is_owed_is_listed_until_it_is_settled(rows):
     assert (owed.id, owed.what, owed.prompt_tokens, owed.completion_tokens) == (job.id, "capture:succeeded", 3, 4)
     assert (owed.counted_by, owed.node, owed.attempt, owed.served) == ("platform", "node_b", 2, "[1]")
     writer.settled(job.id, 6)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await store.owed(0):
             await asyncio.sleep(0.01)
     writer.settled(job.id, 99)  # settled before: nothing changes

@@ -140,7 +140,7 @@ class FaultyPlatform:
     def node(self, id_):
         return next(node for node in self.nodes if node.id == id_)
 
-    async def until_known(self, limit_s=20):
+    async def until_known(self, limit_s=60):
         """Wait until every replica sees all living nodes well."""
         wanted = {node.id for node in self.nodes}
         await until(

@@ -26,7 +26,7 @@ WORDS, LONG = 60, 200  # of answers that come at ten words a second; the long on
 FAILOVER_TARGET_S = 12
 SILENCE_TARGET_S = 25
 CANCEL_TARGET_S = 1
-BACK_TARGET_S = 15
+BACK_TARGET_S, BACK_LIMIT_S = 15, 90
 REVOKED_TARGET_S = 20
 STORM_TARGET_S = 60
 MANY, BACK_TARGET_SHARE = 20, 0.95
@@ -191,7 +191,7 @@ async def test_row_16_an_agent_that_ignores_a_cancel_is_not_waited_for_and_not_p
     assert meta["completion_tokens"] == said < 60
 
 
-async def eventually(ask, least, limit_s=10):
+async def eventually(ask, least, limit_s=60):
     """Ask until the answer is so high; tell it."""
     async with asyncio.timeout(limit_s):
         while (found := await ask()) < least:
@@ -244,7 +244,7 @@ async def test_row_21_a_killed_edge_gateway_costs_no_answer_and_its_agents_come_
     world.gateway.kill()
     await world.gateway.start()
     with contextlib.suppress(AssertionError):
-        await until(are_back, 3 * BACK_TARGET_S)
+        await until(are_back, BACK_LIMIT_S)
     in_time = sum(took_s <= BACK_TARGET_S for took_s in back_s.values())
     figure(
         21,

@@ -15,7 +15,7 @@ STEADY = Kind("fake:drip=0.1", 20, 20)
 SHORTER = Kind("fake:drip=0.1", 13, 13)  # beside the other, so that jobs do not march in step
 FAILOVER_TARGET_S = 12
 SILENCE_TARGET_S = 25
-BACK_TARGET_S = 5
+BACK_LIMIT_S = 60
 FROZEN_S = 20
 
 
@@ -80,12 +80,12 @@ async def test_row_5_a_killed_worker_comes_back_and_its_jobs_go_elsewhere(platfo
     platform = await platform_with(nodes=2)
     took_s = await failover_s(platform, lambda node: node.worker.kill())
     figure(5, "job of a killed worker answered elsewhere after", f"{took_s:.1f} s")
-    assert took_s <= 3 * BACK_TARGET_S
+    assert took_s <= BACK_LIMIT_S
     killed = next(node for node in platform.nodes if not node.worker.is_alive)
     await killed.start_worker()
     began = time.monotonic()
-    await platform.until_known(3 * BACK_TARGET_S)
+    await platform.until_known(BACK_LIMIT_S)
     figure(5, "restarted worker takes jobs after", f"{time.monotonic() - began:.1f} s")
     killed.script.always = None
     while (await platform.job((await platform.chat()).headers["X-GFE-Job"]))["node"]["id"] != killed.id:
-        assert time.monotonic() - began < 3 * BACK_TARGET_S
+        assert time.monotonic() - began < BACK_LIMIT_S

@@ -22,8 +22,9 @@ from tests.running_ledger import start_ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 ANSWER_LIMIT_S = 3.5
-SCHEDULING_S = 1.0  # what a loaded machine may add to a limit of ours
-BACK_LIMIT_S = 20
+SCHEDULING_S = 5.0  # what a loaded machine may add to a limit of ours
+BACK_LIMIT_S = 60
+ENOUGH = 100
 
 
 class Running:
@@ -110,7 +111,7 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged(running):
         found = await running(server)
 
         async def client():
-            for _ in range(60):
+            while not killed.done() or len(found.acknowledged) <= ENOUGH:
                 try:
                     await found.serve()
                 except LedgerError:
@@ -122,9 +123,9 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged(running):
                 server.kill()
                 await asyncio.to_thread(server.start)
 
-        await asyncio.gather(killer(), *(client() for _ in range(8)))
+        killed = asyncio.ensure_future(killer())
+        await asyncio.gather(killed, *(client() for _ in range(8)))
         await found.serve_again()
-        assert len(found.acknowledged) > 100
         found.require_nothing_lost()
         assert server.logged("deadlock detected") == 0
 

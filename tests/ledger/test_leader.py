@@ -27,7 +27,7 @@ class Candidate:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def until(condition, limit_s=20):
+async def until(condition, limit_s=60):
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.01)

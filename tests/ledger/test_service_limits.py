@@ -130,7 +130,7 @@ async def test_while_the_database_is_away_callers_hear_so_in_time_and_afterwards
     assert (health.status_code, wallet.status_code) == (503, 503)
     assert health.headers["retry-after"] == wallet.headers["retry-after"] == "2"
     assert wallet.json()["code"] == "ledger_unavailable"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await ledger.http.get("/api/core/health/")).status_code != 200:
             await asyncio.sleep(0.05)
     assert (await ledger.client.place_hold(ledger.hold())).status == "ok"
@@ -166,7 +166,7 @@ async def test_a_token_that_cannot_be_made_is_an_answer_not_a_hang(tmp_path):
 
     client = LedgerClient(tmp_path / "none.sock", broken)
     await client.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(LedgerUnavailable):
             await client.introspect("x")
     await client.aclose()
@@ -187,7 +187,7 @@ async def test_who_waits_when_the_client_closes_is_told(tmp_path):
     await arrived.wait()
     waiting.append(asyncio.create_task(client.introspect("y")))
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await client.aclose()
         answers = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(answer) for answer in answers} == {LedgerUnavailable}

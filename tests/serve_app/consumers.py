@@ -44,7 +44,7 @@ class Consumer:
                 await asyncio.sleep(every_s)
         return row
 
-    async def reaches(self, name, status, limit_s=20):
+    async def reaches(self, name, status, limit_s=60):
         async with asyncio.timeout(limit_s):
             while (row := await self.job(name))["status"] != status:
                 await asyncio.sleep(0.02)

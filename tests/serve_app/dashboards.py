@@ -18,7 +18,7 @@ class Dashboard:
     async def say(self, type_, **fields):
         await self.socket.send(json.dumps({"type": type_, **fields}))
 
-    async def hear(self, limit_s=10):
+    async def hear(self, limit_s=60):
         """Read one frame; answer its messages."""
         async with asyncio.timeout(limit_s):
             frame = await self.socket.recv()
@@ -28,7 +28,7 @@ class Dashboard:
         self.heard += messages
         return messages
 
-    async def until(self, holds, limit_s=15):
+    async def until(self, holds, limit_s=60):
         """Read until a message holds; answer it. What was heard before counts."""
         async with asyncio.timeout(limit_s):
             at = 0
@@ -39,7 +39,7 @@ class Dashboard:
                 at = len(self.heard)
                 await self.hear(limit_s)
 
-    async def until_closed(self, limit_s=15):
+    async def until_closed(self, limit_s=60):
         """Read to the end; answer the code and the reason."""
         async with asyncio.timeout(limit_s):
             with contextlib.suppress(Exception):

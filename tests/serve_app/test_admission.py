@@ -102,7 +102,7 @@ async def test_a_newcomer_is_online_at_once_and_gets_paid_jobs_after_its_canarie
     assert world.seen(node).is_healthy
     assert (await world.platform.chat("m")).status_code == 404  # nobody is admitted for it
     async with sending(world), judging(world.platform.ledger):
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
     assert state_of(database, node) == ("admitted", "Admitted: 4 canaries passed.")
     assert len(agent.offers) == CANARIES
     answer = await world.platform.chat("m")
@@ -204,7 +204,7 @@ async def test_other_weights_under_the_same_name_are_tested_anew_and_get_no_job_
     async with sending(world), judging(world.platform.ledger):
         await until(lambda: offers_job(world, agent), 20)
     await agent.socket.send(inventory(slots=2, digest="c" * 64))
-    await until(lambda: world.seen(agent.identity.node).models[0].digest == "c" * 64, 5)
+    await until(lambda: world.seen(agent.identity.node).models[0].digest == "c" * 64)
     assert not offers_job(world, agent)
     assert (await world.platform.chat("m")).status_code == 404
 

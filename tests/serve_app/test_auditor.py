@@ -194,11 +194,11 @@ async def test_a_sample_that_is_gone_when_the_verdict_comes_ends_nothing(ledger,
 async def test_the_process_works_and_shows_its_figures(ledger, database, node, settings):
     async with running_auditor(settings) as url, aiohttp.ClientSession() as http:
         await offer(ledger, settings, node)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not verdicts(database):
                 await asyncio.sleep(0.02)
         health = await (await http.get(f"{url}/healthz")).json()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while 'gfe_auditor_verdicts_total{found="clean",rule="none"} 1.0' not in await (await http.get(f"{url}/metrics")).text():
                 await asyncio.sleep(0.02)
     assert health == {"status": "ok", "reference": "no reference runtime is set (GFE_REFERENCE_URL)"}

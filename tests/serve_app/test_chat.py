@@ -14,7 +14,7 @@ def events_of(text):
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
 
 
-async def until(condition, limit_s=10):
+async def until(condition, limit_s=60):
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -124,7 +124,7 @@ async def _settled(writer, id_):
 
 
 async def until_told(reader, count):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(reader.told) < count:
             await reader.once()
             await asyncio.sleep(0.01)
@@ -259,7 +259,7 @@ async def test_many_writers_at_once_lose_nothing_and_repeat_nothing(database):
     for writer in writers:
         await writer.aclose()
     settled = lambda: {one.id for one in reader.told if one.is_settled}  # noqa: E731
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while settled() != set(jobs):
             await reader.once()
     assert reader.numbers == sorted(set(reader.numbers))
@@ -277,7 +277,7 @@ async def test_more_than_one_reading_holds_comes_in_several(reader, transaction,
     made = [insert(connection)[0] for _ in range(8)]
     connection.commit()
     sizes = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(reader.told) < 8:
             before = len(reader.told)
             assert await reader.once()
@@ -328,7 +328,7 @@ async def test_what_was_missed_is_told_as_it_stands(reader, writer):
 
 
 async def settle_position(reader):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await reader.once():
             await asyncio.sleep(0.01)
 

@@ -125,7 +125,7 @@ async def until_written(platform):
     """Until what the ledger acknowledged stands in the rows as well."""
     await until(lambda: not platform.context.writer._settled)
     await platform.context.store.ping()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await platform.context.store._line.query("SELECT count(*) FROM serve_app.job WHERE owed IS NOT NULL"))[0][0]:
             await asyncio.sleep(0.02)
 

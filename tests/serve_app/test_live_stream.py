@@ -35,7 +35,7 @@ class Stream:
                 fields = dict(line.split(": ", 1) for line in block.splitlines())
                 yield fields.get("id"), fields["event"], json.loads(fields["data"])
 
-    async def until(self, holds, limit_s=15):
+    async def until(self, holds, limit_s=60):
         async with asyncio.timeout(limit_s):
             for one in self.events:
                 if holds(one[2]):
@@ -46,7 +46,7 @@ class Stream:
                     return one
         raise AssertionError(f"the stream ended with {self.events[-1:]}")
 
-    async def to_the_end(self, limit_s=15):
+    async def to_the_end(self, limit_s=60):
         async with asyncio.timeout(limit_s):
             self.events += [one async for one in self._blocks]
         return self.events[-1]
@@ -167,7 +167,7 @@ async def test_a_program_that_reads_too_slowly_is_told_so_when_it_reads(platform
     writer.close()
 
 
-async def read_until(reader, word, limit_s=20):
+async def read_until(reader, word, limit_s=60):
     read = b""
     async with asyncio.timeout(limit_s):
         while word not in read:

@@ -32,7 +32,7 @@ async def test_an_operator_lists_shows_drains_and_resumes(platform):
         answer = await platform.chat()
         assert (await platform.job(answer.headers["X-GFE-Job"]))["node"]["id"] == "node_local"
     await platform.http.post("/api/admin/nodes/node_1/resume/", headers=operator(platform))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not platform.workers[1].node.is_healthy or platform.workers[1].node.is_draining:
             await asyncio.sleep(0.02)
     shown = (await platform.http.get("/api/admin/nodes/node_1/", headers=operator(platform))).json()

@@ -46,11 +46,11 @@ async def newest(platform):
 async def test_a_job_that_waits_says_so(platform_with):
     platform = await platform_with(slots=1)
     first = asyncio.create_task(platform.chat("fake:hang@2"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not platform.workers[0].node.running:
             await asyncio.sleep(0.01)
     second = asyncio.create_task(platform.chat("fake:hang@2"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await platform.context.store._line.query("SELECT id FROM serve_app.job")) < 2:
             await asyncio.sleep(0.01)
     said = await why(platform, await newest(platform))

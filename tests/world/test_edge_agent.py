@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest
 ROOT = Path(__file__).parents[2]
 MODEL = "fake:words=16"
 PASSWORD = "correct horse battery 7 staple"
-ONLINE_LIMIT_S = 60
+ONLINE_LIMIT_S = 240
 ADMITTED_LIMIT_S = 120
 CUT_LIMIT_S = 5
 ASKING = """

@@ -354,7 +354,7 @@ async def test_an_agent_that_keeps_its_connection_and_says_nothing_is_given_up_a
         await asyncio.sleep(0.2)
         await socket.send(type="chunk", job=attempt.job, lease=1, seq=seq, delta={})
     assert not task.done()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert events[-1] == Fail(seq=9, status=504, detail="its agent says nothing")
     assert (await socket.until("cancel"))["why"] == "deadline"
     await chunk(socket, attempt, 8, "late ")
@@ -446,7 +446,7 @@ async def test_an_agent_that_ignores_a_cancel_is_not_waited_for(edge):
     await chunk(socket, attempt, 0, "one ")
     await until(lambda: texts(events))
     await edge.client.cancel(edge.url, attempt.job, 1)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert events[-1].reason is EndReason.CANCELED
     await chunk(socket, attempt, 1, "more ")
     await until(lambda: edge.metric("stale_frames_total") == 1)
@@ -495,7 +495,7 @@ async def test_a_cut_while_streaming_ends_the_attempt(edge):
     edge.enroll(state="revoked")
     assert (await socket.until("cancel"))["why"] == "revoked"
     assert await socket.closed() == 4401
-    await asyncio.wait_for(task, 3)
+    await asyncio.wait_for(task, 60)
     assert isinstance(events[-1], Fail)
 
 

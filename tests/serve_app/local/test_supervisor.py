@@ -56,7 +56,7 @@ def world(tmp_path):
     return World(tmp_path)
 
 
-async def until(is_true, limit_s: float = 20) -> None:
+async def until(is_true, limit_s: float = 60) -> None:
     async with asyncio.timeout(limit_s):
         while not is_true():
             await asyncio.sleep(0.05)

@@ -60,7 +60,7 @@ async def chat(platform, *args, **more):
 
 async def logged(platform, count, **fields):
     """Wait until so many deliveries are logged like this."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found := [one for one in await deliveries(platform) if fields.items() <= one.items()]) < count:
             await asyncio.sleep(0.02)
     return found

@@ -57,7 +57,7 @@ class Receiver:
         self.got.append((dict(request.headers), body))
         return web.Response(status=status, text="x" * 100_000, headers={"Location": self.location} if self.location else {})
 
-    async def heard(self, count, limit_s=10):
+    async def heard(self, count, limit_s=60):
         await until(lambda: len(self.got) >= count, limit_s)
         return self.got[:count]
 

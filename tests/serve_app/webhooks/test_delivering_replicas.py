@@ -91,4 +91,4 @@ async def test_a_loop_that_is_ended_while_a_delivery_ends_ends(platform, databas
             deliverer._has_room.set()
             loop.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asyncio.wait_for(loop, 5)
+                await asyncio.wait_for(loop, 60)
