@@ -30,6 +30,7 @@ LOOK_S = 1.0
 RETRY_S = 0.3
 CHANGES_LIMIT_S = 10.0
 RETURN_S = 15.0  # so long a node that stopped taking jobs is reckoned with: what is started anew is back by then
+SETTLE_S = 5.0  # so long a new Dispatcher waits to hear from everybody before it corrects what its predecessor told
 UNTOLD_SLOTS = 64  # reckoned with while a new Dispatcher has not heard from everybody
 EXCHANGE_LIMIT_S = 5.0
 COLLECT_S = 0.1  # changes are told at most this often
@@ -134,6 +135,8 @@ class Dispatcher:
         self._lost: Counter[NodeKind] = Counter()  # nodes that were well and are not: how often
         self._left: dict[str, tuple[Node, float]] = {}  # nodes that stopped taking jobs: as they were, and since when
         self._made_at = time.monotonic()
+        self._heard: set[str] = set()  # the members that said something
+        self._settled = asyncio.Event()  # everybody has
         self._queue = FairQueue()
         self._owner: dict[str, str] = {}  # job -> replica that waits for it
         self._replicas: dict[str, _Replica] = {}
@@ -180,10 +183,12 @@ class Dispatcher:
                 task.cancel()
                 for node in self._carried.pop(id_, ()):
                     self._drop(node)
+                self._heard.discard(id_)
                 await self._retire(member)
         for id_, member in there.items():
             if id_ not in self._followed:
                 self._followed[id_] = (member, asyncio.create_task(self._follow(id_, member)))
+        self._settle()
         self._forget_silent_nodes(time.monotonic())
 
     def _forget_silent_nodes(self, now: float) -> None:
@@ -203,12 +208,19 @@ class Dispatcher:
                     async for node in news:
                         if node is not None:
                             self._hear(id_, replace(node, url=url))
+                        if id_ not in self._heard:
+                            self._heard.add(id_)
+                            self._settle()
                 self._mark_lost(id_, "its connection closed")
             except NodeLost as lost:
                 self._mark_lost(id_, lost.detail)
             except Exception as broken:  # noqa: BLE001 - Ray's errors are many; each means that the worker is not there now
                 self._mark_lost(id_, f"its worker does not answer ({type(broken).__name__})")
             await asyncio.sleep(RETRY_S)
+
+    def _settle(self) -> None:
+        if self._followed.keys() <= self._heard:
+            self._settled.set()
 
     def _hear(self, member: str, node: Node) -> None:
         """Take what a member tells of a node; of an edge node what the edge gateway tells that its agent reached last."""
@@ -283,7 +295,15 @@ class Dispatcher:
     # --- tell ----------------------------------------------------------------------------------------------------------------------
 
     async def next_changes(self, epoch: str, version: int) -> Changes:
-        """Answer what changed since a replica's version, as soon as something has; at the latest after ten seconds."""
+        """Answer what changed since a replica's version, as soon as something has; at the latest after ten seconds.
+
+        Who knows the nodes of an earlier Dispatcher keeps them until this one has heard from everybody: else nobody were there for a moment.
+        """
+        if epoch and epoch != self._epoch:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + SETTLE_S - (time.monotonic() - self._made_at)):
+                    await self._settled.wait()
+                    await asyncio.sleep(COLLECT_S)
         if epoch == self._epoch and version >= self._version:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CHANGES_LIMIT_S):
@@ -345,7 +365,7 @@ class Dispatcher:
         """
         for id_ in [id_ for id_, (_, since) in self._left.items() if now - since > RETURN_S]:
             del self._left[id_]
-        is_new = now - self._made_at < RETURN_S and not (self._followed and self._followed.keys() <= self._carried.keys())
+        is_new = now - self._made_at < RETURN_S and not self._settled.is_set()
         back = sum(node.slots for node, _ in self._left.values() if any(one.name == model and one.is_admitted for one in node.models))
         return back + UNTOLD_SLOTS * is_new
 

@@ -8,10 +8,11 @@ full, or whether no node suits. `docs/concepts/placement.md` tells it in plain w
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, islice
 from random import Random
 
+from cluster.breaker import OPEN_S
 from cluster.nodes import Kin, Node, NodeKind, OfferedModel, Snapshot
 
 SAMPLE = 16  # nodes that are looked at before all are
@@ -20,6 +21,7 @@ ANSWER_TOKENS = 256  # of an answer, at most, when nodes are compared: most end 
 UNKNOWN_S = 1.0  # a job's time where nobody knows any node's
 FAILURE_COST = 0.5  # of a job's time, for each recent failure
 FAR_COST = 0.2  # of a job's time, for standing in another zone
+EXCLUDED_S = 5.0  # so long a job waits for another node than the one that failed it
 PRICE_COST = 0.25  # of a job's time, for costing twice the cheapest
 
 
@@ -27,9 +29,9 @@ PRICE_COST = 0.25  # of a job's time, for costing twice the cheapest
 class PlacementRequest:
     """What placement must know of a job. `tokens`: the most it can need, prompt and answer; 0 where nobody knows.
 
-    `excluded` failed this job before; `closed` take no job of this consumer at all; `broken` failed too much of late; `is_trusted_only`: on
-    the operator's machines alone; `provider`: on these nodes alone, None: on anybody's; `price_cap` in micro-credits per million tokens.
-    Nodes in the job's `zone` are preferred, and those with fewer recent `failures`.
+    `excluded` failed this job before; `unfit` cannot take it, whenever they are asked; `closed` take no job of this consumer at all; `broken`
+    failed too much of late; `is_trusted_only`: on the operator's machines alone; `provider`: on these nodes alone, None: on anybody's;
+    `price_cap` in micro-credits per million tokens. Nodes in the job's `zone` are preferred, and those with fewer recent `failures`.
     """
 
     model: str
@@ -37,6 +39,7 @@ class PlacementRequest:
     digest: str | None = None
     capabilities: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
+    unfit: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
     is_trusted_only: bool = False
     broken: frozenset[str] = frozenset()
@@ -44,6 +47,18 @@ class PlacementRequest:
     price_cap: int | None = None
     zone: str = ""
     failures: Mapping[str, int] = field(default_factory=dict)
+
+    def pardoning(self, node: str) -> "PlacementRequest":
+        """Forget what spoke against a node that was lost and is back."""
+        if node not in self.broken and node not in self.excluded:
+            return self
+        return replace(self, broken=self.broken - {node}, excluded=self.excluded - {node})
+
+    def after(self, waited_s: float) -> "PlacementRequest":
+        """Forget what spoke against nodes when the job came, after so long a wait: they may be well by now, and a try is better than none."""
+        excluded = self.excluded if waited_s <= EXCLUDED_S else frozenset()
+        broken = self.broken if waited_s <= OPEN_S else frozenset()
+        return self if (excluded, broken) == (self.excluded, self.broken) else replace(self, excluded=excluded, broken=broken)
 
 
 Taken = Mapping[str, int] | Collection[str]  # slots given away since the snapshot: counted per node, or a node's id once per slot
@@ -77,6 +92,8 @@ def _why_not_this_one(request: PlacementRequest, id_: str) -> str | None:
         return "another provider was asked for"
     if id_ in request.excluded:
         return "it failed this job before"
+    if id_ in request.unfit:
+        return "it cannot take this job"
     if id_ in request.closed:
         return "it takes no jobs of this consumer"
     return "it failed too often just now" if id_ in request.broken else None
@@ -140,7 +157,8 @@ def _drawn(pools: Sequence[Sequence[str]], count: int, rng: Random) -> Iterator[
 
 def _open_to(request: PlacementRequest, snapshot: Snapshot, ids: Iterable[str], given: Mapping[str, int]) -> Iterator[Node]:
     nodes = snapshot.nodes
-    only, excluded, closed, broken = request.provider, request.excluded, request.closed, request.broken
+    only, closed, broken = request.provider, request.closed, request.broken
+    excluded = request.excluded | request.unfit if request.unfit else request.excluded
     for id_ in ids:
         if id_ in excluded or id_ in closed or id_ in broken or (only is not None and id_ not in only):
             continue

@@ -10,7 +10,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from cluster.breaker import OPEN_S
 from cluster.placement import PlacementRequest
 
 PATIENT_WAIT_S = 30.0
@@ -189,10 +188,11 @@ class FairQueue:
         return [place.wait for place in line.places] if line else []
 
     def forgive(self, now: float) -> None:
-        """Let jobs that wait for long go to nodes that were broken when they came: those may be well by now, and nobody says so."""
+        """Let jobs that wait for long go to nodes that something spoke against when they came."""
         for place in self._place_of.values():
-            if place.wait.request.broken and now - place.came_at > OPEN_S:
-                place.wait = replace(place.wait, request=replace(place.wait.request, broken=frozenset()))
+            request = place.wait.request.after(now - place.came_at)
+            if request is not place.wait.request:
+                place.wait = replace(place.wait, request=request)
 
     def take(self, job: str, now: float) -> None:
         """A job got its slot: virtual time moves on to its start."""

@@ -57,7 +57,7 @@ class View(Protocol):
         """Say that the ticket met a busy node."""
 
     def pardon(self, node: str) -> None:
-        """Let the jobs that wait go to a node which was broken when they came, and is not any more."""
+        """Let the jobs that wait go to a node which something spoke against when they came, and does not any more."""
 
     async def wait_of(self, job: str) -> Standing | None:
         """Tell where a waiting job stands and how long it is likely to wait; None: it does not wait, or nobody can say."""
@@ -227,11 +227,11 @@ class ClusterView:
         self._has_news.set()
 
     def pardon(self, node: str) -> None:
-        """Let the jobs that wait go to a node which was broken when they came, and is not any more."""
+        """Let the jobs that wait go to a node which something spoke against when they came, and does not any more."""
         for waiting in self._waiting.values():
-            request = waiting.wait.request
-            if node in request.broken:
-                waiting.wait = replace(waiting.wait, request=replace(request, broken=request.broken - {node}))
+            request = waiting.wait.request.pardoning(node)
+            if request is not waiting.wait.request:
+                waiting.wait = replace(waiting.wait, request=request)
                 waiting.is_told = False
                 self._has_news.set()
 

@@ -181,7 +181,14 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
         JobCanceled: It is not wanted any more.
         DatabaseUnavailable: The row could not be written.
     """
-    wanted = placement_of(context, job.asked, job.placed.caller, frozenset(job.excluded), job.weights if job.has_text else None)
+    wanted = placement_of(
+        context,
+        job.asked,
+        job.placed.caller,
+        excluded=frozenset(job.excluded),
+        unfit=job.unfit,
+        weights=job.weights if job.has_text else None,
+    )
     wait = Wait(job=job.name, consumer=job.placed.caller.user, request=wanted, is_async=not job.is_sync)
     if job.busy:
         context.view.put_back(wait)
@@ -218,7 +225,7 @@ async def _after_busy(context: ServeContext, job: OpenJob, busy: NodeBusy) -> No
     job.busy += 1
     job.node = None
     if busy.reason == TOO_LARGE:
-        job.excluded.add(busy.node)
+        job.too_large_for.add(busy.node)
     if job.busy <= BUSY_LIMIT:
         return
     if job.is_sync or time.monotonic() - job.started_at > context.limits.async_wait_s:
@@ -292,7 +299,7 @@ def _others(context: ServeContext, job: OpenJob) -> bool:
     except ClusterUnreachable:
         return False
     wanted = placement_of(context, job.asked, job.placed.caller)
-    closed = job.excluded | wanted.closed | {job.node.id if job.node else ""}
+    closed = job.excluded | job.unfit | wanted.closed | {job.node.id if job.node else ""}
     return any(
         id_ not in closed and (wanted.provider is None or id_ in wanted.provider) and snapshot.nodes[id_].is_healthy
         for id_ in snapshot.index.admitted(job.asked.model)

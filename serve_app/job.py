@@ -89,6 +89,7 @@ class OpenJob:
     crashed_on: set[str] = field(default_factory=set)
     busy: int = 0
     excluded: set[str] = field(default_factory=set)
+    too_large_for: set[str] = field(default_factory=set)
     decisions: list[Decision] = field(default_factory=list)
     first_text_at: float | None = None
     is_refused: bool = False  # it failed, and the request is to blame
@@ -116,6 +117,11 @@ class OpenJob:
     def text(self) -> str:
         """What was delivered."""
         return text_of(self.events)
+
+    @property
+    def unfit(self) -> frozenset[str]:
+        """Nodes that it is too large for, and those where its runtime ended although others have the model."""
+        return frozenset(self.too_large_for | (self.crashed_on & self.excluded))
 
     @property
     def served_by(self) -> tuple[str | None, int]:

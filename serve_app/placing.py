@@ -15,13 +15,19 @@ NEAREST_NAMES = 3
 
 
 def placement_of(
-    context: ServeContext, asked: JobRequest, caller: Caller, excluded: frozenset[str] = frozenset(), weights: str | None = None
+    context: ServeContext,
+    asked: JobRequest,
+    caller: Caller,
+    *,
+    excluded: frozenset[str] = frozenset(),
+    unfit: frozenset[str] = frozenset(),
+    weights: str | None = None,
 ) -> PlacementRequest:
     """Tell what placement must know; `weights`: the digest that a node must have to go on with an answer."""
     now = time.monotonic()
     return PlacementRequest(
         model=asked.model, tokens=asked.max_tokens, digest=weights or context.feed.catalog.digest_of(asked.model), capabilities=asked.capabilities,
-        excluded=excluded, closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now),
+        excluded=excluded, unfit=unfit, closed=context.feed.closed_to(caller.user), broken=context.breakers.open(now),
         is_trusted_only=caller.privacy == "trusted", zone=context.settings.zone, failures=context.breakers.recent_failures(now),
         provider=None if asked.provider is None else context.feed.nodes_of(asked.provider),
     )  # fmt: skip

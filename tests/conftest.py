@@ -1,5 +1,6 @@
 """What all tests share: one PostgreSQL server per run, and a migrated database of its own for every test."""
 
+import gc
 import json
 import os
 import secrets
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a folder's tests together, in whatever order within: what a folder shares, a whole installation at times, ends with it."""
     folders: dict[Path, int] = {}
     items.sort(key=lambda item: folders.setdefault(item.path.parent, len(folders)))
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests live to the end: looking at them again in every collection of garbage took a twentieth of a run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

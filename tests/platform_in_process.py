@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from dataclasses import replace
+import time
 
 import httpx2
 import uvicorn
@@ -57,7 +57,7 @@ class LocalView:
 
     def pardon(self, node):
         for job, request in self.requests.items():
-            self.requests[job] = replace(request, broken=request.broken - {node})
+            self.requests[job] = request.pardoning(node)
 
     async def wait_of(self, job):
         return None
@@ -68,10 +68,10 @@ class LocalView:
     async def wait_for_slot(self, wait, limit_s):
         import random
 
-        self.requests[wait.job] = wait.request
+        self.requests[wait.job], began = wait.request, time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
-                while not (node := choose(self.requests[wait.job], self.snapshot, random.Random(1))):
+                while not (node := choose(self.requests[wait.job].after(time.monotonic() - began), self.snapshot, random.Random(1))):
                     await asyncio.sleep(0.02)
                 return node
         except TimeoutError:

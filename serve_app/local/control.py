@@ -47,16 +47,16 @@ def _listener(path: Path) -> socket.socket:
 
 
 async def _take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
-    try:
-        said = await answer(json.loads(await reader.readline()))
-    except Refused as refused:
-        said = {"refused": refused.what, "hint": refused.hint}
-    except (ValueError, KeyError, TypeError) as wrong:
-        said = {"refused": f"this is no question: {wrong}", "hint": "use `gfe restart`"}
-    with contextlib.suppress(OSError):
-        writer.write(json.dumps(said).encode() + b"\n")
-        await writer.drain()
-    writer.close()
+    with contextlib.closing(writer):  # also when the supervisor ends: who asked is told at once
+        try:
+            said = await answer(json.loads(await reader.readline()))
+        except Refused as refused:
+            said = {"refused": refused.what, "hint": refused.hint}
+        except (ValueError, KeyError, TypeError) as wrong:
+            said = {"refused": f"this is no question: {wrong}", "hint": "use `gfe restart`"}
+        with contextlib.suppress(OSError):
+            writer.write(json.dumps(said).encode() + b"\n")
+            await writer.drain()
 
 
 def ask(path: Path, question: Mapping[str, Any], limit_s: float) -> dict[str, Any]:

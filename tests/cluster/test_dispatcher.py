@@ -355,18 +355,38 @@ async def test_whoever_asks_before_submitting_hears_where_the_job_would_stand(wo
         waiting.cancel()
 
 
-async def test_a_job_that_waits_for_long_may_go_to_a_node_that_was_broken_when_it_came(world, monkeypatch):
-    monkeypatch.setattr("cluster.queue.OPEN_S", 0.2)
+@pytest.mark.parametrize("verdict", ["broken", "excluded"])
+async def test_a_job_that_waits_for_long_may_go_to_a_node_that_something_spoke_against_when_it_came(world, monkeypatch, verdict):
+    monkeypatch.setattr("cluster.placement.OPEN_S", 0.2)
+    monkeypatch.setattr("cluster.placement.EXCLUDED_S", 0.2)
     async with running(world) as dispatcher:
         await ready(world, dispatcher, node(slots=1))
         unlucky = wait("job_1")
-        unlucky = replace(unlucky, request=replace(unlucky.request, broken=frozenset({"node_a"})))
+        unlucky = replace(unlucky, request=replace(unlucky.request, **{verdict: frozenset({"node_a"})}))
         answers = [await dispatcher.exchange("replica", [unlucky], [], [])]
         while not any(answers):
             answers.append(await dispatcher.exchange("replica", [], [], []))
             assert len(answers) < 20
         (grant,) = answers[-1]
         assert (grant.job, grant.node.id) == ("job_1", "node_a")
+
+
+async def test_who_knew_an_earlier_dispatcher_keeps_its_nodes_until_this_one_has_heard_from_everybody(world):
+    world.places = [Place("node_a", 0)]
+    async with running(world) as dispatcher:
+        await until(lambda: world.watchers)
+        asked = asyncio.create_task(dispatcher.next_changes("an earlier one", 7))
+        assert (await dispatcher.next_changes("", 0)).nodes == (), "who knows nothing yet does not wait"
+        assert not asked.done()
+        world.say(node())
+        assert [one.id for one in (await asked).nodes] == ["node_a"]
+
+
+async def test_a_new_dispatcher_does_not_wait_for_ever_for_who_says_nothing(world, monkeypatch):
+    monkeypatch.setattr("cluster.dispatcher.SETTLE_S", 0.2)
+    world.places = [Place("node_a", 0)]
+    async with running(world) as dispatcher:
+        assert (await dispatcher.next_changes("an earlier one", 7)).nodes == ()
 
 
 async def test_a_node_without_room_for_anybody_is_not_asked_about(world, monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.breaker import OPEN_S
 from cluster.nodes import NodeIndex, NodeKind
-from cluster.placement import PlacementRequest, choose, explain, refusal
+from cluster.placement import EXCLUDED_S, PlacementRequest, choose, explain, refusal
 from tests.cluster.builders import model, node, snapshot
 
 ASKED = PlacementRequest(model="m", tokens=1000, capabilities=frozenset({"completion"}), excluded=frozenset({"node_bad"}))
@@ -93,6 +94,8 @@ def test_every_node_is_chosen_or_has_a_reason_and_a_free_one_is_never_missed(sha
         ({"closed": frozenset({"node_a"})}, "it takes no jobs of this consumer"),
         ({"is_trusted_only": True}, "it is not one of the operator's own machines"),
         ({"broken": frozenset({"node_a"})}, "it failed too often just now"),
+        ({"excluded": frozenset({"node_a"})}, "it failed this job before"),
+        ({"unfit": frozenset({"node_a"})}, "it cannot take this job"),
         ({"provider": frozenset({"node_b", "node_c"})}, "another provider was asked for"),
         ({"price_cap": 99}, "it costs more than was allowed"),
     ],
@@ -102,6 +105,19 @@ def test_what_a_job_asks_for_beside_its_model_is_kept(asked, reason):
     request = PlacementRequest(model="m", **asked)
     assert choose(request, there, Random(0)) is None
     assert explain(request, there) == {"node_a": reason}
+
+
+def test_what_speaks_against_a_node_is_forgotten_after_a_while_of_waiting_but_not_what_it_cannot_do():
+    there, one = snapshot(node()), frozenset({"node_a"})
+    request = PlacementRequest(model="m", excluded=one, broken=one)
+    assert request.after(EXCLUDED_S) is request
+    assert request.after(EXCLUDED_S + 1).broken == one
+    assert choose(request.after(OPEN_S + 1), there, Random(0)).id == "node_a"
+    assert choose(request.pardoning("node_a"), there, Random(0)).id == "node_a"
+    assert request.pardoning("node_b") is request
+    never = PlacementRequest(model="m", unfit=one, closed=one)
+    assert never.after(1e9) is never
+    assert never.pardoning("node_a") is never
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -170,7 +186,7 @@ NODES = st.builds(
 SETS = st.frozensets(st.sampled_from(IDS), max_size=6)
 REQUESTS = st.builds(
     PlacementRequest, model=st.just("m"), tokens=st.sampled_from([0, 500]), digest=st.sampled_from([None, "x"]),
-    capabilities=st.sampled_from([frozenset(), frozenset({"tools"})]), excluded=SETS, closed=SETS, broken=SETS, is_trusted_only=st.booleans(),
+    capabilities=st.sampled_from([frozenset(), frozenset({"tools"})]), excluded=SETS, unfit=SETS, closed=SETS, broken=SETS, is_trusted_only=st.booleans(),
     provider=st.none() | st.frozensets(st.sampled_from(IDS), min_size=1), price_cap=st.sampled_from([None, 50]), zone=st.sampled_from(["", "here"]),
     failures=st.dictionaries(st.sampled_from(IDS), st.integers(1, 4), max_size=4),
 )  # fmt: skip

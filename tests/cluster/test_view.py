@@ -278,12 +278,13 @@ async def test_who_waits_may_go_to_a_node_that_failed_and_is_back(cluster, is_se
         assert back == ["node_a"]
 
 
-async def test_who_waits_may_go_to_a_node_that_is_pardoned(cluster):
+@pytest.mark.parametrize("verdict", ["broken", "excluded"])
+async def test_who_waits_may_go_to_a_node_that_is_pardoned(cluster, verdict):
     async with viewing(cluster) as view:
         await ready(cluster.world, cluster.begin(), node("node_a"))
         await until(lambda: view.age_s < 1 and view.snapshot.nodes)
         unlucky = wait("job_1")
-        unlucky = replace(unlucky, request=replace(unlucky.request, broken=frozenset({"node_a"})))
+        unlucky = replace(unlucky, request=replace(unlucky.request, **{verdict: frozenset({"node_a"})}))
         waiting = asyncio.create_task(view.wait_for_slot(unlucky, 5))
         await until(lambda: view.snapshot.waiting)
         assert not (await asyncio.wait({waiting}, timeout=0.2))[0]

@@ -47,7 +47,7 @@ async def test_one_that_ends_meanwhile_is_told_too(tmp_path):
         async with control.listening(tmp_path / "control.sock", never):
             asking = asyncio.create_task(asked(tmp_path / "control.sock", {"restart": "ledger"}))
             await began.wait()
-        with pytest.raises(Refused, match=r"ended meanwhile|does not answer"):
+        with pytest.raises(Refused, match=r"ended meanwhile"):
             await asking
 
 
