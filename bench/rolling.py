@@ -45,6 +45,7 @@ ROUND = (
     "plain", "stream", "plain", "job", "stream", "plain", "job", "stream", "plain", "job",
 )  # fmt: skip
 SILENT = "nothing"  # the first stretch: what the load costs by itself
+BEGINNING = "beginning"
 PARTS = (SILENT, "guard", "auditor", "ledger", "edge", "dispatcher", "worker", "serve", "haproxy", "postgres")
 KILLED = ("haproxy",)  # Ray's own, and new with a new Ray only
 REQUEST_LIMIT_S = 60.0
@@ -89,7 +90,7 @@ class Load:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, edge_node: str, per_s: float) -> None:
         self._session, self._url, self._edge_node, self._per_s = session, url, edge_node, per_s
-        self.stretch = Stretch(SILENT)
+        self.stretch = Stretch(BEGINNING, "not yet")
         self.outcomes: list[Outcome] = []
 
     async def run(self) -> None:
@@ -201,8 +202,8 @@ def started_anew(installation: Installation, part: str) -> str:
 
 async def roll(installation: Installation, edge_node: str, parts: Sequence[str], *, per_s: float, settle_s: float) -> dict[str, Any]:
     """Start the parts anew under load; answer the figures, and what the books say afterwards."""
-    rows = []
     async with loaded(installation, edge_node, per_s) as load:
+        rows = [load.stretch]
         await asyncio.sleep(settle_s)
         for part in parts:
             load.stretch = stretch = Stretch(part)

@@ -28,6 +28,7 @@ from serve_app.store.counts import Counts
 from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
+from serve_app.tracing.steps import NoTraces, Traces
 from serve_app.webhooks.desk import WebhookDesk
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class ServeContext:
     audits: AuditDesk | None = None  # None: nobody audits here
     canaries: "CanaryDesk | None" = None  # None: nobody sends any here
     figures: ServeFigures = field(default_factory=ServeFigures)
+    traces: Traces = field(default_factory=NoTraces)
     kept: KeptAnswers = field(default_factory=KeptAnswers)
     _background: set["asyncio.Task[Any]"] = field(default_factory=set)
 

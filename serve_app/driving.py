@@ -71,16 +71,20 @@ async def drive(context: ServeContext, job: OpenJob) -> Driven:
             try:
                 require_wanted(job)
                 job.node = node = job.node or await _next_node(context, job)
-                async with aclosing(_attempt(context, job, node)) as events:
-                    async for event in events:
-                        if not isinstance(event, End):
+                end: End | None = None
+                with context.traces.step(job.id, "attempt", node=node.id, attempt=job.number, model=job.asked.model):
+                    async with aclosing(_attempt(context, job, node)) as events:
+                        async for event in events:
+                            if isinstance(event, End):
+                                end = event
+                                break
                             yield event
-                            continue
-                        _note_end(context, job)
-                        finished = await succeed(context, job, event)
-                        has_ended = True
-                        yield finished
-                        return
+                assert end is not None  # else it raised
+                _note_end(context, job)
+                finished = await succeed(context, job, end)
+                has_ended = True
+                yield finished
+                return
             except NodeBusy as busy:
                 await _after_busy(context, job, busy)
             except (NodeLost, RuntimeFailed, JobTimedOut) as failed:
@@ -127,7 +131,7 @@ async def _end_badly(context: ServeContext, job: OpenJob, failed: Exception) -> 
 
 
 async def _attempt(context: ServeContext, job: OpenJob, node: Node) -> AsyncGenerator[Text | Beat | End, None]:
-    """Run one attempt on one node, or attach to the one that a lost driver began there.
+    """Run one attempt on one node to its end, which comes last, or attach to the one that a lost driver began there.
 
     Raises:
         NodeBusy: It refused before starting.
@@ -194,7 +198,8 @@ async def _next_node(context: ServeContext, job: OpenJob) -> Node:
         context.view.put_back(wait)
     began = time.monotonic()
     try:
-        node = await unless_canceled(job, asyncio.create_task(context.view.wait_for_slot(wait, _patience_s(context, job))))
+        with context.traces.step(job.id, "wait", attempt=job.number):
+            node = await unless_canceled(job, asyncio.create_task(context.view.wait_for_slot(wait, _patience_s(context, job))))
     finally:
         job.waited_s += time.monotonic() - began
     if node.id in context.feed.closed_to(job.placed.caller.user):  # banned or paused while the job waited

@@ -21,6 +21,7 @@ from serve_app.receipts import receipt_text
 from serve_app.settlement import GOODWILL, VOID, VOID_RETRYABLE, capture_of
 from serve_app.store.answers import marks_of
 from serve_app.store.records import Finish, JobState, NewJob, Owed
+from serve_app.tracing.steps import Fact
 
 log = structlog.get_logger()
 CANCELED = "Canceled by the consumer."
@@ -196,12 +197,23 @@ async def _write(context: ServeContext, job: OpenJob, finish: Finish) -> bool:
     Raises:
         DatabaseUnavailable: The outcome is unknown.
     """
-    if not await context.writer.finish(finish):
+    with context.traces.step(job.id, "end"):
+        is_ours = await context.writer.finish(finish)
+    if not is_ours:
         log.warning("job_ended_by_another", job=job.name)
         return False
+    context.traces.whole(job.id, job.started_at, is_failed=finish.state is JobState.FAILED, **_facts_of(job, finish))
     context.figures.note_end(finish, is_sync=job.is_sync, is_refused=job.is_refused, waited_s=job.waited_s, first_token_s=job.first_token_s)
     _settle(context, job, finish)
     return True
+
+
+def _facts_of(job: OpenJob, finish: Finish) -> dict[str, Fact]:
+    """Tell what a trace says of a whole job."""
+    return {
+        "job": job.name, "model": job.asked.model, "state": finish.state.name.lower(), "node": finish.node or "",
+        "attempts": finish.attempt, "completion_tokens": finish.completion_tokens or 0,
+    }  # fmt: skip
 
 
 def _settle(context: ServeContext, job: OpenJob, finish: Finish) -> None:

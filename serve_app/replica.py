@@ -40,6 +40,7 @@ from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
 from serve_app.sweeper import renew_leases, sweep
+from serve_app.tracing.steps import traces_of
 from serve_app.webhooks.delivering import Deliverer
 from serve_app.webhooks.desk import WebhookDesk
 from serve_app.webhooks.outbox import Outbox
@@ -65,7 +66,8 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
     writer, store = JobWriter(database_url, driver), JobStore(database_url)
     pages, marks = Line(database_url, name="gfe_serve_pages"), Line(database_url, name="gfe_serve_marks")
     figures = ServeFigures()
-    settlement = Settlement(ledger, writer, store, figures)
+    traces = traces_of(settings, driver)
+    settlement = Settlement(ledger, writer, store, figures, traces)
     callers = Callers(ledger, TokenVerifier(settings.secret("service_serve.pub.pem"), OWN_MACHINE))
     feed = LedgerFeed(ledger, callers.forget, settings.catalog_mode)
     audits = _audit_desk(settings, ledger, feed)
@@ -73,7 +75,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
         settings=settings, ledger=ledger, callers=callers, view=view, nodes=nodes, facts=nodes, writer=writer, store=store, settlement=settlement,
         feed=feed, audits=audits, cancels=Cancels(marks), pages=JobPages(pages), counts=Counts(pages),
         webhooks=WebhookDesk.of(settings, database_url), files=FileStore(database_url), batches=BatchStore(database_url), figures=figures,
-        breakers=breakers,
+        breakers=breakers, traces=traces,
     )  # fmt: skip
     await ledger.start()
     await nodes.start()
@@ -114,6 +116,7 @@ async def opened(settings: ServeSettings, find_dispatcher: Callable[[], Any] = f
             await one.aclose()
         for line in (pages, marks):
             await line.drop()
+        await asyncio.to_thread(traces.close)
 
 
 def _audit_desk(settings: ServeSettings, ledger: LedgerClient, feed: LedgerFeed) -> AuditDesk | None:

@@ -64,6 +64,11 @@ class ServeSettings(LedgerSettings):
         le=100,
         description="Of a hundred jobs on an edge node, how many are followed by a test job there, which nobody pays for.",
     )
+    traces_url: str = Field(
+        "",
+        description="Where an OpenTelemetry collector takes traces by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: nobody is told.",
+    )
+    traces_share: float = Field(1.0, ge=0, le=1, description="Of all jobs, the share that is traced; which ones follows from their ids.")
     node_wait_s: float = Field(30.0, gt=0, description="How long a request waits for a free slot, in seconds.")
 
     batch_lines_in_flight: int = Field(

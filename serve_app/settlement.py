@@ -13,6 +13,7 @@ from serve_app.db import DatabaseUnavailable
 from serve_app.metrics import ServeFigures
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.records import Owed
+from serve_app.tracing.steps import Traces
 
 log = structlog.get_logger()
 LOOK_S = 3.0
@@ -29,8 +30,8 @@ def capture_of(outcome: str) -> str:
 class Settlement:
     """Captures and voids through the batched operations."""
 
-    def __init__(self, ledger: LedgerOperations, writer: JobWriter, store: JobStore, figures: ServeFigures) -> None:
-        self._ledger, self._writer, self._store, self._figures = ledger, writer, store, figures
+    def __init__(self, ledger: LedgerOperations, writer: JobWriter, store: JobStore, figures: ServeFigures, traces: Traces) -> None:
+        self._ledger, self._writer, self._store, self._figures, self._traces = ledger, writer, store, figures, traces
         self._in_flight: set[uuid.UUID] = set()
 
     async def settle(self, owed: Owed) -> None:
@@ -39,7 +40,8 @@ class Settlement:
             return
         self._in_flight.add(owed.id)
         try:
-            settled = await self._tell(owed)
+            with self._traces.step(owed.id, "settle", owed=owed.what, attempt=owed.attempt):
+                settled = await self._tell(owed)
         except (OwnNode, NotFound) as unpaid:
             log.warning("nobody_to_pay", job=str(owed.id), node=owed.node, reason=str(unpaid))
             await self._give_back(owed)

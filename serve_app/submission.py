@@ -39,12 +39,13 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     if context.poison.is_known(started) and context.poison.has(digest_of(asked), started):
         raise PoisonRequest
     context.retries.earn()
-    placed = await context.ledger.place_hold(
-        PlaceHold.model_construct(
-            op="place_hold", id=new_hold_id(), credential=credential, model=asked.model, prompt_tokens=asked.prompt_bytes, max_tokens=asked.max_tokens,
+    id_ = new_hold_id()
+    hold = PlaceHold.model_construct(
+            op="place_hold", id=id_, credential=credential, model=asked.model, prompt_tokens=asked.prompt_bytes, max_tokens=asked.max_tokens,
             ttl_s=_ttl_s(context, asked), batch=asked.is_batch, idempotency_key=asked.idempotency_key, request_digest=asked.digest,
-        )
     )  # fmt: skip
+    with context.traces.step(id_, "hold", model=asked.model):
+        placed = await context.ledger.place_hold(hold)
     if placed.status == "exists":
         raise RequestReplayed(placed.id)
     wanted = placement_of(context, asked, placed.caller)
@@ -57,7 +58,8 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     try:
         if time.monotonic() - started > HOLD_TO_RECORD_S:
             raise StoreUnavailable
-        await context.writer.create(row)
+        with context.traces.step(job.id, "record"):
+            await context.writer.create(row)
     except (DatabaseUnavailable, StoreUnavailable) as failed:
         context.spawn(forget(context, row))
         raise StoreUnavailable from failed

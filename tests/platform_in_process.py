@@ -33,6 +33,7 @@ from serve_app.store.counts import Counts
 from serve_app.store.files import FileStore
 from serve_app.store.jobs import JobStore, JobWriter
 from serve_app.store.pages import JobPages
+from serve_app.tracing.steps import NoTraces
 from serve_app.webhooks.desk import WebhookDesk
 from tests.scripted_runtime import Script, serve
 
@@ -112,7 +113,9 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, has_tokenizer=False, loops=False, continues=False):
+async def running_platform(
+    database, ledger, *, nodes=1, slots=2, limits=None, has_tokenizer=False, loops=False, continues=False, traces=None
+):
     """Run it over a ledger that runs already."""
     folder = ledger.folder
     made.overwrite(folder / "serve_database_url", database.serve_url)
@@ -140,13 +143,14 @@ async def running_platform(database, ledger, *, nodes=1, slots=2, limits=None, h
     pages = Line(database.serve_url, name="pages")
     writer.start()
     figures = ServeFigures()
-    settlement = Settlement(ledger.client, writer, store, figures)
+    traces = traces or NoTraces()
+    settlement = Settlement(ledger.client, writer, store, figures, traces)
     callers = Callers(ledger.client, TokenVerifier((folder / "service_serve.pub.pem").read_bytes(), OWN_MACHINE))
     context = ServeContext(
         settings=settings, ledger=ledger.client, callers=callers, view=LocalView(workers), nodes=client, facts=client, writer=writer, store=store,
         settlement=settlement, feed=LedgerFeed(ledger.client, callers.forget), limits=limits or Limits(first_token_s=5, idle_s=5),
         cancels=Cancels(pages), pages=JobPages(pages), counts=Counts(pages), webhooks=WebhookDesk.of(settings, database.serve_url),
-        files=FileStore(database.serve_url), batches=BatchStore(database.serve_url), figures=figures,
+        files=FileStore(database.serve_url), batches=BatchStore(database.serve_url), figures=figures, traces=traces,
     )  # fmt: skip
 
     @contextlib.asynccontextmanager

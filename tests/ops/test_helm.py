@@ -119,6 +119,7 @@ MISTAKES = {
     "two guards": {"guard": {"replicas": 2}},
     "an address for the guard's name": {"guardHost": "https://guard.gpu.example.org"},
     "a Grafana without a scheme": {"guard": {"grafana": {"url": "grafana:3000/grafana"}}},
+    "a collector without a scheme": {"serve": {"traces": {"url": "collector:4318"}}},
     "the guard's address among the settings": {"ledger": {"settings": {"GFE_GUARD_URL": "https://guard.gpu.example.org"}}},
     "boards that nobody finds": {"boards": {"labels": None}},
     "two auditors with one volume": {"auditor": {"replicas": 2, "reference": {"enabled": True, "image": "x"}}},
@@ -223,6 +224,7 @@ def test_the_application_gets_arguments_that_it_takes(renders, name):
     assert set(arguments) <= set(ServeSettings.model_fields)
     told = ServeSettings.model_validate(arguments)
     values = values_of(name)
+    assert told.traces_url == values["serve"]["traces"]["url"]
     assert len(told.edges) == (values["edge"]["replicas"] if values["edge"]["enabled"] else 0)
     for key, value in values["serve"]["settings"].items():
         assert str(getattr(told, "continues" if key == "GFE_CONTINUE" else key.removeprefix("GFE_").lower())) == str(value)
@@ -391,6 +393,7 @@ def test_policies_open_the_ways_that_the_design_names_and_no_other(renders, chos
         assert {port for _, port in open_to("guard", "ingress")} == {8266}
         assert open_to("guard", "egress") - {(None, 3000)} == {("ledger", 8091), ("head", 8265)}
         assert ((None, 3000) in open_to("guard", "egress")) is bool(values["guard"]["grafana"]["url"])
+    assert ((None, values["serve"]["traces"]["port"]) in open_to("control", "egress")) is bool(values["serve"]["traces"]["url"])
     databases = {name for name in parts for _, port in open_to(name, "egress") if port == VALUES["database"]["port"]}
     assert databases == {"ledger", "control", "migrate"}
     assert {who for who, _ in open_to("migrate", "ingress")} == set()

@@ -52,7 +52,7 @@ async def start_driver(platform, name):
     writer, store = JobWriter(database_url, name), JobStore(database_url)
     writer.start()
     context = dataclasses.replace(
-        platform.context, nodes=client, writer=writer, store=store, settlement=Settlement(platform.ledger.client, writer, store, platform.context.figures),
+        platform.context, nodes=client, writer=writer, store=store, settlement=Settlement(platform.ledger.client, writer, store, platform.context.figures, platform.context.traces),
         _background=set(), driven={},
     )  # fmt: skip
     return Driver(context, client)
