@@ -15,7 +15,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # By file: whether what it pins runs in an installation ("required"), or builds and tests it ("excluded").
-REQUIREMENTS = {"run.txt": "required", "console.txt": "excluded", "dev.txt": "excluded", "clients.txt": "excluded", "site.txt": "excluded"}
+REQUIREMENTS = {
+    "run.txt": "required", "console.txt": "excluded", "dev.txt": "excluded", "clients.txt": "excluded", "chart.txt": "excluded", "helm.txt": "excluded",
+    "site.txt": "excluded",
+}  # fmt: skip
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 

@@ -38,7 +38,7 @@ OF_COMMANDS = {
     "GFE_CONSOLE_URL": "Where those commands reach accounts and wallet.",
     "GFE_SKIP_CONSOLE": "Anything but 0: the console is not built.",
     "GFE_TEST_DATABASE_URL": "A PostgreSQL for the tests; unset: the embedded one.",
-    "GFE_HELM": "The program `helm`, for the chart's tests; unset: the one on the path.",
+    "GFE_HELM": "The program `helm`, for the chart's tests; unset: the one on the path, or one that is fetched.",
     "GFE_KUBERNETES_VALIDATE": "The program `kubernetes-validate`, for the same.",
     "GFE_KUBERAY_CRDS": "Folder with KubeRay's definitions of its resources (and others', if there are), for the same.",
 }

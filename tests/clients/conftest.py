@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apart import NotToBeHad
 from tests.clients import apart
 from tests.clients.compatibility import Shown, feature_of
 from tests.clients.program import Program
@@ -70,7 +71,7 @@ async def spent(platform):
 def _running(make):
     try:
         program = make()
-    except apart.NotToBeHad as reason:
+    except NotToBeHad as reason:
         pytest.skip(f"not to be had here: {reason}")
     yield program
     program.close()

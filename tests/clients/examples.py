@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from serve_app.local.api_examples import MODEL, URL
+from tests.apart import NotToBeHad
 from tests.clients import apart
 from tests.scripted_models import fake
 
@@ -33,7 +34,7 @@ def runner(language, cwd):
         return ["bash", "-eu"] if shutil.which("curl") else pytest.skip("curl is not installed")
     try:
         node = apart.node()
-    except apart.NotToBeHad as reason:
+    except NotToBeHad as reason:
         pytest.skip(f"not to be had here: {reason}")
     (cwd / "node_modules").symlink_to(apart.JS / "node_modules")
     return [node]

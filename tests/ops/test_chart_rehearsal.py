@@ -25,9 +25,9 @@ from serve_app.local import fleet_secrets, ports
 from tests.cluster.ray_head import RayHead
 from tests.databases import database_server
 from tests.ops.manifests import containers_of, objects_of, pods_of
-from tests.ops.test_helm import CHART, needs_helm, rendered
+from tests.ops.test_helm import CHART, rendered
 
-pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), needs_helm]
+pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 READY_LIMIT_S = 240
 MODEL = "fake:words=5"
 GUARD = "guard.example.org"

@@ -1,14 +1,12 @@
 """The chart: its values, what it renders in six ways, and that each kind of mistake is caught.
 
-Without `helm` the values and the templates' texts are checked alone. Kubernetes' own schemas and KubeRay's definitions are used where they are:
-GFE_HELM, GFE_KUBERNETES_VALIDATE and GFE_KUBERAY_CRDS name them.
+Without `helm` the values and the templates' texts are checked alone. KubeRay's definitions are used where GFE_KUBERAY_CRDS names them.
 """
 
 import copy
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from serve_app.boards.known import AUDITOR, EDGE
 from serve_app.local.fleet_secrets import FILES
 from serve_app.local.setting_names import settings
 from serve_app.settings import ServeSettings
-from tests.ops import watched
+from tests.apart import NotToBeHad
+from tests.ops import chart_programs, watched
 from tests.ops.manifests import definitions_in, environment_of, named_secrets, objects_of, pods_of, problems_of, ways_in
 
 CHART = Path(__file__).parents[2] / "helm" / "gpu-for-everyone"
@@ -33,13 +32,7 @@ HELM_LIMIT_S = 60
 KUBERNETES = "1.37"
 
 
-def program(setting, name):
-    return os.environ.get(setting) or shutil.which(name)
-
-
-HELM = program("GFE_HELM", "helm")
 imports_serve = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # importing Ray Serve warns of pydantic
-needs_helm = pytest.mark.skipif(HELM is None, reason="there is no helm: set GFE_HELM")
 
 
 def merged(base, over):
@@ -53,8 +46,16 @@ def values_of(name):
     return merged(VALUES, yaml.safe_load((CHART / "ci" / f"{name}.yaml").read_text()))
 
 
+def to_be_had(program):
+    """Answer where a program is; without it the test is skipped."""
+    try:
+        return program()
+    except NotToBeHad as reason:
+        pytest.skip(f"not to be had here: {reason}")
+
+
 def helm(*arguments):
-    return subprocess.run([HELM, *arguments], capture_output=True, text=True, timeout=HELM_LIMIT_S, check=False)
+    return subprocess.run([to_be_had(chart_programs.helm), *arguments], capture_output=True, text=True, timeout=HELM_LIMIT_S, check=False)
 
 
 def rendered(*arguments, chart=CHART):
@@ -165,14 +166,12 @@ def test_ray_is_told_what_every_start_of_ray_is_told():
 # --- rendered ----------------------------------------------------------------------------------------------------------------------------
 
 
-@needs_helm
 def test_the_linter_finds_nothing():
     done = helm("lint", "--strict", str(CHART), *(part for name in SETS for part in ("-f", str(CHART / "ci" / f"{name}.yaml"))))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
 
 
-@needs_helm
 def test_there_are_six_sets_and_all_of_them_hold(renders):
     assert len(renders) == 6
     assert {name: problems_of(objects_of(text), secrets_in(values_of(name))) for name, text in renders.items()} == {
@@ -180,7 +179,6 @@ def test_there_are_six_sets_and_all_of_them_hold(renders):
     }
 
 
-@needs_helm
 def test_helm_refuses_wrong_values_with_their_place(tmp_path):
     for number, mistake in enumerate(MISTAKES.values()):
         file = tmp_path / f"{number}.yaml"
@@ -190,7 +188,6 @@ def test_helm_refuses_wrong_values_with_their_place(tmp_path):
         assert "values don't meet the specifications of the schema" in done.stderr, done.stderr
 
 
-@needs_helm
 @pytest.mark.parametrize("name", SETS)
 def test_containers_are_told_settings_that_their_service_reads(renders, name):
     reads = {
@@ -215,7 +212,6 @@ def ray_service(text):
     return next(one for one in objects_of(text) if one["kind"] == "RayService")
 
 
-@needs_helm
 @pytest.mark.parametrize("name", SETS)
 def test_the_application_gets_arguments_that_it_takes(renders, name):
     config = yaml.safe_load(ray_service(renders[name])["spec"]["serveConfigV2"])
@@ -230,7 +226,6 @@ def test_the_application_gets_arguments_that_it_takes(renders, name):
         assert str(getattr(told, "continues" if key == "GFE_CONTINUE" else key.removeprefix("GFE_").lower())) == str(value)
 
 
-@needs_helm
 @imports_serve
 def test_serve_takes_the_file_that_kuberay_hands_it(renders):
     from ray.serve.schema import ServeDeploySchema
@@ -242,7 +237,6 @@ def test_serve_takes_the_file_that_kuberay_hands_it(renders):
         assert said.applications[0].deployments[0].name == "Api"
 
 
-@needs_helm
 @imports_serve
 @pytest.mark.parametrize("name", SETS)
 def test_ray_pods_are_where_the_code_looks_for_them(renders, name):
@@ -270,7 +264,6 @@ def test_ray_pods_are_where_the_code_looks_for_them(renders, name):
     assert [group["replicas"] for group in nodes] == [int(one.get("enabled", True)) for one in values_of(name)["gpu"]["nodes"]]
 
 
-@needs_helm
 def test_every_route_leads_to_the_service_that_has_it(renders):
     from ledger.app import described
     from serve_app.app import create_app
@@ -302,7 +295,6 @@ def test_every_route_leads_to_the_service_that_has_it(renders):
     assert leads(api, "/internal/v1/operations") is None
 
 
-@needs_helm
 def test_the_guard_has_a_name_of_its_own_and_ledger_and_guard_agree_on_it(renders):
     objects = objects_of(renders["production"])
     ingress = first(objects, "Ingress")
@@ -320,7 +312,6 @@ def test_the_guard_has_a_name_of_its_own_and_ledger_and_guard_agree_on_it(render
     assert "GFE_GUARD_URL" not in {one for names in environment_of(objects_of(renders["default"])).values() for one in names}
 
 
-@needs_helm
 @pytest.mark.parametrize("taken", ["host", "apiHost"])
 def test_the_guard_shares_its_name_with_nobody(taken):
     done = helm("template", "gfe", str(CHART), "--set", f"guardHost={VALUES[taken]}")
@@ -328,7 +319,6 @@ def test_the_guard_shares_its_name_with_nobody(taken):
     assert "guardHost must be a name of its own" in done.stderr
 
 
-@needs_helm
 @pytest.mark.parametrize("name", SETS)
 def test_boards_are_what_grafana_would_read_from_the_folder(renders, name):
     values = values_of(name)["boards"]
@@ -338,7 +328,6 @@ def test_boards_are_what_grafana_would_read_from_the_folder(renders, name):
     assert all(values["labels"].items() <= one["metadata"]["labels"].items() for one in made)
 
 
-@needs_helm
 @pytest.mark.parametrize("name", SETS)
 def test_alerts_are_about_parts_that_there_are(renders, name):
     values = values_of(name)
@@ -358,7 +347,6 @@ def test_alerts_are_about_parts_that_there_are(renders, name):
     assert made == {alert: rule for alert, rule in watched.rules().items() if alert not in silent}
 
 
-@needs_helm
 @pytest.mark.parametrize("chosen", ["default", "production", "tls"])
 def test_policies_open_the_ways_that_the_design_names_and_no_other(renders, chosen):
     objects, values = objects_of(renders[chosen]), values_of(chosen)
@@ -405,7 +393,6 @@ def test_policies_open_the_ways_that_the_design_names_and_no_other(renders, chos
                 assert {part(peer) for peer in rule["from"]} == rays
 
 
-@needs_helm
 @pytest.mark.parametrize(("name", "kinds"), [
     ("default", {"Ingress", "NetworkPolicy", "PodDisruptionBudget", "Job"}), ("no-ingress", set()), ("production", {"ServiceMonitor", "PodMonitor", "PrometheusRule"}),
 ])  # fmt: skip
@@ -421,7 +408,6 @@ def test_what_is_switched_off_is_not_there(renders, name, kinds):
         assert not [one for one in objects_of(renders[name]) if one["metadata"]["name"].startswith(("gfe-guard", "gfe-board"))]
 
 
-@needs_helm
 def test_a_release_of_another_name_changes_every_reference(renders):
     done = helm("template", "other", str(CHART), "-f", str(CHART / "ci" / "tls.yaml"))
     objects = objects_of(done.stdout)
@@ -430,7 +416,6 @@ def test_a_release_of_another_name_changes_every_reference(renders):
     assert named_secrets(objects) == secrets_in(values_of("tls")) - {"market-metrics"}
 
 
-@needs_helm
 def test_the_notes_tell_the_first_steps(tmp_path):
     done = helm("install", "gfe", str(CHART), "--dry-run=client", "-f", str(CHART / "ci" / "default.yaml"))
     if done.returncode != 0:
@@ -517,7 +502,6 @@ def two_guards(objects):
     guards(objects)["spec"]["strategy"] = {"type": "RollingUpdate"}
 
 
-@needs_helm
 @pytest.mark.parametrize(("plant", "said"), [
     (no_volume, "no volume secrets"), (another_secret, "no Secret forgotten"), (nobody, "nobody runs"), (root, "runs as root"),
     (everybodys_token, "every container has a token"), (rays_token, "ray-head has a token"), (nobodys_token, "autoscaler has no token"),
@@ -533,18 +517,14 @@ def test_a_planted_mistake_is_caught(renders, plant, said):
 
 # --- Kubernetes' schemas -----------------------------------------------------------------------------------------------------------------
 
-VALIDATE = program("GFE_KUBERNETES_VALIDATE", "kubernetes-validate")
-needs_validate = pytest.mark.skipif(VALIDATE is None, reason="there is no kubernetes-validate: set GFE_KUBERNETES_VALIDATE")
-
 
 def validated(path):
+    program = to_be_had(chart_programs.kubernetes_validate)
     return subprocess.run(
-        [VALIDATE, "--strict", "-k", KUBERNETES, str(path)], capture_output=True, text=True, timeout=HELM_LIMIT_S, check=False
+        [program, "--strict", "-k", KUBERNETES, str(path)], capture_output=True, text=True, timeout=HELM_LIMIT_S, check=False
     )
 
 
-@needs_helm
-@needs_validate
 def test_kubernetes_would_take_every_object(renders, tmp_path):
     seen = set()
     file = tmp_path / "all.yaml"
@@ -576,8 +556,6 @@ def unknown_in_a_policy(objects):
     return first(objects, "NetworkPolicy")
 
 
-@needs_helm
-@needs_validate
 @pytest.mark.parametrize("plant", [text_port, unknown_field, unknown_in_a_policy])
 def test_kubernetes_would_refuse(renders, plant, tmp_path):
     file = tmp_path / "wrong.yaml"
@@ -594,7 +572,6 @@ def definitions():
     return definitions_in(Path(CRDS))
 
 
-@needs_helm
 @needs_crds
 def test_kuberay_would_take_every_cluster(renders, definitions):
     checked = set()
@@ -631,7 +608,6 @@ def a_misspelled_container(service):
     service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
 
 
-@needs_helm
 @needs_crds
 @pytest.mark.parametrize("plant", [misspelled_group, counted_in_words, unknown_option, a_token_of_another_kind, a_misspelled_container])
 def test_kuberay_would_refuse(renders, definitions, plant):
@@ -640,7 +616,6 @@ def test_kuberay_would_refuse(renders, definitions, plant):
     assert list(jsonschema.Draft202012Validator(definitions[(service["apiVersion"], "RayService")]).iter_errors(service))
 
 
-@needs_helm
 @needs_crds
 @pytest.mark.parametrize(
     ("old", "new"), [("for: 2m", "for: two minutes"), ("severity: page", "severity: 1"), ("- alert: BooksRed", "- alrt: BooksRed")]
