@@ -45,7 +45,7 @@ ROUND = (
     "plain", "stream", "plain", "job", "stream", "plain", "job", "stream", "plain", "job",
 )  # fmt: skip
 SILENT = "nothing"  # the first stretch: what the load costs by itself
-BEGINNING = "beginning"
+BEGINNING = "warm-up"  # before the first stretch
 PARTS = (SILENT, "guard", "auditor", "ledger", "edge", "dispatcher", "worker", "serve", "haproxy", "postgres")
 KILLED = ("haproxy",)  # Ray's own, and new with a new Ray only
 REQUEST_LIMIT_S = 60.0
@@ -90,7 +90,7 @@ class Load:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, edge_node: str, per_s: float) -> None:
         self._session, self._url, self._edge_node, self._per_s = session, url, edge_node, per_s
-        self.stretch = Stretch(BEGINNING, "not yet")
+        self.stretch = Stretch(BEGINNING, "left alone")
         self.outcomes: list[Outcome] = []
 
     async def run(self) -> None:

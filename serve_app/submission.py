@@ -41,8 +41,8 @@ async def open_job(context: ServeContext, credential: str, asked: JobRequest) ->
     context.retries.earn()
     id_ = new_hold_id()
     hold = PlaceHold.model_construct(
-            op="place_hold", id=id_, credential=credential, model=asked.model, prompt_tokens=asked.prompt_bytes, max_tokens=asked.max_tokens,
-            ttl_s=_ttl_s(context, asked), batch=asked.is_batch, idempotency_key=asked.idempotency_key, request_digest=asked.digest,
+        op="place_hold", id=id_, credential=credential, model=asked.model, prompt_tokens=asked.prompt_bytes, max_tokens=asked.max_tokens,
+        ttl_s=_ttl_s(context, asked), batch=asked.is_batch, idempotency_key=asked.idempotency_key, request_digest=asked.digest,
     )  # fmt: skip
     with context.traces.step(id_, "hold", model=asked.model):
         placed = await context.ledger.place_hold(hold)
