@@ -68,7 +68,8 @@ async def test_five_hundred_jobs_at_once_each_end_or_are_told_when_to_come_back(
 
     for number, (answer, row) in enumerate(answers):
         if row is not None:
-            assert (row["status"], row["result"]["output"]) == ("COMPLETED", text_of(f"job {number // 2}"))
+            assert row["status"] == "COMPLETED", row
+            assert row["result"]["output"] == text_of(f"job {number // 2}")
         elif answer.status_code == 200:
             assert answer.json()["choices"][0]["message"]["content"] == text_of(f"chat {number // 2}")
         else:
