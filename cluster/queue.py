@@ -139,10 +139,11 @@ class FairQueue:
         return Standing(ahead, line.estimate_s(ahead, slots, job_s, now))
 
     def add(self, wait: Wait, slots: int, now: float, *, job_s: float = JOB_S) -> Refused | None:
-        """Take a job in, unless too many would go before it: more than 2 x slots, or for longer than it may wait.
+        """Take a job in, unless somebody waits for it and too many would go before it: more than 2 x slots, or for longer than they wait.
 
-        Those that come after it do not count: another consumer's many jobs close the queue to nobody else. A job that waits already stays
-        where it is; what suits it is what was said last.
+        Those that come after it do not count: another consumer's many jobs close the queue to nobody else. A job that runs by itself was
+        taken already, and waits as long as it may, whatever an estimate says. A job that waits already stays where it is; what suits it is
+        what was said last.
         """
         if known := self._place_of.get(wait.job):
             known.wait = replace(known.wait, request=wait.request)
@@ -152,9 +153,8 @@ class FairQueue:
         place = _Place(True, start, self._count + 1, wait, now)
         ahead = bisect_left(line.places, place)
         estimate = line.estimate_s(ahead, slots, job_s, now)
-        limit_s = ASYNC_WAIT_S if wait.is_async else PATIENT_WAIT_S
-        is_crowded = not wait.is_async and ahead >= 2 * max(1, slots)
-        if is_crowded or (ahead and estimate > limit_s) or len(line.places) >= MOST_WAITING:
+        is_crowded = not wait.is_async and (ahead >= 2 * max(1, slots) or (ahead and estimate > PATIENT_WAIT_S))
+        if is_crowded or len(line.places) >= MOST_WAITING:
             return Refused(f"{ahead} jobs wait for {wait.model} already", min(int(ASYNC_WAIT_S), max(1, round(estimate))))
         line.finish[wait.consumer] = start + _cost(wait)
         line.tidy()
