@@ -24,7 +24,7 @@ export function MachineActions({ node, onGone }: Props) {
   const menu = useRef<HTMLButtonElement>(null);
   const change = useChange(node.id);
   const revoke = useRevokeOf(node.id);
-  const deregister = useDeregister(node.id);
+  const deregister = useDeregister(node.id, () => (onGone ? onGone() : close()));
   const can = actionsOf(node);
   const open = (what: Asked) => {
     for (const doing of [change, revoke, deregister]) doing.reset();
@@ -101,7 +101,7 @@ export function MachineActions({ node, onGone }: Props) {
         action="Deregister"
         busy={deregister.isPending}
         problem={deregister.error}
-        onConfirm={() => deregister.mutate(undefined, { onSuccess: () => (onGone ? onGone() : close()) })}
+        onConfirm={() => deregister.mutate()}
       >
         <p>It is cut off within seconds and leaves for good: its tier and its history do not come back with a new code.</p>
         <p>What it earned stays yours. To stop for a while, pause it.</p>

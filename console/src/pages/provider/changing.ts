@@ -22,11 +22,15 @@ export function useChange(id: string): Changing {
   });
 }
 
-export function useDeregister(id: string) {
+/** `onGone` is called also when what asked for it is not shown any more: the machine may leave the page before the answer comes. */
+export function useDeregister(id: string, onGone: () => void) {
   const again = useAskAgain();
   return useMutation({
     mutationFn: () => done(ledger.DELETE("/api/core/nodes/{node_id}/", { params: { path: { node_id: id } } })),
-    onSuccess: again,
+    onSuccess: () => {
+      onGone();
+      return again();
+    },
   });
 }
 
