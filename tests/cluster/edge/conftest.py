@@ -17,6 +17,7 @@ from cluster.node_api import serve_node
 from cluster.node_client import NodeClient
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from serve_app.local.secrets import make_service_key
+from tests.cluster.waiting import until
 from tests.edge_agents import DIGEST, HonestAgent, Identity, Issuer, connect, inventory
 
 
@@ -39,17 +40,23 @@ class RunningEdge:
         return socket
 
     async def ready(self, identity, *, slots=2, resume=(), **more):
-        """A raw socket that said what it offers."""
+        """A raw socket that said what it offers, and was heard."""
         socket = await self.socket(identity)
         await socket.send(type="hello", versions=[1], agent_version="0.1.0", boot_id="b", resume=list(resume))
         socket.welcome = await socket.until("welcome")
         await socket.send(inventory(slots, **more))
+        await self.heard(identity)
         return socket
+
+    async def heard(self, identity):
+        """Wait until what the agent offers is known: a job that comes before is refused."""
+        await until(lambda: "has not said yet" not in self.node(identity.node).reason)
 
     async def honest(self, identity, **options):
         agent = HonestAgent(self.agent_url, identity, lambda: self.issuer.token(identity), **options)
         self.stack.push_async_callback(agent.stop)
         await agent.is_ready.wait()
+        await self.heard(identity)
         return agent
 
     def node(self, id_="node_edge"):
