@@ -22,7 +22,7 @@ from cluster.limits import LIMITS, Limits
 from cluster.metrics import DISPATCHER_TOLD, NODES, NODES_LOST, OLDEST_WAIT, SLOTS, WAITING, Figures
 from cluster.nodes import Node, NodeIndex, NodeKind, Snapshot
 from cluster.placement import choose
-from cluster.queue import FairQueue, Refused, Standing, Wait
+from cluster.queue import FairQueue, Refused, Standing, Wait, Waiting
 from cluster.tickets import Tickets
 
 log = structlog.get_logger()
@@ -276,8 +276,10 @@ class Dispatcher:
         self._room.drop(id_)
         self._seats.pop(id_, None)
         self._capacities.clear()
-        if self._nodes.pop(id_, None):
+        if left := self._nodes.pop(id_, None):
             log.info("node_left", node=id_)
+            if _state_of(left[1]) == READY:  # who leaves by intent is drained before
+                self._lost[left[1].kind] += 1
             self._version += 1
             self._gone[id_] = self._version
             if len(self._gone) > KEPT_GONE:
@@ -290,7 +292,15 @@ class Dispatcher:
 
     def snapshot(self) -> Snapshot:
         """All nodes now."""
-        return Snapshot.of(self._version, {id_: node for id_, (_, node) in self._nodes.items()}, self._queue.waiting())
+        return Snapshot.of(self._version, self.nodes(), self._queue.waiting())
+
+    def nodes(self) -> dict[str, Node]:
+        """All nodes by their ids."""
+        return {id_: node for id_, (_, node) in self._nodes.items()}
+
+    def lines(self) -> dict[str, Waiting]:
+        """The lines in which anybody waits, by model."""
+        return self._queue.lines(time.monotonic())
 
     # --- tell ----------------------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,8 @@ SLOTS = RayMetric("gfe_slots", "Slots of nodes that take jobs, by whether a job 
 WAITING = RayMetric("gfe_jobs_waiting", "Jobs that wait for a slot.")
 OLDEST_WAIT = RayMetric("gfe_oldest_wait_seconds", "How long the job that waits longest has waited.")
 DISPATCHER_TOLD = RayMetric("gfe_dispatcher_told_timestamp_seconds", "When the Dispatcher last told its figures.")
-DISPATCHER_METRICS = (NODES, NODES_LOST, SLOTS, WAITING, OLDEST_WAIT, DISPATCHER_TOLD)
+STANDBY_NODES = RayMetric("gfe_standby_nodes", "Standby nodes, by where they stand.", ("state",))
+DISPATCHER_METRICS = (NODES, NODES_LOST, SLOTS, WAITING, OLDEST_WAIT, DISPATCHER_TOLD, STANDBY_NODES)
 
 
 class Teller:

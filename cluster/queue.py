@@ -54,6 +54,14 @@ class Standing:
     estimated_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The jobs that wait for a model: how many, and how long the first of them has waited."""
+
+    jobs: int
+    oldest_s: float
+
+
 @dataclass(order=True, slots=True)
 class _Place:
     """A place in a line. Returned tickets come first, in the order of their return."""
@@ -115,9 +123,17 @@ class FairQueue:
         """Count the waiting jobs per model."""
         return {model: len(line.places) for model, line in self._lines.items() if line.places}
 
+    def lines(self, now: float) -> dict[str, Waiting]:
+        """Tell of each model's line in which anybody waits."""
+        return {
+            model: Waiting(len(line.places), now - min(place.came_at for place in line.places))
+            for model, line in self._lines.items()
+            if line.places
+        }
+
     def oldest_s(self, now: float) -> float:
         """Tell how long the job that waits longest has waited."""
-        return max((now - place.came_at for place in self._place_of.values()), default=0.0)
+        return max((line.oldest_s for line in self.lines(now).values()), default=0.0)
 
     def model_of(self, job: str) -> str | None:
         """Tell which model's line a job stands in; None: it does not wait here."""

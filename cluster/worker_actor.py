@@ -19,6 +19,7 @@ from cluster.worker_settings import WorkerSettings, settings_on
 AUDIENCE = "node"
 CONCURRENCY = 1000
 DRAIN_LOOK_S = 0.5
+DRAINED = "drained"
 
 
 class LastingWorker(Worker):
@@ -88,6 +89,12 @@ class WorkerActor:
         _, url = await serve_node(self._worker, verifier, settings.host, settings.port)
         return url
 
+    async def leave(self) -> None:
+        """Note that its machine may end: nothing runs, and whoever asks ends this process next."""
+        if self._noting and self._settings.notes:
+            self._noting.cancel()
+            (Path(self._settings.notes) / DRAINED).touch()
+
     async def pid(self) -> int:
         """Tell the process id."""
         return os.getpid()
@@ -97,7 +104,8 @@ async def keep_notes(worker: Worker, folder: Path) -> None:
     """Tell the machine's owner, by files of his own, that the head watches and what is offered; drain when he wishes it."""
     await worker.watched.wait()
     (folder / "offer").write_text(json.dumps(asdict(worker.node)))
-    wish, done = folder / "drain", folder / "drained"
+    wish, done = folder / "drain", folder / DRAINED
+    done.unlink(missing_ok=True)  # of a worker that left, and is wanted again
     while True:
         if wish.exists():
             if not worker.node.is_draining:

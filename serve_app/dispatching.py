@@ -3,6 +3,7 @@
 from typing import Any
 
 from cluster.dispatcher_actor import get_or_start
+from cluster.standby_nodes import StandbySettings
 from cluster.worker_settings import WorkerSettings
 from serve_app.settings import ServeSettings
 
@@ -21,4 +22,5 @@ def start_dispatcher(settings: ServeSettings) -> Any:
         allows_partial=settings.node_partial,
         notes=None if settings.node_notes is None else str(settings.node_notes),
     )
-    return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker, settings.edges)
+    standby = StandbySettings(settings.standby_file, settings.standby_idle_s) if settings.standby_file else None
+    return get_or_start(str(settings.secrets_dir / "service_serve.pem"), worker, settings.edges, standby)

@@ -26,6 +26,11 @@ class ServeSettings(LedgerSettings):
     edge_urls: str = Field(
         "", description="Where edge gateways serve the node protocol, joined by commas; empty: there are none, and no edge nodes."
     )
+    standby_file: Path | None = Field(
+        None,
+        description="File with the ids of nodes that Ray's autoscaler starts when jobs wait and ends when the others suffice, one per line; unset: all nodes run always.",
+    )
+    standby_idle_s: float = Field(600.0, ge=1, description="A standby node ends when the others sufficed for so long, in seconds.")
     slots: int | None = Field(None, ge=1, le=1024, description="Jobs that this machine runs at once; unset: what its runtime says.")
     zone: str = Field("", max_length=100, description="Where this machine stands, in your words; jobs prefer nodes of the same zone.")
     simulated_gpus: str | None = Field(None, description="GPUs to pretend, `name:total MiB:used MiB:capability` joined by `;`.")

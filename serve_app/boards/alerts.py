@@ -90,6 +90,10 @@ ALERTS = (
         summary="A machine of your own stopped answering",
     ),
     Alert(
+        name="StandbyNodeLate", severity=WARNING, group="cluster", expression='sum(ray_gfe_standby_nodes{state="late"}) > 0', lasts="1m",
+        summary="A standby node was asked for a quarter of an hour ago, and is not there",
+    ),
+    Alert(
         name="EdgeDown", severity=PAGE, group="cluster", expression="absent(gfe_edge_agents)", lasts="1m",
         summary="No edge gateway answers: other people's machines get no jobs",
     ),

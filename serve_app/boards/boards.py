@@ -56,6 +56,7 @@ CLUSTER = Board(
         Panel("Nodes", "By kind and state.", COUNT, (Line("sum by (kind, state) (ray_gfe_nodes)", "{{kind}} {{state}}"),)),
         Panel("Nodes lost", "Nodes that were well and are not, in 15 minutes.", COUNT, (
             Line("sum by (kind) (increase(ray_gfe_nodes_lost_total[15m]))", "{{kind}}"),)),
+        Panel("Standby nodes", "Nodes that come when jobs wait, by where they stand.", COUNT, (Line("sum by (state) (ray_gfe_standby_nodes)", "{{state}}"),)),
         Panel("Slots", "Of nodes that take jobs.", COUNT, (Line("sum by (state) (ray_gfe_slots)", "{{state}}"),)),
         _rate("Broken attempts", "By how the attempt broke on its node.", "ray_gfe_broken_attempts_total", "by"),
         Panel("Processors", "Use of each machine's cores.", PERCENT, (Line("max by (ip) (ray_node_cpu_utilization)", "{{ip}}"),)),

@@ -18,6 +18,7 @@ from pathlib import Path
 from cluster import processes
 from serve_app.local import ports
 from serve_app.local.up import ray_python
+from tests.cluster.autoscaled import AUTOSCALER, groups_config
 
 START_LIMIT_S = 120
 TRIES = 3
@@ -32,7 +33,9 @@ class NotStarted(Exception):
 class RayHead:
     """Started by `start`, ended by `stop`; only processes that carry our mark are ever ended."""
 
-    def __init__(self, *, labels=None, control=1000):
+    def __init__(self, *, labels=None, control=1000, cluster=None):
+        """`cluster`: a RayCluster whose groups Ray's autoscaler starts and ends (`autoscaled.py`); None: no node comes by itself."""
+        self.cluster = cluster
         self.labels = labels or {"gfe.io/role": "control", "gfe.io/node": NODE}
         self.control = control
         self.folder = Path(tempfile.mkdtemp(prefix="gfe-ray-", dir="/tmp"))  # short: Ray keeps Unix sockets below
@@ -84,6 +87,12 @@ class RayHead:
             "DASHBOARD_METRIC_PORT": str(dashboard_metrics),
             "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
         }
+        autoscaled = []
+        if self.cluster is not None:
+            mine |= AUTOSCALER | {"PYTHONPATH": str(Path(__file__).parents[2])}
+            config = self.folder / "groups.json"
+            config.write_text(json.dumps(groups_config(self.cluster, self.address, str(self.folder / "t"))))
+            autoscaled = ["--autoscaling-config", str(config)]
         log = (self.folder / "head.log").open("wb")
         subprocess.Popen(
             [
@@ -94,6 +103,7 @@ class RayHead:
                 "--min-worker-port", str(first + 12), "--max-worker-port", str(first + 11 + WORKER_PORTS),
                 "--num-cpus", "0", "--resources", json.dumps({"control": self.control}), "--labels", ",".join(f"{key}={value}" for key, value in self.labels.items()),
                 "--object-store-memory", str(80 * 2**20), "--temp-dir", str(self.folder / "t"), "--disable-usage-stats",
+                *autoscaled,
             ],
             env=self.environment | mine, cwd="/", stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip

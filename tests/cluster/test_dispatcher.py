@@ -10,7 +10,8 @@ import pytest
 from cluster.dispatcher import Dispatcher
 from cluster.errors import NodeLost
 from cluster.limits import Limits
-from cluster.nodes import Node
+from cluster.metrics import NODES_LOST
+from cluster.nodes import Node, NodeKind
 from cluster.queue import Standing
 from tests.cluster.builders import model, node, wait
 from tests.cluster.waiting import until
@@ -136,6 +137,18 @@ async def test_a_node_that_left_the_cluster_is_dropped_and_its_worker_retired(wo
         changes = await dispatcher.next_changes(first.epoch, first.version)
         assert changes.gone == ("node_a",)
         await until(lambda: world.retired == [Place("node_a")])
+
+
+@pytest.mark.parametrize(("last", "lost"), [
+    (node(), 1), (node(is_draining=True), 0), (node(is_healthy=False), 0),
+])  # fmt: skip
+async def test_a_node_that_leaves_while_it_is_well_was_lost(world, last, lost):
+    """Its machine is gone before its connection ends; who leaves by intent is drained before, and what was lost already counts once."""
+    async with running(world) as dispatcher:
+        await ready(world, dispatcher, last)
+        world.places = []
+        await until(lambda: not nodes_of(dispatcher))
+        assert dispatcher.figures()[NODES_LOST, (NodeKind.TRUSTED,)] == lost
 
 
 async def test_a_node_that_came_back_elsewhere_is_followed_there(world):

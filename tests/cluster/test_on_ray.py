@@ -24,8 +24,8 @@ BACK_LIMIT_S = 60
 class OnRay:
     """A replica's place: view, client, and the actors behind them."""
 
-    def __init__(self, view, client, dispatcher):
-        self.view, self.client, self.dispatcher = view, client, dispatcher
+    def __init__(self, view, client, dispatcher, runtime_url):
+        self.view, self.client, self.dispatcher, self.runtime_url = view, client, dispatcher, runtime_url
         self.jobs = 0
 
     @property
@@ -60,7 +60,7 @@ async def pid_of(call):
 
 
 @asynccontextmanager
-async def on_ray(folder):
+async def on_ray(folder, standby=None):
     from cluster.dispatcher_actor import find, get_or_start
     from cluster.worker_settings import WorkerSettings
 
@@ -70,11 +70,11 @@ async def on_ray(folder):
     client = NodeClient(lambda: tokens.mint("node"))
     await client.start()
     settings = WorkerSettings(runtime_url=runtime_url, public_key=(folder / "service_serve.pub.pem").read_text(), slots=2)
-    dispatcher = await asyncio.to_thread(get_or_start, str(folder / "service_serve.pem"), settings)
+    dispatcher = await asyncio.to_thread(get_or_start, str(folder / "service_serve.pem"), settings, (), standby)
     view = ClusterView(find)
     view.start()
     try:
-        yield OnRay(view, client, dispatcher)
+        yield OnRay(view, client, dispatcher, runtime_url)
     finally:
         await view.aclose()
         await client.aclose()

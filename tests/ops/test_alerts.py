@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from prometheus_client import generate_latest
 
+from cluster.standby_nodes import StandbyNodes, StandbySettings
 from ledger.db import DatabaseUnavailable, connect
 from ledger.errors import GatewayUnavailable
 from ledger.ids import new_uuid7
@@ -20,6 +21,9 @@ from ledger.money.posting import Kind, Post, Status, apply
 from ledger.payments.inbox import work_inbox
 from serve_app.auditor import working
 from serve_app.auditor.__main__ import running_auditor
+from tests.cluster.builders import wait
+from tests.cluster.test_dispatcher import World
+from tests.cluster.test_dispatcher import running as running_dispatcher
 from tests.cluster.waiting import until
 from tests.databases import Database
 from tests.edge_agent import account
@@ -226,6 +230,33 @@ async def test_a_settlement_that_the_ledger_does_not_take(ledger_with, database)
         await platform.require_quiet()
         await until(lambda: platform.contexts[0].figures.oldest_unsettled_s == 0, 15)
         assert not holds("SettlementLate", await watched.scrape())
+
+
+async def test_a_standby_node_that_does_not_come(tmp_path, monkeypatch):
+    async def ask(_):
+        """The cloud has no GPU left."""
+
+    listed = tmp_path / "nodes"
+    listed.write_text("node_s1")
+    nodes = StandbyNodes(StandbySettings(listed, 0.1), None, ask)
+    watched = Watched(page_of_told(nodes.figures))
+    async with running_dispatcher(World()) as dispatcher:
+        looking = asyncio.create_task(nodes.look_for_ever(dispatcher))
+        nodes.running([])
+        await until(lambda: nodes.states == {"node_s1": "off"})
+        assert not fires("StandbyNodeLate", await watched.scrape())
+        monkeypatch.setattr("cluster.standby.GROW_AFTER_S", 0)
+        exchanging = asyncio.create_task(dispatcher.exchange("replica", [wait("job_1", is_async=True)], [], []))
+        await until(lambda: nodes.states == {"node_s1": "coming"})
+        assert not fires("StandbyNodeLate", await watched.scrape())
+        monkeypatch.setattr("cluster.standby.START_LIMIT_S", 0.1)
+        await until(lambda: nodes.states == {"node_s1": "late"})
+        assert fires("StandbyNodeLate", await watched.scrape())
+        await dispatcher.exchange("replica", [], ["job_1"], [])
+        await until(lambda: nodes.states == {"node_s1": "off"})
+        assert not holds("StandbyNodeLate", await watched.scrape())
+        await asyncio.gather(exchanging)
+        looking.cancel()
 
 
 @pytest.mark.nightly  # eleven seconds, most of them waiting

@@ -20,6 +20,7 @@ from serve_app.local.fleet_secrets import FILES
 from serve_app.local.setting_names import settings
 from serve_app.settings import ServeSettings
 from tests.apart import NotToBeHad
+from tests.cluster.test_standby_on_ray import CLUSTER
 from tests.ops import chart_programs, watched
 from tests.ops.manifests import definitions_in, environment_of, named_secrets, objects_of, pods_of, problems_of, ways_in
 
@@ -115,6 +116,7 @@ MISTAKES = {
     "a setting that is none": {"serve": {"settings": {"default_model": "m"}}},
     "a secret among the settings": {"ledger": {"settings": {"GFE_PUBLIC_URL": "x"}}},
     "a node without an id": {"gpu": {"nodes": [{"name": "rack"}]}},
+    "standing by in a word": {"gpu": {"nodes": [{"id": "node_01M8C432FNFDCRBAC1TDAJ1BJQ", "name": "rack", "standby": "yes"}]}},
     "a node's id of another kind": {"gpu": {"nodes": [{"id": "user_1", "name": "rack"}]}},
     "a reference without an image": {"auditor": {"reference": {"enabled": True}}},
     "two guards": {"guard": {"replicas": 2}},
@@ -261,7 +263,38 @@ def test_ray_pods_are_where_the_code_looks_for_them(renders, name):
         assert env.get("RAY_SERVE_ENABLE_HA_PROXY") == ("1" if values_of(name)["serve"]["haproxy"] else None)
     nodes = [group for group in cluster["workerGroupSpecs"] if "gfe.io/node" in group["labels"]]
     assert [group["labels"]["gfe.io/node"] for group in nodes] == [one["id"] for one in values_of(name)["gpu"]["nodes"]]
-    assert [group["replicas"] for group in nodes] == [int(one.get("enabled", True)) for one in values_of(name)["gpu"]["nodes"]]
+    always = [int(one.get("enabled", True) and not one.get("standby")) for one in values_of(name)["gpu"]["nodes"]]
+    assert [(group["replicas"], group["minReplicas"]) for group in nodes] == list(zip(always, always, strict=True))
+
+
+def test_nodes_that_stand_by_are_the_ones_that_the_dispatcher_is_told_of(renders, tmp_path):
+    from cluster.pool import NODE_LABEL, STANDBY
+    from cluster.standby_nodes import names_in
+
+    objects = objects_of(renders["gpu"])
+    [service] = [one for one in objects if one["kind"] == "RayService"]
+    [listed] = [one for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "gfe-standby"]
+    cluster = service["spec"]["rayClusterConfig"]
+    groups = {group["labels"][NODE_LABEL]: group for group in cluster["workerGroupSpecs"] if STANDBY in group["resources"]}
+    assert list(groups) == ["node_01M8C432FNFDCRBAC1TDAJ1BJT", "node_01M8C432FNFDCRBAC1TDAJ1BJV"], "not the one that is stopped"
+    [rehearsed] = CLUSTER["workerGroupSpecs"]  # what Ray's autoscaler was tried with
+    for group in groups.values():
+        same = "replicas", "minReplicas", "maxReplicas", "resources"
+        assert [group[name] for name in same] == [rehearsed[name] for name in same]
+        assert group["labels"].keys() == rehearsed["labels"].keys()
+        assert rehearsed.keys() - group.keys() == set()
+    arguments = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"][0]["args"]
+    settings = ServeSettings(**arguments)
+    assert settings.standby_idle_s == 1200
+    file = tmp_path / "nodes"
+    file.write_text(listed["data"][settings.standby_file.name])
+    assert names_in(file) == list(groups)
+    control = next(group for group in cluster["workerGroupSpecs"] if group["groupName"] == "control")
+    for group in (cluster["headGroupSpec"], control):  # the Dispatcher may run in either
+        [mount] = [one for one in group["template"]["spec"]["containers"][0]["volumeMounts"] if one["name"] == "standby"]
+        assert mount["mountPath"] == str(settings.standby_file.parent)
+        assert {"name": "standby", "configMap": {"name": "gfe-standby"}} in group["template"]["spec"]["volumes"]
+    assert "standby" not in renders["default"]
 
 
 def test_every_route_leads_to_the_service_that_has_it(renders):
@@ -322,7 +355,7 @@ def test_the_guard_shares_its_name_with_nobody(taken):
 @pytest.mark.parametrize("name", SETS)
 def test_boards_are_what_grafana_would_read_from_the_folder(renders, name):
     values = values_of(name)["boards"]
-    made = [one for one in objects_of(renders[name]) if one["kind"] == "ConfigMap" and "smoke.py" not in one["data"]]
+    made = [one for one in objects_of(renders[name]) if one["kind"] == "ConfigMap" and not {"smoke.py", "nodes"} & one["data"].keys()]
     found = {file: text for one in made for file, text in one["data"].items()}
     assert found == ({path.name: path.read_text() for path in watched.BOARDS.glob("*.json")} if values["enabled"] else {})
     assert all(values["labels"].items() <= one["metadata"]["labels"].items() for one in made)
