@@ -66,6 +66,11 @@ class Standby:
         return self._wanted.keys()
 
     @property
+    def requested(self) -> list[str]:
+        """Name those of them that can be asked for: one that is on the list no more may have no group any more."""
+        return [name for name in self._names if name in self._wanted]
+
+    @property
     def states(self) -> Mapping[str, StandbyState]:
         """Tell where each standby node stands."""
         return self._states
@@ -78,11 +83,11 @@ class Standby:
     def look(self, names: Sequence[str], nodes: Mapping[str, Node], lines: Mapping[str, Waiting], now: float) -> Orders:
         """Decide anew. `names`: all standby nodes, those first that start first; `nodes` and `lines` as the Dispatcher knows them."""
         self._names = tuple(dict.fromkeys(names))
-        for name in self._wanted.keys() - set(self._names):
-            del self._wanted[name]
-        for name in self._names:
+        for name in self._wanted.keys() | set(self._names):
             if (node := nodes.get(name)) and node.is_healthy:
                 self._note(node, now)
+        for name in self._wanted.keys() - set(self._names):
+            self._wanted[name].is_leaving = True
         self._let_go(nodes, lines, now)
         if late := {model: line.jobs for model, line in lines.items() if line.oldest_s >= GROW_AFTER_S}:
             self._grow(late, nodes, now)

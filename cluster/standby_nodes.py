@@ -93,7 +93,7 @@ class StandbyNodes:
         await self._carry_out(orders)
 
     async def _request(self) -> None:
-        wanted, now = sorted(self._standby.wanted), time.monotonic()
+        wanted, now = self._standby.requested, time.monotonic()
         asked, asked_at = self._asked
         if wanted != asked or now - asked_at > ASK_AGAIN_S:
             await self._ask(wanted)

@@ -194,6 +194,17 @@ def test_what_is_on_the_list_no_more_is_not_wanted():
     assert fleet.run(1).wanted == NAMES[1:], "and the next starts in its place"
 
 
+def test_one_that_runs_and_is_on_the_list_no_more_ends_its_jobs_first():
+    standby, busy = Standby(IDLE_S), node("node_s1", running=1)
+    standby.find(["node_s1"], 0)
+    for now in (0, 1):
+        assert standby.look(NAMES[1:], {"node_s1": busy}, {}, now).drain == (busy,)
+    assert (list(standby.wanted), standby.requested) == (["node_s1"], [])
+    assert standby.look(NAMES, {"node_s1": replace(busy, is_draining=True)}, {}, 2).resume == ()
+    standby.look(NAMES[1:], {"node_s1": replace(busy, is_draining=True, running=0)}, {}, 3)
+    assert not standby.wanted
+
+
 def test_edge_nodes_help_out_too():
     standby = Standby(IDLE_S)
     standby.find(["node_s1"], 0)
