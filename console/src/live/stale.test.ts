@@ -20,17 +20,36 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-test("the first is at once, what comes within a second after it is one more", () => {
+test("the first is at once, what comes within a second after it is one more", async () => {
   stale(queries, KEY);
   expect(asked).toHaveBeenCalledTimes(1);
   for (let number = 0; number < 50; number++) stale(queries, KEY);
   expect(asked).toHaveBeenCalledTimes(1);
-  vi.advanceTimersByTime(1_000);
+  await vi.advanceTimersByTimeAsync(1_000);
   expect(asked).toHaveBeenCalledTimes(2);
-  vi.advanceTimersByTime(10_000);
+  await vi.advanceTimersByTimeAsync(10_000);
   expect(asked).toHaveBeenCalledTimes(2);
   stale(queries, KEY);
   expect(asked).toHaveBeenCalledTimes(3);
+});
+
+test.each([
+  [50, 1_000],
+  [300, 3_300],
+  [4_000, 14_000],
+  [60_000, 20_000],
+])("after an answer that took %i ms the next is asked for after %i ms", async (took, next) => {
+  queries.invalidateQueries = vi.fn(({ refetchType }) => {
+    if (refetchType === "active") asked();
+    return new Promise((answered) => setTimeout(answered, took));
+  }) as never;
+  stale(queries, KEY);
+  await vi.advanceTimersByTimeAsync(10);
+  stale(queries, KEY);
+  await vi.advanceTimersByTimeAsync(next - 11);
+  expect(asked).toHaveBeenCalledTimes(1);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(asked).toHaveBeenCalledTimes(2);
 });
 
 test("one query does not wait for another", () => {

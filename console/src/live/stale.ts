@@ -1,6 +1,8 @@
 import { focusManager, type QueryClient, type QueryKey } from "@tanstack/react-query";
 
 const EVERY_MS = 1_000;
+const PAUSE_PER_ANSWER = 10; // a server that takes long to answer is busy
+const LONGEST_MS = 10_000;
 
 interface Pause {
   isAskedAgain: boolean;
@@ -10,7 +12,8 @@ const pauses = new WeakMap<QueryClient, Map<string, Pause>>();
 
 /**
  * Note that what is known of a query is old. What is shown of it is asked again: at once, and then at most once a second, so that a burst of
- * jobs is no burst of requests. A tab that nobody sees asks when it is looked at.
+ * jobs is no burst of requests; less often, down to every ten seconds, the longer the answer took. A tab that nobody sees asks when it is
+ * looked at.
  */
 export function stale(queries: QueryClient, ...asked: readonly QueryKey[]): void {
   const waiting = pauses.get(queries) ?? new Map<string, Pause>();
@@ -21,16 +24,22 @@ export function stale(queries: QueryClient, ...asked: readonly QueryKey[]): void
     if (pause) {
       pause.isAskedAgain = true;
       void queries.invalidateQueries({ queryKey, refetchType: "none" });
-    } else askAgain(queries, waiting, queryKey, name);
+    } else void askAgain(queries, waiting, queryKey, name);
   }
 }
 
-function askAgain(queries: QueryClient, waiting: Map<string, Pause>, queryKey: QueryKey, name: string): void {
-  void queries.invalidateQueries({ queryKey, refetchType: focusManager.isFocused() ? "active" : "none" });
+async function askAgain(queries: QueryClient, waiting: Map<string, Pause>, queryKey: QueryKey, name: string): Promise<void> {
   const pause = { isAskedAgain: false };
   waiting.set(name, pause);
-  setTimeout(() => {
-    waiting.delete(name);
-    if (pause.isAskedAgain) askAgain(queries, waiting, queryKey, name);
-  }, EVERY_MS);
+  const began = performance.now();
+  const answered = queries.invalidateQueries({ queryKey, refetchType: focusManager.isFocused() ? "active" : "none" });
+  await Promise.race([answered, new Promise((resolve) => setTimeout(resolve, LONGEST_MS))]);
+  const took = performance.now() - began;
+  setTimeout(
+    () => {
+      waiting.delete(name);
+      if (pause.isAskedAgain) void askAgain(queries, waiting, queryKey, name);
+    },
+    Math.min(LONGEST_MS, Math.max(EVERY_MS - took, took * PAUSE_PER_ANSWER)),
+  );
 }
