@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -204,6 +205,7 @@ def stop_installation(home: Path) -> None:
 @contextmanager
 def running_installation(port_base: int) -> Iterator[tuple[dict[str, Any], set[int]]]:
     """Run one in a throw-away home on a scripted runtime; tells its status, and the runtime's process."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that it is ended by a time limit too
     stub, stub_url = start_stub()
     with tempfile.TemporaryDirectory(prefix="gfe-bench-") as folder:
         home = Path(folder) / "home"

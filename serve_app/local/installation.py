@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import processes, ray_start
@@ -374,7 +374,8 @@ def ray_part(setup: Setup) -> Part:
 
 def _serve(setup: Setup) -> Part:
     settings = _settings(setup, setup.home.ray_secrets) | {"GFE_NODE_NOTES": str(setup.home.notes)}
-    return serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=("ray", "upgrade"))
+    serve = serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=("ray", "upgrade"))
+    return replace(serve, alive=http_gate(f"{setup.api_url}/healthz"))  # without a node that is well nothing is ready, and it serves on
 
 
 def serve_part(setup: Setup, settings: Mapping[str, str], gate: Gate, after: tuple[str, ...]) -> Part:

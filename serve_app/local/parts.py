@@ -35,6 +35,7 @@ class Part:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     gate: Gate | None = None  # None: a step, ready when it has ended with 0
+    alive: Gate | None = None  # yes, though its gate says no: what is missing is elsewhere, and a restart of this part brings nothing
     after: tuple[str, ...] = ()
     restarts_with: tuple[str, ...] = ()  # when one of these starts anew, so does this
     limit_s: float = 60  # to become ready

@@ -280,6 +280,8 @@ class _Keeper:
                 if has_taken_over():
                     return None
                 why = "it has not taken over"
+        if self._was_ready and has_taken_over() and await self._is_alive():
+            return None
         return f"not ready within {self.part.limit_s:g} s ({why})"
 
     async def _watch(self) -> str:
@@ -299,8 +301,9 @@ class _Keeper:
                 if self._supervisor.keeper(name).generation != generation:
                     return f"`{name}` was started again"
             why = await self.part.gate()
-            if why is None:
+            if why is None or await self._is_alive():
                 healthy_at = time.monotonic()
+            if why is None:
                 if self.status.state is State.UNHEALTHY:
                     self._set(State.RUNNING, detail="answers again")
             elif child.returncode is None:
@@ -308,6 +311,9 @@ class _Keeper:
                     self._set(State.UNHEALTHY, detail=why)
                 if time.monotonic() - healthy_at > self.part.unhealthy_limit_s:
                     return f"no good answer for {self.part.unhealthy_limit_s:g} s"
+
+    async def _is_alive(self) -> bool:
+        return self.part.alive is not None and await self.part.alive() is None
 
     def _how_it_ended(self, child: Child) -> str:
         code = child.returncode

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,31 @@ async def test_a_part_whose_gate_says_no_is_shown_as_unhealthy_and_restarted_aft
         await until(lambda: status_of(supervisor, "ledger").state is State.RUNNING)
         assert status_of(supervisor, "ledger").pid != first
     assert world.states("ledger")[:3] == [State.RUNNING, State.UNHEALTHY, State.RESTARTING]
+
+
+async def test_a_part_that_serves_on_is_not_restarted_for_what_is_missing_elsewhere(world):
+    """Nor is it given up when it was started anew meanwhile: the job APIs without a node that is well."""
+    sick = world.folder / "serve.sick"
+    part = world.server("serve", unhealthy_limit_s=0.2, limit_s=2)
+    said = {"alive": None}
+
+    async def alive():
+        return said["alive"]
+
+    async with world.run(replace(part, alive=alive)) as supervisor:
+        first = status_of(supervisor, "serve").pid
+        sick.write_text("")
+        await until(lambda: status_of(supervisor, "serve").state is State.UNHEALTHY)
+        await asyncio.sleep(1)
+        assert (status_of(supervisor, "serve").pid, status_of(supervisor, "serve").state) == (first, State.UNHEALTHY)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: status_of(supervisor, "serve").restarts == 1 and status_of(supervisor, "serve").state is State.UNHEALTHY)
+        second = status_of(supervisor, "serve").pid
+        said["alive"] = "nobody answers"
+        await until(lambda: status_of(supervisor, "serve").restarts == 2)
+        sick.unlink()
+        await until(lambda: status_of(supervisor, "serve").state is State.RUNNING)
+        assert len({first, second, status_of(supervisor, "serve").pid}) == 3
 
 
 async def test_a_part_that_recovers_by_itself_is_left_alone(world):
