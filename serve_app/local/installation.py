@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import processes, ray_start
@@ -374,8 +374,7 @@ def ray_part(setup: Setup) -> Part:
 
 def _serve(setup: Setup) -> Part:
     settings = _settings(setup, setup.home.ray_secrets) | {"GFE_NODE_NOTES": str(setup.home.notes)}
-    serve = serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=("ray", "upgrade"))
-    return replace(serve, alive=http_gate(f"{setup.api_url}/healthz"))  # without a node that is well nothing is ready, and it serves on
+    return serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=("ray", "upgrade"))
 
 
 def serve_part(setup: Setup, settings: Mapping[str, str], gate: Gate, after: tuple[str, ...]) -> Part:
@@ -386,6 +385,7 @@ def serve_part(setup: Setup, settings: Mapping[str, str], gate: Gate, after: tup
         command=command,
         environment=environment,
         gate=gate,
+        alive=http_gate(f"{setup.api_url}/healthz"),  # without a node that is well nothing is ready, and it serves on
         after=after,
         restarts_with=("ray",),
         limit_s=120,

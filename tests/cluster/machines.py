@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import uuid
@@ -11,8 +10,8 @@ from pathlib import Path
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, STATUS_UP_TO_DATE, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS, TAG_RAY_USER_NODE_TYPE
 
-from cluster import processes
 from tests.cluster.autoscaled import HEAD
+from tests.cluster.ray_head import RayHead
 
 
 def own_settings(folder):
@@ -61,7 +60,4 @@ class Machines(NodeProvider):
             self.tags[machine] = tags | {TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE}
 
     def terminate_node(self, node_id):
-        process = self.processes[node_id]
-        for below in (*processes.descendants(process.pid), processes.process_of(process.pid)):
-            processes.send(below, signal.SIGKILL)
-        process.wait(60)
+        RayHead.crash(self.processes[node_id])

@@ -52,16 +52,19 @@ async def stands(cluster, state):
             await asyncio.sleep(0.2)
 
 
+def attempt(node, job, model):
+    return Attempt(
+        job=job, number=1, node=node.id, kind=JobKind.CHAT, model=model, model_digest="", max_tokens=1000,
+        request={"messages": [{"role": "user", "content": "hello"}]},
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def filled(cluster, node):
     """All slots of a node taken."""
 
     async def fill():
-        attempt = Attempt(
-            job=f"job_{uuid.uuid4().hex}", number=1, node=node.id, kind=JobKind.CHAT, model=SLOW, model_digest="", max_tokens=1000,
-            request={"messages": [{"role": "user", "content": "hello"}]},
-        )  # fmt: skip
-        async for _ in cluster.client.run(node.url, attempt):
+        async for _ in cluster.client.run(node.url, attempt(node, f"job_{uuid.uuid4().hex}", SLOW)):
             pass
 
     tasks = [asyncio.create_task(fill()) for _ in range(node.slots)]
@@ -80,12 +83,8 @@ async def waits_and_runs(cluster):
     waiting = wait(job, model=QUICK, is_async=True)
     for _ in range(20):
         found = await cluster.view.wait_for_slot(waiting, LIMIT_S)
-        attempt = Attempt(
-            job=job, number=1, node=found.id, kind=JobKind.CHAT, model=QUICK, model_digest="", max_tokens=100,
-            request={"messages": [{"role": "user", "content": "hello"}]},
-        )  # fmt: skip
         try:
-            events = [event async for event in cluster.client.run(found.url, attempt)]
+            events = [event async for event in cluster.client.run(found.url, attempt(found, job, QUICK))]
         except NodeBusy:
             cluster.view.put_back(waiting)
             continue
