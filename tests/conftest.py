@@ -19,6 +19,7 @@ from tests.databases import Database, database_server, fresh_database, migrated_
 # Ray reads its settings once, when it is first imported, which any other conftest may do: so they are there before.
 RAY_HEAD = RayHead()
 os.environ.update(RAY_HEAD.settings)
+FAILURE_CHARS = 600  # of a failure that is named at once; the rest follows at the end
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +29,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--figures", metavar="FILE", help="file that the measured figures are written to as JSON; those of other tests stay in it"
     )
     parser.addoption("--shots", metavar="DIR", help="folder for pictures of the console's pages (tests/web)")
+
+
+class FailuresAtOnce:
+    """Names each failure when it comes, in a line or two: a run that a time limit cuts off has then told what failed."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.terminal.write_line(
+                f"\n{report.when} of {report.nodeid} failed: {crash.message if crash else report.longrepr}"[:FAILURE_CHARS]
+            )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if (terminal := config.pluginmanager.get_plugin("terminalreporter")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailuresAtOnce(terminal))
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,10 +13,10 @@ from cluster.view import ClusterView
 from ledger.app import create_public_app
 from serve_app.edge.running import running_edge
 from serve_app.edge.settings import EdgeSettings
-from tests.cluster.waiting import until
 from tests.edge_agent import Agent, account
 from tests.edge_agents import HonestAgent, Identity
 from tests.platform_in_process import running_platform
+from tests.waiting import until
 
 
 class Handle:

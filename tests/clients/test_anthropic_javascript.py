@@ -7,7 +7,7 @@ import pytest
 from tests.clients.apart import pinned_in_javascript
 from tests.clients.compatibility import Client
 from tests.clients.conftest import PIXEL, said
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 CLIENT = Client(
     "anthropic (JavaScript)", pinned_in_javascript("@anthropic-ai/sdk"), "`new Anthropic({ baseURL: URL, apiKey: KEY })`",

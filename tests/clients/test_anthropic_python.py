@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.compatibility import Client
 from tests.clients.conftest import HELLO, PIXEL, SCHEMA, TOOL, said
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 CLIENT = Client(
     "anthropic (Python)", version("anthropic"), "`Anthropic(base_url=URL, api_key=KEY)`",

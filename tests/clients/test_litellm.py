@@ -7,7 +7,7 @@ import pytest
 from tests.clients.apart import pinned_apart
 from tests.clients.compatibility import Client
 from tests.clients.conftest import PIXEL, said
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 VERSION = pinned_apart("litellm")
 ALLOWED = 'LiteLLM sends `reasoning_effort` for models that it does not know only with `allowed_openai_params=["reasoning_effort"]`'

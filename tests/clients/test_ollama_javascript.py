@@ -7,7 +7,7 @@ import pytest
 from tests.clients.apart import pinned_in_javascript
 from tests.clients.compatibility import Client
 from tests.clients.conftest import HEADERS_ARE_THE_CLIENTS, PIXEL, said
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 CLIENT = Client(
     "ollama (JavaScript)", pinned_in_javascript("ollama"), '`new Ollama({ host: URL, headers: { Authorization: "Bearer " + KEY } })`',

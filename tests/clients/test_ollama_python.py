@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.compatibility import Client
 from tests.clients.conftest import HEADERS_ARE_THE_CLIENTS, HELLO, PIXEL, SCHEMA, TOOL, said
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 CLIENT = Client(
     "ollama (Python)", version("ollama"), '`Client(host=URL, headers={"Authorization": "Bearer " + KEY})`',

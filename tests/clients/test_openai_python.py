@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.compatibility import Client
 from tests.clients.conftest import HELLO, OTHER_TOOL, PIXEL, SCHEMA, TOOL, said
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 CLIENT = Client("openai (Python)", version("openai"), '`OpenAI(base_url=URL + "/v1", api_key=KEY)`')
 

@@ -19,7 +19,7 @@ from cluster.standby_nodes import StandbySettings
 from tests.cluster.builders import wait
 from tests.cluster.ray_head import NODE
 from tests.cluster.test_on_ray import on_ray, pid_of
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 STANDBY = "node_s1"
 SLOW, QUICK = "fake:drip=5", "fake:words=16"

@@ -14,7 +14,7 @@ from cluster.metrics import NODES_LOST
 from cluster.nodes import Node, NodeKind
 from cluster.queue import Standing
 from tests.cluster.builders import model, node, wait
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 @dataclass(frozen=True)

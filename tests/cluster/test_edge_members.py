@@ -9,7 +9,7 @@ from cluster.dispatcher import Dispatcher, EdgeMember
 from cluster.errors import NodeLost
 from cluster.nodes import NodeKind
 from tests.cluster.builders import node
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 ONE, OTHER = "http://edge-1", "http://edge-2"
 

@@ -12,8 +12,8 @@ from cluster.runtime.front.library import Library
 from cluster.runtime.front.memory import Memory
 from cluster.runtime.front.model import Manifest
 from cluster.runtime.models import SMOLLM2, Mirrors, cache_folder, fetch
-from tests.cluster.waiting import until
 from tests.front_in_process import MODEL
+from tests.waiting import until
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

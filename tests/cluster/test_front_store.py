@@ -7,9 +7,9 @@ import pytest
 
 from cluster.runtime.front import blobs, library
 from cluster.runtime.front.blobs import Blobs
-from tests.cluster.waiting import until
 from tests.front_in_process import MODEL, TALL, digest_of, front_on
 from tests.tiny_gguf import SMOLLM2_LIKE, gguf
+from tests.waiting import until
 
 
 @pytest.fixture

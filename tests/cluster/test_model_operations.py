@@ -18,9 +18,9 @@ from cluster.model_operations import MAX_OPERATIONS, Action
 from cluster.offer import GIB
 from cluster.runtime.ollama import OllamaRuntime
 from cluster.worker import Care, Worker
-from tests.cluster.waiting import until
 from tests.scripted_models import shaped
 from tests.scripted_runtime import Script, serve, words_of
+from tests.waiting import until
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ import pytest
 from cluster.errors import AttemptSuperseded, NodeBusy, NodeLost
 from cluster.jobs import Admitted, Attempt, Deadlines, End, EndReason, Fail, JobKind, Text
 from cluster.node_api import MAX_BODY_BYTES
-from tests.cluster.waiting import until
 from tests.scripted_runtime import words_of
+from tests.waiting import until
 
 
 def attempt(model="fake:words=3", *, job="job_1", number=1, max_tokens=100, prompt="hello there", **deadlines):

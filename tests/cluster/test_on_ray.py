@@ -14,8 +14,8 @@ from cluster.service_tokens import ServiceTokens
 from cluster.view import ClusterView
 from serve_app.local.secrets import make_service_key
 from tests.cluster.ray_head import NODE
-from tests.cluster.waiting import until
 from tests.scripted_runtime import Script, serve, words_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 BACK_LIMIT_S = 60

@@ -10,7 +10,7 @@ from cluster.pool import RayNode
 from cluster.standby_nodes import StandbyNodes, StandbySettings, names_in
 from tests.cluster.builders import node, wait
 from tests.cluster.test_dispatcher import World, ready, running
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 ALWAYS, FIRST, SECOND = RayNode("node_a", "a", "ray1"), RayNode("node_s1", "s1", "ray2", True), RayNode("node_s2", "s2", "ray3", True)
 IDLE_S = 0.5

@@ -12,7 +12,7 @@ from cluster.limits import Limits
 from cluster.view import ClusterView
 from tests.cluster.builders import model, node, wait
 from tests.cluster.test_dispatcher import World, ready
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 class Handle:

@@ -13,7 +13,7 @@ from serve_app.local import ports
 from serve_app.settings import ServeSettings
 from tests.cluster.ray_head import NODE
 from tests.cluster.test_on_ray import BACK_LIMIT_S, on_ray
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300),

@@ -17,7 +17,7 @@ from cluster.nodes import OfferedModel
 from cluster.running import Running
 from cluster.runtime.ollama import Inventory, RuntimeEnd, RuntimeText
 from cluster.worker import Worker
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 DONE = RuntimeEnd(reason="stop", prompt_tokens=7, completion_tokens=2)
 

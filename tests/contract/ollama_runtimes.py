@@ -6,7 +6,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -223,10 +222,3 @@ def process_of(module, *arguments, **settings):
 
 def row_of(answer, model):
     return next((row for row in answer.json()["models"] if row["name"] == model), None)
-
-
-def wait_until(is_so, limit_s=60):
-    until = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.1)

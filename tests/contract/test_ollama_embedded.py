@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from cluster.audit.sampling import CANDIDATES
-from tests.contract.ollama_runtimes import BE_OPENED, COUNT, KNOW_HOSTS, NUMBERS, PARIS, STEADY, STORY, STORY_OPTIONS, wait_until
+from tests.contract.ollama_runtimes import BE_OPENED, COUNT, KNOW_HOSTS, NUMBERS, PARIS, STEADY, STORY, STORY_OPTIONS
+from tests.waiting import wait_for
 
 
 def test_53_a_killed_child_ends_the_stream_with_an_error_and_the_next_request_works(runtime):
@@ -166,7 +167,7 @@ def leave_one_child(runtime):
         if row["name"] != runtime.model:
             runtime.post("/api/generate", {"model": row["name"], "keep_alive": 0})
     runtime.chat()
-    wait_until(lambda: len(runtime.children) == 1)
+    wait_for(lambda: len(runtime.children) == 1)
 
 
 def listening_ports(pid):

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 
-from tests.contract.ollama_runtimes import BE_ALONE, BE_OPENED, CONTEXT, MOVE, NUMBERS, STEADY, STORY, STORY_OPTIONS, Embedded, wait_until
+from tests.contract.ollama_runtimes import BE_ALONE, BE_OPENED, CONTEXT, MOVE, NUMBERS, STEADY, STORY, STORY_OPTIONS, Embedded
+from tests.waiting import wait_for
 
 SOON_S = 15  # long before any story ends
 
@@ -28,14 +29,14 @@ def test_33_an_empty_prompt_without_time_to_live_unloads_it(runtime):
     for path in ("/api/chat", "/api/generate"):
         runtime.chat()
         assert runtime.post(path, {"model": runtime.model, "keep_alive": 0}).json()["done_reason"] == "unload"
-        wait_until(lambda: runtime.loaded() is None)
+        wait_for(lambda: runtime.loaded() is None)
 
 
 def test_34_a_model_goes_when_its_time_is_over(runtime):
     runtime.needs(MOVE)
     runtime.chat(keep_alive="2s")
     assert runtime.loaded()
-    wait_until(lambda: runtime.loaded() is None)
+    wait_for(lambda: runtime.loaded() is None)
 
 
 @pytest.mark.parametrize(("keep_alive", "least", "most"), [("1h", 3500, 3700), (600, 500, 700), (-1, 3e9, 3e10), ("-1m", 3e9, 3e10)])

@@ -5,7 +5,8 @@ import secrets
 
 import pytest
 
-from tests.contract.ollama_runtimes import MANAGE, PARIS, PULL_KNOWN, RENDER, STEADY, wait_until
+from tests.contract.ollama_runtimes import MANAGE, PARIS, PULL_KNOWN, RENDER, STEADY
+from tests.waiting import wait_for
 
 KNOWN = "smollm2:135m"
 LIKE_A_LETTER = "{{ if .System }}To: {{ .System }}. {{ end }}{{ .Prompt }} Answer:"
@@ -80,7 +81,7 @@ def test_42_a_copy_is_the_same_model_under_another_name(runtime):
     )
     assert runtime.says(runtime.chat(model=name).json()["message"]["content"])
     runtime.post("/api/generate", {"model": name, "keep_alive": 0})
-    wait_until(lambda: runtime.loaded(name) is None)
+    wait_for(lambda: runtime.loaded(name) is None)
     assert runtime.delete(name).status_code == 200
     assert runtime.says(runtime.chat().json()["message"]["content"])  # the file is still there for the other one
 

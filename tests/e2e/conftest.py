@@ -9,7 +9,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from cluster import processes
 from serve_app.local import client
 from serve_app.local.home import Home
+from tests.waiting import wait_for
 
 GFE = Path(sys.executable).with_name("gfe")
 START_LIMIT_S = 180
@@ -139,14 +139,6 @@ def call(url: str, body: Any = None, *, key: str = "", limit_s: float = 60) -> t
             return refused.code, json.loads(text)
         except ValueError:
             return refused.code, text
-
-
-def wait_for(is_true: Callable[[], bool], limit_s: float, says: Callable[[], str]) -> None:
-    """Wait for a condition; when it does not come true, say what was awaited."""
-    until = time.monotonic() + limit_s
-    while not is_true():
-        assert time.monotonic() < until, says()
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="package")

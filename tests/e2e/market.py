@@ -16,7 +16,8 @@ from cluster.runtime.front.blobs import Blobs
 from cluster.runtime.front.manifests import Manifests
 from cluster.runtime.front.model import Manifest
 from cluster.runtime.models import SMOLLM2
-from tests.e2e.conftest import GFE, MODEL, Installation, call, wait_for
+from tests.e2e.conftest import GFE, MODEL, Installation, call
+from tests.waiting import wait_for
 
 PASSWORD = "correct horse battery 7 staple"
 ONLINE_LIMIT_S = 60

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from cluster.metrics import TELL_S
-from tests.e2e.conftest import wait_for
 from tests.ops.scraped import TOLD_LIMIT_S, Scraped, families
 from tests.ops.watched import KNOWN, holds, names, rules
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 

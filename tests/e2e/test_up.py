@@ -16,7 +16,8 @@ import pytest
 from cluster import processes
 from serve_app.local import client
 from serve_app.local.rotating import ROTATIONS
-from tests.e2e.conftest import GFE, MODEL, wait_for
+from tests.e2e.conftest import GFE, MODEL
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 

@@ -21,11 +21,11 @@ from serve_app.local import secrets as made
 from serve_app.replica import opened
 from serve_app.settings import ServeSettings
 from tests.books import unquiet
-from tests.cluster.waiting import until
 from tests.databases import Database, login
 from tests.faults import bad_runtime
 from tests.faults.node_process import Child
 from tests.running_ledger import start_ledger
+from tests.waiting import until
 
 QUIET_LIMIT_S = 40
 LEDGER = {

@@ -12,7 +12,7 @@ import pytest
 from cluster.service_tokens import ServiceTokens
 from ledger.client import LedgerClient
 from serve_app.local import secrets as made
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 class Ledgers:

@@ -6,6 +6,7 @@ import psycopg
 
 from ledger import leader
 from ledger.leader import lead
+from tests.waiting import until
 
 
 class Candidate:
@@ -25,12 +26,6 @@ class Candidate:
     async def end(self):
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-
-
-async def until(condition, limit_s=60):
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_one_leads_and_the_next_follows_when_it_ends(database, monkeypatch):

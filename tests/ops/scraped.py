@@ -6,9 +6,9 @@ import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import wait_for
 from tests.ops.promql import Scrapes
 from tests.ops.watched import fires, holds
+from tests.waiting import wait_for
 
 PAGES = ("console", "edge_node", "auditor", "metrics_export")  # by the names of their ports
 TOLD_LIMIT_S = 60  # Ray shows what it is told ten seconds later

@@ -24,7 +24,6 @@ from serve_app.auditor.__main__ import running_auditor
 from tests.cluster.builders import wait
 from tests.cluster.test_dispatcher import World
 from tests.cluster.test_dispatcher import running as running_dispatcher
-from tests.cluster.waiting import until
 from tests.databases import Database
 from tests.edge_agent import account
 from tests.edge_platform import free_port, public_ledger, running_edge_platform
@@ -36,6 +35,7 @@ from tests.ops.promql import Scrapes
 from tests.ops.watched import RaysPage, fires, holds
 from tests.running_ledger import start_ledger
 from tests.serve_app.test_auditor import ScriptedReference, auditor_with, offer
+from tests.waiting import until
 
 # `settings` are the auditor's; the fixture is made in tests/serve_app/test_auditor.py.
 from tests.serve_app.test_auditor import settings  # noqa: F401  isort: skip

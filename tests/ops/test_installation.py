@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from cluster import processes
-from tests.e2e.conftest import wait_for
 from tests.ops.scraped import TOLD_LIMIT_S, Scraped
 from tests.ops.watched import fires, rules
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(420)]
 

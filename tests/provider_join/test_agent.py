@@ -26,6 +26,7 @@ from provider_join.errors import AgentRefused, AgentTooOld
 from tests.provider_join.scripted_platform import scripted_platform
 from tests.scripted_models import fake, words_of
 from tests.scripted_runtime import Script, serve
+from tests.waiting import until
 
 SLOW = (
     "fake:long=600@0.008",
@@ -96,14 +97,6 @@ async def running(home, runtime, *, share="2", models=(), wishes=None, limits=FA
             await run.ended()
 
 
-async def until(condition, what, limit_s=60):
-    for _ in range(int(limit_s / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"waited {limit_s} s for {what}")
-
-
 async def online(platform):
     async with asyncio.timeout(60):
         while not (platform.inventories and platform.inventories[-1].models and not platform.inventories[-1].paused):
@@ -126,14 +119,14 @@ async def test_an_agent_enrolls_connects_says_what_it_has_and_runs_a_job(platfor
         assert taken.end.reason == "stop"
         assert taken.end.total == len(taken.chunks)
         assert platform.receipt_is_good(job, taken, digest)
-        await until(lambda: not list(home.outbox.iterdir()), "the outbox to be empty")
+        await until(lambda: not list(home.outbox.iterdir()), says="the outbox to be empty")
 
 
 async def test_a_model_that_is_pulled_later_is_offered_and_runs(platform, runtime, home):
     async with running(home, runtime):
         await online(platform)
         runtime.models["fake:words=7"] = fake("fake:words=7")
-        await until(lambda: any(one.name == "fake:words=7" for one in platform.inventories[-1].models), "the new model")
+        await until(lambda: any(one.name == "fake:words=7" for one in platform.inventories[-1].models), says="the new model")
         _, taken = await platform.offer("fake:words=7", "hi")
         await asyncio.wait_for(taken.ended.wait(), 60)
         assert taken.text == "".join(words_of("hi", 7))
@@ -192,7 +185,7 @@ async def test_slots_are_declared_and_kept(platform, runtime, home):
         await asyncio.wait_for(asyncio.gather(*(one.answered.wait() for one in taken)), 60)
         assert [type(one.answer) for one in taken].count(wire.Accept) == 2
         assert {one.answer.reason for one in taken if isinstance(one.answer, wire.Reject)} == {"busy"}
-        await until(lambda: runtime.running == 2, "both to run")
+        await until(lambda: runtime.running == 2, says="both to run")
 
 
 async def test_a_restarted_agent_is_the_same_node_with_a_new_boot(platform, runtime, home):
@@ -221,7 +214,7 @@ async def test_the_end_of_an_answer_survives_an_agent_that_dies_before_it_was_ac
         await asyncio.wait_for(taken.ended.wait(), 60)
         assert taken.text == "".join(words_of("kept", 16))
         assert taken.doubled == 0
-        await until(lambda: not list(home.outbox.iterdir()), "the outbox to be empty")
+        await until(lambda: not list(home.outbox.iterdir()), says="the outbox to be empty")
     assert runtime.requests[-1]["messages"][0]["content"] == "kept"
 
 
@@ -229,7 +222,7 @@ async def test_a_gateway_that_lost_all_it_had_gets_all_of_it_again(platform, run
     async with running(home, runtime):
         await online(platform)
         _, taken = await platform.offer("fake:long=200@0.01", "again")
-        await until(lambda: len(taken.chunks) > 5, "some chunks")
+        await until(lambda: len(taken.chunks) > 5, says="some chunks")
         platform.forget()
         platform.cut()
         await asyncio.wait_for(taken.ended.wait(), 60)
@@ -254,7 +247,7 @@ async def test_an_expired_token_is_renewed_and_the_agent_comes_back(platform, ru
         await online(platform)
         before = platform.tokens
         await platform.sockets[-1].close(code=wire.CLOSE_UNAUTHORIZED)
-        await until(lambda: len(platform.hellos) == 2, "the agent to come back")
+        await until(lambda: len(platform.hellos) == 2, says="the agent to come back")
         assert platform.tokens == before + 1
 
 
@@ -262,7 +255,7 @@ async def test_a_token_is_renewed_in_band_before_it_expires(platform, runtime, h
     platform.token_life_s = 120.5
     async with running(home, runtime):
         await online(platform)
-        await until(lambda: platform.auths, "the renewal")
+        await until(lambda: platform.auths, says="the renewal")
         assert len(platform.connects) == 1
 
 
@@ -272,7 +265,7 @@ async def test_a_key_that_is_used_elsewhere_stops_the_agent_at_the_second_time(p
         await online(platform)
         began = asyncio.get_running_loop().time()
         await platform.sockets[-1].close(code=wire.CLOSE_REPLACED)
-        await until(lambda: len(platform.hellos) == 2, "the agent to come back")
+        await until(lambda: len(platform.hellos) == 2, says="the agent to come back")
         assert asyncio.get_running_loop().time() - began >= 0.2
         await platform.sockets[-1].close(code=wire.CLOSE_REPLACED)
         with pytest.raises(AgentRefused, match="another machine") as refused:
@@ -291,7 +284,7 @@ async def test_an_agent_that_is_too_old_stops_with_78_and_the_way_to_upgrade(pla
 async def test_a_gateway_that_speaks_something_else_is_asked_again_later(platform, runtime, home):
     platform.version_offered = False
     async with running(home, runtime):
-        await until(lambda: len(platform.connects) >= 2, "a second try")
+        await until(lambda: len(platform.connects) >= 2, says="a second try")
         platform.version_offered = True
         await online(platform)
 
@@ -300,7 +293,7 @@ async def test_while_the_platform_is_away_connects_become_rare(platform, runtime
     monkeypatch.setattr(reconnect, "LAST_S", 1.0)
     platform.refuses = (500, {})
     async with running(home, runtime):
-        await until(lambda: len(platform.connects) >= 9, "nine connects")
+        await until(lambda: len(platform.connects) >= 9, says="nine connects")
         gaps = [after - before for before, after in zip(platform.connects, platform.connects[1:], strict=False)]
         assert all(gap >= 1.0 for gap in gaps[6:])
         platform.refuses = None
@@ -311,13 +304,15 @@ async def test_a_cancel_reaches_the_runtime_at_once(platform, runtime, home):
     async with running(home, runtime):
         await online(platform)
         job, taken = await platform.offer("fake:long=500@0.02", "stop me")
-        await until(lambda: len(taken.chunks) > 2, "some chunks")
+        await until(lambda: len(taken.chunks) > 2, says="some chunks")
         await platform.send(wire.Cancel(job=job, lease=1, why="consumer"))
         await asyncio.wait_for(taken.ended.wait(), 60)
         assert isinstance(taken.end, wire.Canceled)
-        await until(lambda: runtime.running == 0, "the runtime to stop")
+        await until(lambda: runtime.running == 0, says="the runtime to stop")
         await platform.send(wire.Cancel(job="job_unknown", lease=7, why="consumer"))
-        await until(lambda: any(isinstance(frame, wire.Canceled) and frame.job == "job_unknown" for frame in platform.frames), "the answer")
+        await until(
+            lambda: any(isinstance(frame, wire.Canceled) and frame.job == "job_unknown" for frame in platform.frames), says="the answer"
+        )
 
 
 async def test_without_a_connection_for_long_what_runs_is_given_up(platform, runtime, home, monkeypatch):
@@ -327,10 +322,10 @@ async def test_without_a_connection_for_long_what_runs_is_given_up(platform, run
     async with running(home, runtime):
         await online(platform)
         _, taken = await platform.offer("fake:drip=0.1", "alone")
-        await until(lambda: len(taken.chunks) > 1, "some chunks")
+        await until(lambda: len(taken.chunks) > 1, says="some chunks")
         platform.refuses = (500, {})
         platform.cut()
-        await until(lambda: runtime.running == 0, "the runtime to stop")
+        await until(lambda: runtime.running == 0, says="the runtime to stop")
         platform.refuses = None
         await asyncio.wait_for(taken.ended.wait(), 90)
         assert (taken.end.type, taken.end.code, taken.end.retryable) == ("fail", "timed_out", True)
@@ -340,10 +335,10 @@ async def test_an_agent_that_was_frozen_gives_up_what_ran_and_comes_back(platfor
     async with running(home, runtime) as run:
         await online(platform)
         _, taken = await platform.offer("fake:drip=0.1", "frozen")
-        await until(lambda: len(taken.chunks) > 1, "some chunks")
+        await until(lambda: len(taken.chunks) > 1, says="some chunks")
         run.agent.session.heard_at -= 60  # as after a minute in which nothing ran
-        await until(lambda: runtime.running == 0, "the runtime to stop")
-        await until(lambda: len(platform.hellos) == 2, "the agent to come back")
+        await until(lambda: runtime.running == 0, says="the runtime to stop")
+        await until(lambda: len(platform.hellos) == 2, says="the agent to come back")
         await asyncio.wait_for(taken.ended.wait(), 60)
         assert (taken.end.type, taken.end.code) == ("fail", "timed_out")
         _, again = await platform.offer("fake:words=3", "again")
@@ -356,9 +351,9 @@ async def test_a_platform_that_does_not_acknowledge_stops_the_reading_and_not_th
     async with running(home, runtime) as run:
         await online(platform)
         job, taken = await platform.offer("fake:long=600@0.008", "too fast")
-        await until(lambda: len(taken.chunks) == wire.UNACKED_CHUNKS, "a full window")
+        await until(lambda: len(taken.chunks) == wire.UNACKED_CHUNKS, says="a full window")
         attempt = run.agent.worker.find(job, 1)
-        await until(lambda: attempt.is_held_back or attempt.log.has_ended, "the runtime to wait")
+        await until(lambda: attempt.is_held_back or attempt.log.has_ended, says="the runtime to wait")
         await asyncio.sleep(0.2)
         assert len(taken.chunks) == wire.UNACKED_CHUNKS
         platform.acks = True
@@ -374,7 +369,7 @@ async def test_what_its_owner_pauses_is_finished_and_nothing_new_is_taken(platfo
         _, taken = await platform.offer("fake:long=40@0.02", "first")
         await asyncio.wait_for(taken.answered.wait(), 60)
         home.paused.touch()
-        await until(lambda: platform.inventories[-1].paused == "paused by its owner", "the pause to be told")
+        await until(lambda: platform.inventories[-1].paused == "paused by its owner", says="the pause to be told")
         _, late = await platform.offer("fake:words=3", "late")
         await asyncio.wait_for(late.answered.wait(), 60)
         assert (late.answer.type, late.answer.reason) == ("reject", "draining")
@@ -424,7 +419,7 @@ async def test_a_stopped_agent_drains_says_goodbye_and_leaves(platform, runtime,
     async with running(home, runtime) as run:
         await online(platform)
         _, taken = await platform.offer("fake:long=30@0.02", "finish me")
-        await until(lambda: taken.chunks, "the first chunk")
+        await until(lambda: taken.chunks, says="the first chunk")
         run.agent.stop()
         await run.ended()
         assert taken.text == "".join(words_of("finish me", 30))
@@ -486,7 +481,7 @@ async def test_no_prompt_answer_or_code_is_in_the_agents_log(platform, runtime, 
             _, taken = await platform.offer(model, "canary-word")
             await asyncio.wait_for(taken.ended.wait(), 60)
         platform.cut()
-        await until(lambda: len(platform.hellos) == 2, "the agent to come back")
+        await until(lambda: len(platform.hellos) == 2, says="the agent to come back")
     said = noted.read_text()
     assert "canary-word" not in said
     assert words_of("canary-word", 16)[0].strip() not in said

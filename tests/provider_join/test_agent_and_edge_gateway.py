@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.waiting import until
 from tests.edge_platform import free_port, running_edge_platform
 from tests.scripted_runtime import Script, serve, words_of
+from tests.waiting import until
 
 REVOKED = 77
 HELLO = "hello there"

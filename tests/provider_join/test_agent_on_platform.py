@@ -17,10 +17,10 @@ from provider_join.agent.keys import AgentKey
 from provider_join.agent.runtime import SharedRuntime
 from provider_join.agent.watching import Watcher
 from provider_join.errors import AgentRefused, EnrollRefused
-from tests.cluster.waiting import until
 from tests.edge_platform import running_edge_platform
 from tests.scripted_models import fake, words_of
 from tests.scripted_runtime import Script, serve
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cluster.edge import protocol as wire
 from provider_join.agent.home import AgentHome
+from tests import waiting
 from tests.provider_join.scripted_platform import scripted_platform
 from tests.scripted_models import fake, words_of
 from tests.scripted_runtime import Script, serve
@@ -19,6 +21,7 @@ from tests.scripted_runtime import Script, serve
 ROOT = Path(__file__).parents[2]
 CODE = "gfe_enroll_" + "a" * 43
 LIMIT_S = 90
+until = partial(waiting.until, limit_s=LIMIT_S)
 
 
 @pytest.fixture
@@ -72,20 +75,13 @@ def machine(tmp_path, runtime):
     return Machine(tmp_path / "agent", runtime.url)
 
 
-async def until(condition, what):
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.05)
-    assert condition(), what
-
-
 def is_online(platform):
     return platform.inventories and platform.inventories[-1].models and not platform.inventories[-1].paused
 
 
 async def test_a_code_makes_a_node_that_is_asked_told_and_stopped(platform, runtime, machine):
     async with machine.running("--url", platform.url, "--code", CODE, "--share", "2", "--name", "attic") as process:
-        await until(lambda: is_online(platform), "the node to be online")
+        await until(lambda: is_online(platform), says="the node to be online")
         assert (platform.enrolled["label"], platform.inventories[-1].slots) == ("attic", 2)
         _, taken = await platform.offer("m:1b", "hello")
         await asyncio.wait_for(taken.ended.wait(), LIMIT_S)
@@ -103,10 +99,10 @@ async def test_a_code_makes_a_node_that_is_asked_told_and_stopped(platform, runt
 
         code, said, _ = await machine.run("pause")
         assert (code, said) == (0, "takes no new jobs: paused by its owner\n")
-        await until(lambda: platform.inventories[-1].paused == "paused by its owner", "the pause to be told")
+        await until(lambda: platform.inventories[-1].paused == "paused by its owner", says="the pause to be told")
         assert (await machine.run("why"))[1] == "It takes no new jobs: paused by its owner.\n"
         assert (await machine.run("resume"))[1] == "takes jobs\n"
-        await until(lambda: is_online(platform), "the node to be online again")
+        await until(lambda: is_online(platform), says="the node to be online again")
 
         code, _, err = await machine.run()
         assert (code, "an agent runs here already" in err) == (1, True)
@@ -115,7 +111,7 @@ async def test_a_code_makes_a_node_that_is_asked_told_and_stopped(platform, runt
         process.send_signal(signal.SIGTERM)
         _, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
         assert process.returncode == 0, err.decode()
-        await until(lambda: platform.frames[-1].type == "bye", "the goodbye")
+        await until(lambda: platform.frames[-1].type == "bye", says="the goodbye")
         assert b"connected; shares 2 slots of m:1b" in err
         assert b"\x1b" not in err  # it is no terminal
     assert not machine.home.socket.exists()
@@ -126,12 +122,12 @@ async def test_a_code_makes_a_node_that_is_asked_told_and_stopped(platform, runt
 async def test_a_pause_is_kept_over_a_restart_and_needs_no_running_agent(platform, machine):
     assert (await machine.run("pause"))[:2] == (0, "takes no new jobs: paused by its owner\n")
     async with machine.running("--url", platform.url, "--code", CODE):
-        await until(lambda: platform.inventories and platform.inventories[-1].paused == "paused by its owner", "the pause to be told")
+        await until(lambda: platform.inventories and platform.inventories[-1].paused == "paused by its owner", says="the pause to be told")
 
 
 async def test_a_revoked_node_exits_with_77_and_says_what_to_do(platform, machine):
     async with machine.running("--url", platform.url, "--code", CODE) as process:
-        await until(lambda: is_online(platform), "the node to be online")
+        await until(lambda: is_online(platform), says="the node to be online")
         platform.revoked = True
         await platform.sockets[-1].close(code=wire.CLOSE_UNAUTHORIZED)
         _, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
@@ -146,7 +142,7 @@ async def test_a_revoked_node_exits_with_77_and_says_what_to_do(platform, machin
 
 async def test_a_banned_node_exits_with_77_and_says_why(platform, machine):
     async with machine.running("--url", platform.url, "--code", CODE) as process:
-        await until(lambda: is_online(platform), "the node to be online")
+        await until(lambda: is_online(platform), says="the node to be online")
         platform.revoked, platform.why_cut = True, {"state": "banned", "detail": "This node is banned. Its answers were not its model's."}
         await platform.sockets[-1].close(code=wire.CLOSE_UNAUTHORIZED)
         _, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
@@ -207,7 +203,7 @@ async def test_without_ollama_the_embedded_runtime_answers(platform, tmp_path):
     }
     machine.environment["HOME"] = os.environ["HOME"]  # the model is in its cache
     async with machine.running("--url", platform.url, "--code", CODE) as process:
-        await until(lambda: is_online(platform), "the model to be there")
+        await until(lambda: is_online(platform), says="the model to be there")
         model = platform.inventories[-1].models[0]
         _, taken = await platform.offer(model.name, "Say hello.", digest=model.weights_sha256)
         await asyncio.wait_for(taken.ended.wait(), LIMIT_S)
@@ -223,7 +219,7 @@ async def test_installing_needs_a_node_and_writes_what_the_service_manager_reads
     code, _, err = await machine.run("install", "--no-start")
     assert (code, "is not a node yet" in err) == (1, True)
     async with machine.running("--url", platform.url, "--code", CODE):
-        await until(lambda: is_online(platform), "the node to be online")
+        await until(lambda: is_online(platform), says="the node to be online")
     code, said, err = await machine.run("install", "--no-start", "--share", "50%", "--on-battery")
     unit = Path(machine.environment["HOME"]) / ".config/systemd/user/gfe-agent.service"
     assert (code, str(unit) in said, "enable --now gfe-agent.service" in err) == (0, True, True)
@@ -251,6 +247,6 @@ async def test_on_a_terminal_a_live_line_tells_how_it_is(platform, machine):
         await asyncio.to_thread(child.expect, pexpect.EOF)
         await asyncio.to_thread(child.wait)
         assert child.exitstatus == 0
-        await until(lambda: platform.frames[-1].type == "bye", "the goodbye")
+        await until(lambda: platform.frames[-1].type == "bye", says="the goodbye")
     finally:
         await asyncio.to_thread(child.close, force=True)

@@ -10,11 +10,11 @@ from ledger.audit_log import Origin
 from ledger.client import AuditVerdict
 from serve_app.canaries import desk as desks
 from serve_app.canaries.desk import CanaryDesk
-from tests.cluster.waiting import until
 from tests.edge_agent import execute
 from tests.edge_agents import inventory
 from tests.edge_platform import running_edge_platform
 from tests.serve_app.test_auditing import desk_of
+from tests.waiting import until
 
 DIGEST = "b" * 64
 CANARIES = 4

@@ -17,13 +17,13 @@ from serve_app.auditor.examining import Examiner
 from serve_app.auditor.metrics import AuditorMetrics
 from serve_app.auditor.working import Auditor
 from tests.books import unquiet
-from tests.cluster.waiting import until
 from tests.edge_agent import execute
 from tests.edge_platform import running_edge_platform
 from tests.provider_join.test_agent_on_platform import enrolled, online
 from tests.serve_app.test_admission import sending, state_of
 from tests.serve_app.test_auditing import auditors_key, desk_of
 from tests.serve_app.test_cheats import copy, front_with, original, reference  # noqa: F401 - fixtures
+from tests.waiting import until
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 CANARIES = 4

@@ -10,9 +10,9 @@ from serve_app.adoption import adopt_for_ever, adopt_once
 from serve_app.driving import drive
 from serve_app.job import JobRequest
 from serve_app.submission import open_job
-from tests.cluster.waiting import until
 from tests.scripted_runtime import words_of
 from tests.serve_app.drivers import close_driver, events_of, expire_leases, start_driver
+from tests.waiting import until
 
 
 def asked(model="fake:drip=0.1", max_tokens=12, text="hello there"):

@@ -13,13 +13,13 @@ from ledger.client import job_id
 from serve_app import canceling
 from serve_app.adoption import adopt_once
 from serve_app.canceling import stop_unwanted
-from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.scripted_runtime import words_of
 from tests.serve_app.consumers import Consumer
 from tests.serve_app.drivers import close_driver, events_of, expire_leases, start_driver
 from tests.serve_app.test_nodes import own_node
 from tests.serve_app.test_waiting import dispatched
+from tests.waiting import until
 
 
 def cancel(consumer, name, method="POST"):

@@ -8,16 +8,11 @@ import pytest
 
 from serve_app.api.bodies import MAX_BODY_BYTES
 from tests.scripted_runtime import words_of
+from tests.waiting import until
 
 
 def events_of(text):
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
-
-
-async def until(condition, limit_s=60):
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_plain_answer_tells_its_cost_and_its_job(platform):

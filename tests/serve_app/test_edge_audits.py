@@ -5,10 +5,10 @@ import pytest
 from cluster.audit.sample import Sample
 from cluster.edge.counting import Mismatch
 from ledger.client import job_id
-from tests.cluster.waiting import until
 from tests.edge_agent import execute
 from tests.edge_platform import running_edge_platform
 from tests.serve_app.test_auditing import auditors_key, desk_of
+from tests.waiting import until
 
 
 @pytest.fixture

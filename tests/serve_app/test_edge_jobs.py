@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.cluster.waiting import until
 from tests.edge_agents import words_of
 from tests.edge_platform import running_edge_platform
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from cluster.breaker import FAILURES
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 async def test_row_42_a_request_that_ends_two_runtimes_is_not_tried_on_a_third_and_nobody_is_struck(platform_with):

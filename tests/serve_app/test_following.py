@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from cluster.jobs import Admitted, Beat, Text
 from serve_app.following import Place
 from serve_app.store.answers import marks_of, text_of, told_of
-from tests.cluster.waiting import until
 from tests.ledger.people import bearer, somebody
 from tests.scripted_runtime import words_of
 from tests.serve_app.drivers import events_of
+from tests.waiting import until
 
 SIXTEEN = "".join(words_of("hello there", 16))
 

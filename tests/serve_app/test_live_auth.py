@@ -18,9 +18,9 @@ from serve_app.live.frames import Auth, FrameRefused, Subscribe, frame_from
 from serve_app.live.messages import Kind
 from serve_app.live.seats import STRANGERS, Seats
 from serve_app.settings import ServeSettings
-from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.dashboards import Dashboard, dashboard, opened, socket_url
+from tests.waiting import until
 
 MISTYPED = "gfe_live_aaaaaaaa_" + "b" * 43 + "_cccccc"
 

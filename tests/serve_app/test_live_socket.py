@@ -17,9 +17,9 @@ from serve_app.live import hub as hubs
 from serve_app.live import listener as listeners
 from serve_app.live import session
 from serve_app.live.messages import Kind, message, stats_update
-from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.dashboards import dashboard, opened
+from tests.waiting import until
 
 FULL_ROW = {"id", "status", "prompt", "model", "cost", "created_at", "completed_at"}
 

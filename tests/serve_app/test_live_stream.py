@@ -12,9 +12,9 @@ from serve_app.api import live as routes
 from serve_app.live import listener as listeners
 from serve_app.live.messages import message
 from serve_app.live.seats import Seats
-from tests.cluster.waiting import until
 from tests.ledger.people import bearer, somebody
 from tests.serve_app.dashboards import dashboard
+from tests.waiting import until
 
 PATH = "/api/computing/updates/"
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from serve_app.metrics import BOUNDS_S, FIRST_TOKENS, JOBS, SETTLED, SETTLED_MICROS, WAITS, Spread
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 def test_a_spread_counts_up_to_each_bound():

@@ -7,10 +7,10 @@ import psycopg
 import pytest
 
 from serve_app.kept import KeptAnswers
-from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.consumers import Consumer, anonymous
 from tests.serve_app.test_nodes import own_node
+from tests.waiting import until
 
 MODELS, STATS = "/api/computing/models/", "/api/computing/stats/"
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from tests.cluster.waiting import until
 from tests.serve_app.consumers import Consumer
 from tests.serve_app.test_nodes import own_node
 from tests.serve_app.test_waiting import dispatched
+from tests.waiting import until
 
 QUOTE = "/api/computing/quote/"
 

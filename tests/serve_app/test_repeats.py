@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tests.cluster.waiting import until
 from tests.scripted_runtime import words_of
+from tests.waiting import until
 
 SIXTEEN = "".join(words_of("hello there", 16))
 BODIES = {

@@ -8,11 +8,11 @@ import pytest
 from cluster.limits import Limits
 from cluster.nodes import NodeKind
 from serve_app.store.jobs import JobStore
-from tests.cluster.waiting import until
 from tests.ledger.people import bearer, somebody
 from tests.scripted_runtime import words_of
 from tests.serve_app.consumers import SUBMIT, Consumer, anonymous, keyed
 from tests.serve_app.test_nodes import own_node
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from cluster.view import ClusterView
 from serve_app.cli.jobs import sentences
 from tests.cluster.test_dispatcher import Place
 from tests.cluster.test_view import Handle
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 @asynccontextmanager

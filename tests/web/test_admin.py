@@ -10,14 +10,14 @@ import pyotp
 import pytest
 
 from tests.e2e.conftest import MODEL
-from tests.web import waiting
+from tests.waiting import wait_for
 from tests.web.conftest import PASSWORD, Account
 from tests.web.machines import enroll, submit_to
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
 SLOW_MS = 90_000  # a small model on a busy machine; nothing is measured here
-eventually = partial(waiting.eventually, limit_s=90)
+eventually = partial(wait_for, limit_s=90)
 PAGES = {
     "": "Operations", "users": "Users", "withdrawals": "Withdrawals", "nodes": "Nodes", "appeals": "Appeals", "prices": "Prices",
     "catalog": "Catalog", "corrections": "Corrections", "audit-log": "Audit log",

@@ -7,14 +7,14 @@ from functools import partial
 
 import pytest
 
-from tests.web import waiting
+from tests.waiting import wait_for
 from tests.web.looking import WIDTHS
 from tests.web.machines import Machine, Runtime, enroll
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
 SLOW_MS = 180_000  # a process starts, models are tested, on a busy machine; nothing is measured here
-eventually = partial(waiting.eventually, limit_s=180)
+eventually = partial(wait_for, limit_s=180)
 MODEL, OTHER = "fake:words=16", "fake:words=3"
 OFFERS = ("--models", f"{MODEL},{OTHER}")
 JOBS = 3

@@ -9,13 +9,13 @@ from functools import partial
 import pytest
 
 from tests.e2e.conftest import MODEL
-from tests.web import waiting
+from tests.waiting import wait_for
 from tests.web.machines import enroll, submit_to
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
 SLOW_MS = 60_000  # something has to happen elsewhere first, on a busy machine; nothing is measured here
-eventually = partial(waiting.eventually, limit_s=60)
+eventually = partial(wait_for, limit_s=60)
 IBAN = "DE02 1203 0000 0000 2020 51"
 
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +16,12 @@ from cluster import processes
 from ledger.client import uuid_of_job
 from provider_join.home import NodeHome
 from tests.crowd import History, Outcome
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 REJOIN_LIMIT_S = 90
 CONSOLE, AGENTS = "https://10.88.0.1:9000", "wss://10.88.0.1:9001/ws/computing/"  # as who is behind a router knows them
 GFE = [sys.executable, "-P", "-m", "serve_app.cli"]
-
-
-def until(condition, limit_s, what):
-    end = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {limit_s} s for {what() if callable(what) else what}"
-        time.sleep(0.1)
-    return found
 
 
 class Platform:
@@ -102,7 +94,7 @@ class Newcomer:
         return self.log.read_text()
 
     def joined(self):
-        until(lambda: "joined: " in self.said() or self.process.poll() is not None, 180, "the join")
+        wait_for(lambda: "joined: " in self.said() or self.process.poll() is not None, 180, "the join")
         assert "joined: " in self.said(), self.said()
         return self
 
@@ -167,7 +159,7 @@ class Scripted(Newcomer):
 
 def wait_until_all_are_well(machines, limit_s=REJOIN_LIMIT_S):
     for one in machines:
-        until(one.is_well, limit_s, lambda one=one: f"{one.name} to be well; joined {one.joins} times, said last: {one.said()[-600:]}")
+        wait_for(one.is_well, limit_s, lambda one=one: f"{one.name} to be well; joined {one.joins} times, said last: {one.said()[-600:]}")
 
 
 class CrowdOnTheHead:
@@ -181,7 +173,7 @@ class CrowdOnTheHead:
         self.process = platform.machine.start(command, environment=platform.environment, log=self.log, folder=ROOT)
 
     def wait_for(self, ended, limit_s=240):
-        until(lambda: History.ended(self.history) >= ended or self.process.poll() is not None, limit_s, f"{ended} ended jobs")
+        wait_for(lambda: History.ended(self.history) >= ended or self.process.poll() is not None, limit_s, f"{ended} ended jobs")
 
     def outcomes(self, limit_s=240):
         assert self.process.wait(limit_s) == 0, self.log.read_text()

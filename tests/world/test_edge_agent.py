@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cluster import processes
+from tests.waiting import wait_for
 from tests.world.network import World, why_not
-from tests.world.platform import CONSOLE, until
+from tests.world.platform import CONSOLE
 
 REASON = why_not()
 pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600)]
@@ -144,7 +145,7 @@ def test_one_line_makes_a_machine_behind_a_router_earn_and_a_revocation_ends_it(
     def fetched():
         return behind.run([sys.executable, "-c", fetch], environment=os.environ | trusting, capture_output=True).stdout
 
-    script = until(fetched, 30, "the installer")
+    script = wait_for(fetched, 30, "the installer")
     provider = Provider(behind, "gamer", trusted)
     code = provider.call("POST", "/api/core/agent-token/generate/", {"label": "gaming PC"})
     home = platform.folder / "gamer"
@@ -170,7 +171,7 @@ def test_one_line_makes_a_machine_behind_a_router_earn_and_a_revocation_ends_it(
         return (found := node()) is not None and found["healthy"]
 
     try:
-        until(is_online, ONLINE_LIMIT_S, lambda: f"the node to be online: {log.read_text()}")
+        wait_for(is_online, ONLINE_LIMIT_S, lambda: f"the node to be online: {log.read_text()}")
         sys.stdout.write(f"from the code to a node that takes jobs, with the installation: {time.monotonic() - began:.1f} s\n")
         online_at = time.monotonic()
         assert listening(behind) == []
@@ -184,16 +185,16 @@ def test_one_line_makes_a_machine_behind_a_router_earn_and_a_revocation_ends_it(
             with contextlib.suppress(AssertionError):
                 return ask(platform.machine, "POST", f"{platform.url}/api/computing/submit-job/", key, wanted)["job_id"]
 
-        job = until(submitted, ADMITTED_LIMIT_S, lambda: f"a job for the node: {provider.admission()}")
+        job = wait_for(submitted, ADMITTED_LIMIT_S, lambda: f"a job for the node: {provider.admission()}")
 
         def ended():
             row = ask(platform.machine, "GET", f"{platform.url}/api/computing/jobs/{job}/", key)
             return row if row["status"] in {"COMPLETED", "FAILED"} else None
 
-        row = until(ended, 60, "the job's end")
+        row = wait_for(ended, 60, "the job's end")
         assert (row["status"], row["node"]["id"], row["usage"]["completion_tokens"]) == ("COMPLETED", id_, 8)
         sys.stdout.write(f"from there to the end of the first paid job, after the canaries: {time.monotonic() - online_at:.1f} s\n")
-        until(lambda: provider.call("GET", "/api/core/nodes/")["results"][0]["state"] == "active", 10, "the node's row")
+        wait_for(lambda: provider.call("GET", "/api/core/nodes/")["results"][0]["state"] == "active", 10, "the node's row")
         assert provider.admission().startswith("Admitted"), provider.admission()
         assert platform.gfe("ledger", "audit").returncode == 0
 

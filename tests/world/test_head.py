@@ -9,8 +9,9 @@ import pytest
 
 from tests.books import contradictions, unquiet
 from tests.crowd import summary
+from tests.waiting import wait_for
 from tests.world.network import why_not
-from tests.world.platform import CrowdOnTheHead, until, wait_until_all_are_well
+from tests.world.platform import CrowdOnTheHead, wait_until_all_are_well
 
 REASON = why_not()
 pytestmark = [
@@ -25,13 +26,13 @@ def test_row_2_new_requests_are_served_soon_after_the_proxy_was_killed(platform,
     wait_until_all_are_well(machines)
     began = time.monotonic()
     platform.machine.kill("/haproxy -db")  # not what starts it again
-    until(
+    wait_for(
         lambda: {one.ended for one in CrowdOnTheHead(platform, 1, seed=time.monotonic_ns()).outcomes()} == {"ok"},
         3 * PROXY_TARGET_S,
         "a served job",
     )
     sys.stdout.write(f"\nrow 2: new jobs are served {time.monotonic() - began:.1f} s after the proxy's death\n")
-    until(lambda: not unquiet(platform.admin_url), NO_HOLDS_TARGET_S, "quiet books")
+    wait_for(lambda: not unquiet(platform.admin_url), NO_HOLDS_TARGET_S, "quiet books")
 
 
 def test_row_22_after_the_death_of_the_head_machines_join_again_and_no_hold_stays_open(platform, machines):
@@ -41,13 +42,13 @@ def test_row_22_after_the_death_of_the_head_machines_join_again_and_no_hold_stay
     crowd.wait_for(10)
     began = time.monotonic()
     platform.machine.kill("gcs_server", "raylet/raylet")
-    until(lambda: not unquiet(platform.admin_url) or crowd.process.poll() is None, 5, "the crowd to go on")
+    wait_for(lambda: not unquiet(platform.admin_url) or crowd.process.poll() is None, 5, "the crowd to go on")
     outcomes = crowd.outcomes(300)
     wait_until_all_are_well(machines, 2 * NEW_JOBS_TARGET_S)
     again = CrowdOnTheHead(platform, 12, seed=23).outcomes()
     served_s = time.monotonic() - began
     assert {outcome.ended for outcome in again} == {"ok"}, again
-    until(lambda: not unquiet(platform.admin_url), NO_HOLDS_TARGET_S, f"no open holds: {unquiet(platform.admin_url)}")
+    wait_for(lambda: not unquiet(platform.admin_url), NO_HOLDS_TARGET_S, f"no open holds: {unquiet(platform.admin_url)}")
     quiet_s = time.monotonic() - began
     figures = summary(outcomes) | {"all machines serve again after": round(served_s), "no hold open after": round(quiet_s)}
     figures |= {"refusals": dict(Counter(outcome.detail[:60] for outcome in outcomes if outcome.ended == "refused"))}

@@ -10,8 +10,9 @@ import provider_join
 from cluster import invite as invites
 from cluster import processes
 from provider_join.home import NodeHome
+from tests.waiting import wait_for
 from tests.world.network import why_not
-from tests.world.platform import Newcomer, until
+from tests.world.platform import Newcomer
 
 REASON = why_not()
 pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600)]
@@ -70,7 +71,7 @@ def test_the_shell_form_joins_too(platform):
     log = platform.folder / "shell.log"
     process = machine.start(["sh", str(script)], environment=platform.environment | own, log=log)
     try:
-        until(lambda: node in {chat_served_by(platform) for _ in range(4)}, 120, "a job on the machine that joined by the shell")
+        wait_for(lambda: node in {chat_served_by(platform) for _ in range(4)}, 120, "a job on the machine that joined by the shell")
     finally:
         process.terminate()
         process.wait(60)

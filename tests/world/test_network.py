@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tests.waiting import wait_for
 from tests.world.network import World, why_not
-from tests.world.platform import until
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -22,12 +22,12 @@ def test_a_machine_is_cut_deafened_slowed_down_frozen_and_killed_as_asked(tmp_pa
         def answers():
             return asking.run([sys.executable, "-c", CLIENT, serving.address], capture_output=True).returncode == 0
 
-        until(answers, 10, "the server")
+        wait_for(answers, 10, "the server")
         for harm, mend in ((serving.cut, serving.heal), (serving.deafen, serving.undeafen), (serving.freeze, serving.thaw)):
             harm()
             assert not answers(), harm
             mend()
-            until(answers, 10, mend)
+            wait_for(answers, 10, mend)
         serving.slow_down("1mbit")
         began = time.monotonic()
         assert answers()

@@ -13,8 +13,9 @@ import pytest
 from ledger.client import uuid_of_job
 from tests.books import unquiet
 from tests.scripted_models import words_of
+from tests.waiting import wait_for
 from tests.world.network import why_not
-from tests.world.platform import CONSOLE, GFE, until
+from tests.world.platform import CONSOLE, GFE
 from tests.world.test_edge_agent import ONLINE_LIMIT_S, ROOT, Provider, ask, certificate
 
 REASON = why_not()
@@ -48,7 +49,7 @@ class AgentsMachine:
         self.runtime = self.machine.start(runtime, environment=self.environment, log=f"{self.log}.runtime", folder=ROOT)
         command = [*GFE, "agent", "--code", code, "--url", CONSOLE, "--name", self.name]
         self.agent = self.machine.start(command, environment=self.environment, log=self.log)
-        until(self.is_online, ONLINE_LIMIT_S, lambda: f"{self.name} to be online: {self.log.read_text()}")
+        wait_for(self.is_online, ONLINE_LIMIT_S, lambda: f"{self.name} to be online: {self.log.read_text()}")
 
     def is_online(self):
         return (row := self.platform.nodes().get(self.name)) is not None and row["healthy"]
@@ -89,7 +90,7 @@ def agents(platform, tmp_path_factory):
         stack.callback(proxy.terminate)
         reaches = f"import urllib.request as u; u.urlopen('{CONSOLE}/.well-known/jwks.json', timeout=2)"
         trusting = os.environ | {"SSL_CERT_FILE": str(trusted)}
-        until(
+        wait_for(
             lambda: not machines[0].run([sys.executable, "-c", reaches], environment=trusting, capture_output=True).returncode,
             30,
             "the proxy",
@@ -126,7 +127,7 @@ class Consumer:
             with contextlib.suppress(AssertionError):
                 return self.call("POST", "submit-job/", body)["job_id"]
 
-        return until(taken, 15, "a job for the provider")
+        return wait_for(taken, 15, "a job for the provider")
 
     def ended(self, job):
         row = self.call("GET", f"jobs/{job}/")
@@ -153,22 +154,22 @@ def test_row_19_an_agent_that_is_cut_off_in_mid_answer_is_not_paid_twice_and_sto
     nodes = {one: platform.nodes()[one.name]["id"] for one in agents}
     done = {one: one.done() for one in agents}
     job = consumer.submitted(prompt := f"who is cut {ways}")
-    serving = until(lambda: next((one for one in agents if one.answers()), None), 10, "a machine that serves it")
+    serving = wait_for(lambda: next((one for one in agents if one.answers()), None), 10, "a machine that serves it")
     (other,) = set(agents) - {serving}
     getattr(serving.machine, harm)()
     try:
         figures = times_of(platform, job, serving)
-        row = until(lambda: consumer.ended(job), ENDED_LIMIT_S, "the job's end")
+        row = wait_for(lambda: consumer.ended(job), ENDED_LIMIT_S, "the job's end")
     finally:
         getattr(serving.machine, mend)()
     healed = time.monotonic()
-    until(serving.is_online, BACK_LIMIT_S, lambda: f"the machine to be back: {serving.log.read_text()[-500:]}")
+    wait_for(serving.is_online, BACK_LIMIT_S, lambda: f"the machine to be back: {serving.log.read_text()[-500:]}")
     figures["back after the network healed"] = round(time.monotonic() - healed, 1)
     sys.stdout.write(f"\nrow 19, cut {ways}, seconds: {json.dumps(figures)}\n")
     assert (row["status"], row["attempts"], row["node"]["id"]) == ("COMPLETED", 2, nodes[other])
     assert row["result"]["output"] == "".join(words_of(prompt, WORDS))
     assert serving.done() == done[serving], "it stopped before it was through"
-    until(lambda: not unquiet(platform.admin_url), 60, lambda: unquiet(platform.admin_url))
+    wait_for(lambda: not unquiet(platform.admin_url), 60, lambda: unquiet(platform.admin_url))
     meta = one_of(platform, "SELECT meta FROM ledger.txn WHERE id = %s AND kind = 2", job)  # one capture
     ((first, attempt, share),) = meta["shares"]
     assert (first, attempt, meta["node"], meta["attempt"]) == (nodes[serving], 1, nodes[other], 2)

@@ -9,8 +9,9 @@ import pytest
 from cluster import invite as invites
 from cluster import processes
 from provider_join.home import NodeHome
+from tests.waiting import wait_for
 from tests.world.network import why_not
-from tests.world.platform import Newcomer, until
+from tests.world.platform import Newcomer
 from tests.world.test_join import chat_served_by
 
 REASON = why_not()
@@ -28,15 +29,15 @@ def test_after_the_heads_death_a_join_that_runs_joins_again_and_a_drained_machin
     node = invites.read(invite).node
     try:
         assert platform.gfe("nodes", "drain", "annex").returncode == 0
-        until(lambda: platform.nodes()["annex"]["draining"], 10, "the drain")
+        wait_for(lambda: platform.nodes()["annex"]["draining"], 10, "the drain")
         began = time.monotonic()
         platform.machine.kill("gcs_server", "raylet/raylet")
-        until(lambda: "joined again" in newcomer.said(), 3 * TARGET_S, "the machine to join again")
-        until(lambda: "annex" in platform.nodes(), TARGET_S, "the head to know it")
+        wait_for(lambda: "joined again" in newcomer.said(), 3 * TARGET_S, "the machine to join again")
+        wait_for(lambda: "annex" in platform.nodes(), TARGET_S, "the head to know it")
         assert platform.nodes()["annex"]["draining"]
         assert platform.gfe("nodes", "resume", "annex").returncode == 0
-        until(lambda: platform.nodes().get("annex", {}).get("healthy"), 30, "the machine to be well")
-        until(lambda: node in {chat_served_by(platform) for _ in range(4)}, TARGET_S, "a job there")
+        wait_for(lambda: platform.nodes().get("annex", {}).get("healthy"), 30, "the machine to be well")
+        wait_for(lambda: node in {chat_served_by(platform) for _ in range(4)}, TARGET_S, "a job there")
         took_s = time.monotonic() - began
         sys.stdout.write(
             f"\nrow 22: a job on the machine that joined again {took_s:.0f} s after the head's death; it said:\n{newcomer.said()}\n"
@@ -61,7 +62,7 @@ def test_a_clock_that_is_not_the_heads_is_refused_before_anything_starts(platfor
     )
     clock = machine.start([sys.executable, "-c", program], environment=platform.environment, log=platform.folder / "clock.log")
     try:
-        until(lambda: machine.run(["curl", "-s", f"http://{machine.address}:8300/"]).returncode == 0, 10, "the clock")
+        wait_for(lambda: machine.run(["curl", "-s", f"http://{machine.address}:8300/"]).returncode == 0, 10, "the clock")
         invite = invites.write(replace(invites.read(platform.invite("late")), clock=f"{machine.address}:8300"))
         said = Newcomer(platform, machine, "late").join(invite).refused(60)
     finally:
@@ -74,7 +75,7 @@ def test_a_clock_that_is_not_the_heads_is_refused_before_anything_starts(platfor
 @pytest.mark.nightly
 def test_the_heads_own_clock_is_asked_for_and_agrees(platform):
     machine = platform.world.machines[2]
-    until(lambda: platform.gfe("status").returncode == 0, TARGET_S, "the head to be well")
+    wait_for(lambda: platform.gfe("status").returncode == 0, TARGET_S, "the head to be well")
     invite = invites.read(platform.invite("asks"))
     newcomer = Newcomer(platform, machine, "asks").join(invites.write(replace(invite, token="0" * 64)))
     said = newcomer.refused()

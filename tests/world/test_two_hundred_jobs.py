@@ -8,9 +8,10 @@ import pytest
 
 from tests.books import attempts_of, contradictions, unquiet
 from tests.crowd import LATE, SLOW, summary
+from tests.waiting import wait_for
 from tests.world.conftest import NAMES
 from tests.world.network import why_not
-from tests.world.platform import CrowdOnTheHead, nodes_of, until, wait_until_all_are_well
+from tests.world.platform import CrowdOnTheHead, nodes_of, wait_until_all_are_well
 
 REASON = why_not()
 pytestmark = [
@@ -45,7 +46,7 @@ def test_a_drained_machine_gets_no_jobs_until_it_is_resumed(platform, machines):
     assert nodes_of(platform, outcomes).keys() <= {"loft", "shed"}
     assert before == platform.nodes()["barn"]["running"] == 0
     assert platform.gfe("nodes", "resume", "barn").stdout.strip() == "barn takes jobs again"
-    until(machines[1].is_well, 20, "barn to be well again")
+    wait_for(machines[1].is_well, 20, "barn to be well again")
     outcomes = CrowdOnTheHead(platform, 24, seed=8).outcomes()
     assert "barn" in nodes_of(platform, outcomes)
 
@@ -61,18 +62,18 @@ def test_two_hundred_jobs_end_well_while_machines_die_freeze_and_are_cut_off(pla
     frozen_at = time.monotonic()
     try:
         crowd.wait_for(100)
-        until(lambda: time.monotonic() - frozen_at >= FROZEN_S, FROZEN_S + 1, "the end of the freeze")
+        wait_for(lambda: time.monotonic() - frozen_at >= FROZEN_S, FROZEN_S + 1, "the end of the freeze")
     finally:
         barn.machine.thaw()
     shed.machine.cut()
     cut_at = time.monotonic()
     try:
         crowd.wait_for(160)
-        until(lambda: time.monotonic() - cut_at >= CUT_S, CUT_S + 1, "the end of the cut")
+        wait_for(lambda: time.monotonic() - cut_at >= CUT_S, CUT_S + 1, "the end of the cut")
     finally:
         shed.machine.heal()
     outcomes = crowd.outcomes()
-    until(lambda: not unquiet(platform.admin_url), SETTLED_LIMIT_S, f"quiet books: {unquiet(platform.admin_url)}")
+    wait_for(lambda: not unquiet(platform.admin_url), SETTLED_LIMIT_S, f"quiet books: {unquiet(platform.admin_url)}")
     attempts = attempts_of(platform.admin_url, [job for outcome in outcomes for job in outcome.jobs])
     moved = [outcome for outcome in outcomes if outcome.jobs and attempts[outcome.jobs[-1]] > 1]
     own_s = {LATE.model: 5.0, SLOW.model: 0.1}  # how long the scripted runtime itself takes to its first word

@@ -17,8 +17,8 @@ from cluster.node_api import serve_node
 from cluster.node_client import NodeClient
 from cluster.service_tokens import ServiceTokens, TokenVerifier
 from serve_app.local.secrets import make_service_key
-from tests.cluster.waiting import until
 from tests.edge_agents import DIGEST, HonestAgent, Identity, Issuer, connect, inventory
+from tests.waiting import until
 
 
 class RunningEdge:

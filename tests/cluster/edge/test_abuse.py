@@ -18,8 +18,8 @@ from cluster.edge.metrics import EdgeMetrics
 from cluster.edge.mirror import Phase
 from cluster.edge.sessions import Session
 from cluster.jobs import Attempt, Deadlines, Fail, JobKind
-from tests.cluster.waiting import until
 from tests.edge_agents import DIGEST, inventory
+from tests.waiting import until
 
 FACTS = NodeFacts(name="n", state="active", tier="verified", key="k")
 GONE = (ConnectionError, AssertionError, aiohttp.ClientError, TimeoutError)

@@ -8,8 +8,8 @@ from cluster.edge import edge_node
 from cluster.edge.edge_node import LOST_IN_TEXT_S
 from cluster.errors import AttemptSuperseded, AttemptUnknown, NodeBusy, NodeLost
 from cluster.jobs import Admitted, Beat, End, EndReason, Fail, Text
-from tests.cluster.waiting import until
 from tests.edge_agents import words_of
+from tests.waiting import until
 
 SAID = 6  # chunks of the answers here
 

@@ -6,8 +6,8 @@ import pytest
 
 from cluster.edge import protocol
 from cluster.edge.protocol import BadFrame
-from tests.cluster.waiting import until
 from tests.edge_agents import words_of
+from tests.waiting import until
 
 JOB = {"job": "job_1", "lease": 1}
 FROM_AGENT = [

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster.edge.addresses import networks_of
 from cluster.edge.protocol import SUBPROTOCOL
-from tests.cluster.waiting import until
 from tests.edge_agents import Identity, Issuer, connect
+from tests.waiting import until
 
 
 async def refusal(edge, token="", *, headers=None, protocol=SUBPROTOCOL):

@@ -18,8 +18,8 @@ from cluster.edge.site import MAX_PENDING
 from cluster.errors import ClusterError, NodeLost
 from cluster.jobs import Text
 from tests.cluster.edge.test_handshake import refusal
-from tests.cluster.waiting import until
 from tests.edge_agents import words_of
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 WORDS = 10

@@ -8,8 +8,8 @@ import pytest
 
 from cluster.errors import AttemptUnknown, NodeLost
 from cluster.jobs import End, Text
-from tests.cluster.waiting import until
 from tests.edge_agents import words_of
+from tests.waiting import until
 
 STREAMS, CHUNKS = 20, 150
 

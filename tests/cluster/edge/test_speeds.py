@@ -6,8 +6,8 @@ import pytest
 
 from cluster.audit.timing import LEAST_JOBS, Timed
 from tests.cluster.edge.test_restarts import driven, killed, port_of
-from tests.cluster.waiting import until
 from tests.edge_agents import DIGEST
+from tests.waiting import until
 
 CARD = "RTX 4090"
 GPUS = [{"uuid": "gpu-0", "name": CARD, "vram_bytes": 24 * 1024**3}]

@@ -1,8 +1,8 @@
 """One agent, one job: through the node protocol, and through the real Dispatcher and driver."""
 
 from cluster.jobs import Admitted, End, EndReason, Text
-from tests.cluster.waiting import until
 from tests.edge_agents import words_of
+from tests.waiting import until
 
 
 async def test_an_edge_node_answers_through_the_node_protocol(edge):

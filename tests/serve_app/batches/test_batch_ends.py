@@ -14,10 +14,10 @@ from serve_app import sweeper
 from serve_app.batches import runner as runner_module
 from serve_app.batches.lines import request_key
 from serve_app.db import DatabaseUnavailable
-from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.batches.consumer import CHAT, Batches, client_of, line, lose_leases
 from tests.serve_app.drivers import close_driver, start_driver
+from tests.waiting import until
 
 # --- losses -----------------------------------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from serve_app.batches import line_run
 from serve_app.batches import runner as runner_module
 from serve_app.store import batches as kept_batches
 from tests.clients.conftest import said
-from tests.cluster.waiting import until
 from tests.ledger.people import somebody
 from tests.serve_app.batches.consumer import CHAT, client_of, count, jsonl, line
+from tests.waiting import until
 
 
 @pytest.fixture

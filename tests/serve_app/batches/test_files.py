@@ -8,8 +8,8 @@ import pytest
 from ledger.client import new_uuid7
 from serve_app.api import files
 from serve_app.store import files as kept
-from tests.cluster.waiting import until
 from tests.serve_app.batches.consumer import count
+from tests.waiting import until
 
 
 @pytest.fixture

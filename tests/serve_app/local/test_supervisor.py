@@ -13,6 +13,7 @@ from cluster import processes
 from serve_app.local.parts import Part, PartStatus, Progress, State, UnknownPart, backoff_s, http_gate, in_order
 from serve_app.local.supervisor import PartFailed, Supervisor
 from tests.serve_app.local.programs import FAMILY, SERVER, SUCCESSOR, python
+from tests.waiting import until
 
 
 class World:
@@ -55,12 +56,6 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path)
-
-
-async def until(is_true, limit_s: float = 60) -> None:
-    async with asyncio.timeout(limit_s):
-        while not is_true():
-            await asyncio.sleep(0.05)
 
 
 def status_of(supervisor: Supervisor, name: str) -> PartStatus:

@@ -8,7 +8,7 @@ import ssl
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
-from tests.cluster.waiting import until
+from tests.waiting import until
 
 
 class Receiver:

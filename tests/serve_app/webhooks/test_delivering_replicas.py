@@ -7,10 +7,10 @@ import pytest
 from serve_app.db import DatabaseUnavailable
 from serve_app.webhooks.outbox import Outbox
 from serve_app.webhooks.records import Answer
-from tests.cluster.waiting import until
 from tests.faults.platform import LEDGER, faulty_platform
 from tests.serve_app.webhooks.desk import add, chat, deliver, deliveries, logged, replica, shift
 from tests.serve_app.webhooks.receiver import verified
+from tests.waiting import until
 
 
 async def test_a_replica_that_dies_between_claim_and_delivery_is_replaced_when_its_lease_runs_out(platform, database, receiver):
