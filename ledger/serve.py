@@ -59,10 +59,11 @@ async def serve(settings: LedgerSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     context = LedgerContext.of_settings(settings)
     context.writer.start()
-    internal = create_internal_app(context)
+    public, internal = create_public_app(context), create_internal_app(context)
+    public.openapi()  # takes half a second, in which no request should wait
     named = NamedSocket(settings.ledger_socket)
     servers = [
-        (public_server(create_public_app(context), settings), shared_port(settings.ledger_host, settings.ledger_port)),
+        (public_server(public, settings), shared_port(settings.ledger_host, settings.ledger_port)),
         (_server(internal), named.listener),
     ]
     if settings.ledger_internal_port is not None:
