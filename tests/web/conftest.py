@@ -171,6 +171,7 @@ def visitors(browser, site, axe_source, request, tmp_path):
     """Makes visitors: each has a browser context, and so cookies, of its own. What their pages complained of fails the test at its end."""
     made: list[Visitor] = []
     shots = request.config.getoption("--shots")
+    failed_before = request.session.testsfailed
 
     def make(*, width: int = 1280, height: int = 860, **options) -> Visitor:
         context = browser.new_context(viewport={"width": width, "height": height}, base_url=site.url, reduced_motion="reduce", **options)
@@ -181,7 +182,7 @@ def visitors(browser, site, axe_source, request, tmp_path):
     yield make
     complaints = [complaint for visitor in made for complaint in visitor.complaints]
     for number, visitor in enumerate(made):
-        if request.session.testsfailed and not visitor.page.is_closed():
+        if request.session.testsfailed > failed_before and not visitor.page.is_closed():
             visitor.page.screenshot(path=tmp_path / f"end-{number}.png", full_page=True)
         visitor.context.close()
     assert complaints == []
