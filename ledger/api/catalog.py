@@ -16,7 +16,7 @@ from ledger.operators import catalog
 from ledger.operators.catalog import CatalogModel, Listed
 
 router = APIRouter(prefix="/api/admin/catalog", redirect_slashes=False)
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$"
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9._-])?$"  # a tag that is begun is not empty
 Words = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
 
 

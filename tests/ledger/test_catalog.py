@@ -61,9 +61,12 @@ async def test_a_name_with_a_namespace_and_without_a_tag_is_kept_with_its_tag(le
     assert (await ledger.http.delete("/api/admin/catalog/library/phi/", headers=operator)).status_code == 204
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"digest": "abc"}, {"digest": "A" * 64}, {"size_bytes": 0}, {"context_tokens": 0}, {"name": ""}, {"name": "a b"}, {"more": 1}]
-)
+WRONG = (
+    {"digest": "abc"}, {"digest": "A" * 64}, {"size_bytes": 0}, {"context_tokens": 0}, {"name": ""}, {"name": "a b"}, {"name": "0:"}, {"more": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 async def test_a_wrong_field_is_400(ledger, operator, wrong):
     answer = await ledger.http.post("/api/admin/catalog/", json=QWEN | wrong, headers=operator)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
