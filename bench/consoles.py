@@ -13,7 +13,6 @@ browser that has nothing of it: the time until its figures are there and until i
 import argparse
 import asyncio
 import json
-import shutil
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import aiohttp
 from playwright.async_api import Browser, Page, async_playwright
 
+from bench.chromium import HINT, chromium
 from bench.dashboard import DashboardBench
 from bench.installation import running_installation
 from bench.machine import machine
@@ -105,14 +105,14 @@ async def stretch(bench: DashboardBench, jobs: int, in_flight: int) -> float:
     return (bench.cpu_ms() - before) / jobs
 
 
-async def compare(bench: DashboardBench, url: str, chromium: str, asked: argparse.Namespace) -> dict[str, Any]:
+async def compare(bench: DashboardBench, url: str, chromium_path: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Alternate none and many."""
     requests: list[str] = []
     costs: dict[bool, list[float]] = {False: [], True: []}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as bench.session, async_playwright() as playwright:
         account = Account(bench.session, url)
         bench.key = await account.register()
-        browser = await playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        browser = await playwright.chromium.launch(executable_path=chromium_path, args=list(ARGUMENTS))
         await landing(browser, url)
         first = [await landing(browser, url) for _ in range(5)]
         await stretch(bench, asked.jobs, asked.in_flight)
@@ -136,11 +136,11 @@ async def compare(bench: DashboardBench, url: str, chromium: str, asked: argpars
 
 def measured(asked: argparse.Namespace) -> dict[str, Any]:
     """Start an installation, measure, end it."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise SystemExit("error: there is no Chromium\n\nhint: apt install chromium")
+    path = chromium()
+    if path is None:
+        raise SystemExit(f"error: there is no Chromium\n\nhint: {HINT}")
     with running_installation(asked.port_base) as (status, roots):
-        return asyncio.run(compare(DashboardBench(status, roots), status["console_url"], chromium, asked))
+        return asyncio.run(compare(DashboardBench(status, roots), status["console_url"], path, asked))
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import json
 import os
-import shutil
 import threading
 import urllib.request
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import bench.chromium
 from tests.e2e.conftest import Installation, new_installation  # noqa: F401 - a fixture
 from tests.ledger.openid_provider import CLIENT, SECRET, Provider
 from tests.web.looking import Visitor
@@ -105,9 +105,9 @@ class Account:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     pytest.importorskip("playwright.sync_api", reason="the package `playwright` is not installed")
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    found = bench.chromium.chromium()
     if found is None:
-        pytest.skip("there is no Chromium: apt install chromium")
+        pytest.skip(f"there is no Chromium: {bench.chromium.HINT}")
     return found
 
 

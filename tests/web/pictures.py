@@ -5,11 +5,12 @@
 """
 
 import base64
-import shutil
 import sys
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
+from bench.chromium import chromium
 
 # Name in the documents -> name of the test's picture.
 PAGES = {
@@ -38,7 +39,7 @@ def main() -> None:
     shots, target = Path(sys.argv[1]), Path(sys.argv[2])
     target.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         missing = [
             f"{shot}-{width}" for shown, shot in PAGES.items() for width in TALLEST if not _made(page, shots, target, shown, shot, width)
