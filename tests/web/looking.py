@@ -7,6 +7,8 @@ WIDTHS = (360, 768, 1280)
 # A refused renewal is how a page learns that nobody is signed in; browsers note every refusal.
 EXPECTED = re.compile(r"status of (400|401|402|403|404|409|422|429) ")
 SIGN_IN = {"X-GFE-CSRF": "1"}
+SETTLED = "() => document.querySelector('h1') && !document.querySelector('[aria-busy=true]')"
+LOOKED_EVERY_MS = 50
 
 
 class Visitor:
@@ -40,7 +42,8 @@ class Visitor:
 
     def settled(self) -> None:
         """Wait until nothing is being loaded any more."""
-        self.page.wait_for_function("() => document.querySelector('h1') && !document.querySelector('[aria-busy=true]')")
+        # Not at every frame, as without `polling`: the page would be drawn sixty times a second.
+        self.page.wait_for_function(SETTLED, polling=LOOKED_EVERY_MS)
 
     def sign_in(self, account) -> None:
         """Sign in beside the page: the cookie is set as the form would set it."""
