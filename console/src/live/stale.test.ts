@@ -33,6 +33,16 @@ test("the first is at once, what comes within a second after it is one more", as
   expect(asked).toHaveBeenCalledTimes(3);
 });
 
+test("while changes go on coming the pauses grow to four seconds, and begin anew after a quiet one", async () => {
+  const asks: number[] = [];
+  for (let at = 0; at < 20_000; at += 100) {
+    if (at < 12_000 || at === 19_000) stale(queries, KEY);
+    if (asked.mock.calls.length > asks.length) asks.push(at);
+    await vi.advanceTimersByTimeAsync(100);
+  }
+  expect(asks.map((at) => Math.round(at / 1_000))).toEqual([0, 1, 3, 7, 11, 15, 19]);
+});
+
 test.each([
   [50, 1_000],
   [300, 3_300],
