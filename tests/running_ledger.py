@@ -1,7 +1,6 @@
 """A running ledger over a database of the test's own: real sockets, real PostgreSQL."""
 
 import asyncio
-import time
 
 import httpx2
 import uvicorn
@@ -13,6 +12,7 @@ from ledger.client import LedgerClient
 from ledger.context import LedgerContext
 from ledger.settings import LedgerSettings
 from serve_app.local import secrets as made
+from tests.waiting import until
 
 
 class RunningLedger:
@@ -44,10 +44,7 @@ async def start_ledger(database, folder, *, socket="s", **settings):
     server = uvicorn.Server(uvicorn.Config(create_internal_app(context), uds=str(chosen.ledger_socket), log_config=None, lifespan="off"))
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server._serve())
-    until = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < until, "the internal listener did not start"
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started, 10, "the internal listener to start")
     client, auditor = (_client(chosen.ledger_socket, folder, service) for service in ("serve", "auditor"))
     await client.start()
     await auditor.start()

@@ -6,7 +6,6 @@ import shutil
 import ssl
 import subprocess
 import sys
-import time
 
 import aiohttp
 import pytest
@@ -20,6 +19,7 @@ from serve_app.dashboard_guard.__main__ import running_guard
 from serve_app.dashboard_guard.settings import GuardSettings
 from serve_app.ledger_settings import LedgerSettings
 from serve_app.local import fleet_secrets
+from tests.waiting import until
 
 URL = "postgresql://admin:pw@db.example/gfe"
 FILES = (AUTHORITY, CERTIFICATE, KEY)
@@ -34,10 +34,7 @@ async def over_tls(ledger, tmp_path):
         shutil.copy(secrets / "ledger" / name, ledger.folder / name)
     server = internal_server(create_internal_app(ledger.context), ledger.context.settings, 0)
     task = asyncio.create_task(server.serve())
-    until = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < until
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started, 10)
     yield server.servers[0].sockets[0].getsockname()[1], secrets
     server.should_exit = True
     await task
