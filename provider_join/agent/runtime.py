@@ -20,6 +20,7 @@ from provider_join.errors import NotFit, StartFailed
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 5.0
+NONE_ALLOWED = "it has no model that --models allows"
 MODULE = "xllamacpp"  # what the embedded runtime computes with
 
 
@@ -114,4 +115,5 @@ class SharedRuntime(OllamaRuntime):
         """See `OllamaRuntime.inventory`."""
         found = await super().inventory()
         models = tuple(model for model in found.models if not self._allowed or full_name(model.name) in self._allowed)
-        return replace(found, models=models, slots=read_share(self._share, found.slots) or found.slots)
+        problem = NONE_ALLOWED if found.models and not models else found.problem
+        return replace(found, models=models, problem=problem, slots=read_share(self._share, found.slots) or found.slots)

@@ -126,6 +126,8 @@ def progress_line(told: Mapping[str, Any]) -> Text | None:
     if state in {"running", "done"}:
         took = "" if told["took_s"] is None else f" in {told['took_s']:.1f} s"
         return Text.assemble(("  ✓ ", "green"), f"{part:<10} {told['detail'] or ('ready' if state == 'running' else 'done')}{took}")
+    if state == "starting" and told["detail"]:
+        return Text.assemble(("  … ", "cyan"), f"{part:<10} {told['detail']}")
     if state in {"restarting", "unhealthy", "failed"}:
         return Text.assemble(("  ! ", "yellow" if state != "failed" else "red"), f"{part:<10} {state}: {told['detail']}")
     return None

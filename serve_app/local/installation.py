@@ -1,7 +1,7 @@
 """The parts of `gfe up` and their command lines: what runs on one machine, in which environment, and how one sees that it is ready.
 
 No secret stands in an environment or an argument: the parts get the path of the secrets' folder. Ray's processes do not even get that,
-and of the caller's environment only what `PASSED_ON` names.
+and of the caller's environment only what `PASSED_ON` names; the embedded runtime gets `WAY_OUT` too, to fetch models.
 """
 
 import json
@@ -13,12 +13,16 @@ from pathlib import Path
 
 from cluster import processes, ray_start
 from serve_app.local.home import Home
-from serve_app.local.parts import Gate, Part, http_gate, postgres_gate
+from serve_app.local.parts import Gate, Part, http_gate, postgres_gate, runtime_gate
 from serve_app.local.ports import REPLICA_WINDOW, WORKER_WINDOW, Ports
 from serve_app.local.postgres import FAST_SHUTDOWN, Server
 from serve_app.local.users import User, Users, confined, programs
 
 MIRRORS = ("GFE_MODEL_MIRROR", "GFE_MODEL_URLS")  # where the embedded runtime may fetch models from
+WAY_OUT = (  # how it gets there, and where it keeps them: as pip and its caller's shell have it
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CACHE_HOME"),
+    *("PIP_CERT", "PIP_CONFIG_FILE", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_PROXY", "PIP_TRUSTED_HOST"),
+)
 PASSED_ON = (
     "HOME",
     "LANG",
@@ -309,9 +313,12 @@ def _runtime(setup: Setup) -> Part:
     return Part(
         name="runtime",
         command=_python("cluster.runtime.front", "--host", LOOPBACK, "--port", str(setup.ports.runtime), "--store", str(setup.home.models)),
-        environment=_environment(setup, "runtime", {name: setup.environment[name] for name in MIRRORS if name in setup.environment}),
-        gate=http_gate(f"{setup.embedded_runtime_url}/api/version"),
-        limit_s=180,  # the first start fetches the model's package
+        environment=_environment(
+            setup, "runtime", {name: setup.environment[name] for name in (*MIRRORS, *WAY_OUT) if name in setup.environment}
+        ),
+        gate=runtime_gate(setup.embedded_runtime_url),
+        alive=http_gate(f"{setup.embedded_runtime_url}/api/version"),  # whose models somebody deleted is not restarted
+        is_patient=True,  # the first start fetches the model
     )
 
 
@@ -374,7 +381,8 @@ def ray_part(setup: Setup) -> Part:
 
 def _serve(setup: Setup) -> Part:
     settings = _settings(setup, setup.home.ray_secrets) | {"GFE_NODE_NOTES": str(setup.home.notes)}
-    return serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=("ray", "upgrade"))
+    after = ("ray", "upgrade", *(() if setup.runtime_url else ("runtime",)))  # without a model the job APIs are not ready
+    return serve_part(setup, settings, http_gate(f"{setup.api_url}/readyz"), after=after)
 
 
 def serve_part(setup: Setup, settings: Mapping[str, str], gate: Gate, after: tuple[str, ...]) -> Part:

@@ -2,16 +2,23 @@
 
 import asyncio
 import http.client
+import json
 import signal
+import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 
 Gate = Callable[[], Awaitable[str | None]]  # None: ready; else why not
 
 GATE_LIMIT_S = 3.0
+PATIENCE_S = 7200.0
+TELL_EVERY_S = 5.0
+GATE_READ_BYTES = 4096
+GATE_WORDS = 400
 
 
 class State(StrEnum):
@@ -39,6 +46,7 @@ class Part:
     after: tuple[str, ...] = ()
     restarts_with: tuple[str, ...] = ()  # when one of these starts anew, so does this
     limit_s: float = 60  # to become ready
+    is_patient: bool = False  # its gate's words are progress, shown to people, and as long as they change the limit begins anew
     tries: int = 2  # at the first start; later a part is restarted for ever
     unhealthy_limit_s: float = 120  # then it is restarted
     stop_signal: signal.Signals = signal.SIGTERM
@@ -72,6 +80,32 @@ class Progress:
     state: State
     took_s: float | None = None
     detail: str = ""
+
+
+class Patience:
+    """How long one waits for a part: its limit; a patient one's begins anew whenever its gate says something new, but not for ever."""
+
+    def __init__(self, part: Part, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._limit_s, self._is_patient = clock, part.limit_s, part.is_patient
+        self._began = self._changed = clock()
+        self._heard, self._told, self._told_at = "", "", self._began
+
+    def is_over(self) -> bool:
+        """Tell whether one has waited long enough."""
+        now = self._clock()
+        return now - self._changed >= self._limit_s or (self._is_patient and now - self._began >= PATIENCE_S)
+
+    def hear(self, why: str) -> bool:
+        """Take why it is not ready yet; tell whether people should hear it."""
+        if not self._is_patient:
+            return False
+        now = self._clock()
+        if why != self._heard:
+            self._heard, self._changed = why, now
+        if why == self._told or now - self._told_at < TELL_EVERY_S:
+            return False
+        self._told, self._told_at = why, now
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +155,36 @@ def http_gate(url: str, *others: str) -> Gate:
     return ask
 
 
+def runtime_gate(url: str) -> Gate:
+    """Make a gate that is ready when the embedded runtime has a model; it tells how far the first one is."""
+
+    async def ask() -> str | None:
+        status, text = await asyncio.to_thread(_asked, f"{url}/api/version")
+        if status != HTTPStatus.OK:
+            return text
+        problem = json.loads(text).get("gfe_problem")
+        return None if problem is None else str(problem)
+
+    return ask
+
+
 def _why_not(url: str) -> str | None:
     """Ask once; None when the answer is 200."""
+    status, text = _asked(url)
+    return None if status == HTTPStatus.OK else text[:GATE_WORDS]
+
+
+def _asked(url: str) -> tuple[int, str]:
+    """Ask once; answer the status and the body, or 0 and why there is no good answer."""
     parsed = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parsed.hostname or "127.0.0.1", parsed.port, timeout=GATE_LIMIT_S)
     try:
         connection.request("GET", parsed.path or "/")
         answer = connection.getresponse()
-        text = answer.read(300).decode(errors="replace")
-        return None if answer.status == 200 else f"{url} answers {answer.status}: {text}"
+        text = answer.read(GATE_READ_BYTES).decode(errors="replace")
+        return answer.status, text if answer.status == HTTPStatus.OK else f"{url} answers {answer.status}: {text}"
     except (OSError, http.client.HTTPException) as refused:
-        return f"{url}: {refused}"
+        return 0, f"{url}: {refused}"
     finally:
         connection.close()
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster import processes
-from serve_app.local.parts import Part, PartStatus, Progress, State, backoff_s, in_order
+from serve_app.local.parts import Part, PartStatus, Patience, Progress, State, backoff_s, in_order
 
 LOG_LIMIT_BYTES = 5 * 2**20
 START_POLL_S = 0.15
@@ -271,15 +271,17 @@ class _Keeper:
         self.status = replace(self.status, pid=child.pid, start=None if found is None else found.start)
 
     async def _wait_until_ready(self, child: Child, has_taken_over: Callable[[], bool] = lambda: True) -> str | None:
-        until = time.monotonic() + self.part.limit_s
+        patience = Patience(self.part)
         why: str | None = "its gate was never asked"
-        while time.monotonic() < until:
+        while not patience.is_over():
             if await _ended(child, START_POLL_S):
                 return None if self.part.is_step and child.returncode == 0 else self._how_it_ended(child)
             if self.part.gate is not None and (why := await self.part.gate()) is None:
                 if has_taken_over():
                     return None
                 why = "it has not taken over"
+            if why is not None and patience.hear(why):
+                self._set(State.STARTING, detail=why)
         if self._was_ready and has_taken_over() and await self._is_alive():
             return None
         return f"not ready within {self.part.limit_s:g} s ({why})"

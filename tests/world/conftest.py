@@ -2,6 +2,7 @@
 
 import pytest
 
+from cluster.runtime.models import SMOLLM2, Mirrors, cache_folder, fetch
 from tests.world.network import World
 from tests.world.platform import Platform, Scripted
 
@@ -11,6 +12,7 @@ COMERS = 2  # machines of the join tests
 
 @pytest.fixture(scope="package")
 def platform():
+    fetch(SMOLLM2, cache_folder(), Mirrors())  # the world has no way out
     with World(1 + COMERS + len(NAMES)) as world:
         platform = Platform(world.machines[0])
         platform.world = world

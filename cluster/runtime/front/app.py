@@ -13,7 +13,9 @@ from cluster.runtime.front.http import LIBRARY, MAX_BODY_BYTES, MEMORY, in_ollam
 from cluster.runtime.front.library import Library
 from cluster.runtime.front.memory import Memory
 from cluster.runtime.front.telling import say
-from cluster.runtime.models import KNOWN, SMOLLM2, FetchFailed
+from cluster.runtime.models import KNOWN, SMOLLM2, FetchFailed, KnownModel
+
+FETCH_AGAIN_S, FETCH_AGAIN_AT_LAST_S = 5.0, 300.0
 
 ROUTES = [
     web.get("/", listing.root),
@@ -60,14 +62,21 @@ def create_front_app(library: Library, memory: Memory) -> web.Application:
 async def fetch_models(library: Library, memory: Memory) -> None:
     """Fetch what we know and do not have, say so, and load the first model so that the first request is fast."""
     for known in KNOWN.values():
-        if known.name not in library.models:
-            say(status="fetching", model=known.name, bytes=known.size_bytes)
-            try:
-                await library.add(known)
-            except FetchFailed as failed:
-                say(status="failed", model=known.name, error=str(failed))
-                continue
-        say(status="ready", model=known.name)
+        await _have(known, library)
     if SMOLLM2.name in library.models:
         with suppress(ChildFailed, BadRequest):
             await memory.load(library.models[SMOLLM2.name], {}, None)
+
+
+async def _have(known: KnownModel, library: Library) -> None:
+    """Fetch a model, again and again: a machine may come up before its network does."""
+    wait_s = FETCH_AGAIN_S
+    while known.name not in library.models:
+        say(status="fetching", model=known.name, bytes=known.size_bytes)
+        try:
+            await library.add(known)
+        except FetchFailed as failed:
+            say(status="failed", model=known.name, error=str(failed), again_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, FETCH_AGAIN_AT_LAST_S)
+    say(status="ready", model=known.name)

@@ -17,6 +17,8 @@ from cluster.runtime.models import FetchFailed, KnownModel, Mirrors, bytes_on_th
 
 PULL_LINE_S = 0.5
 MAX_MODELS = 1000
+MEGABYTE = 1_000_000
+NO_MODEL = "the runtime has no model yet"
 
 
 class Library:
@@ -28,6 +30,8 @@ class Library:
         self.manifests = Manifests(store / "manifests")
         self.models: dict[str, Model] = {}
         self.unreadable: list[str] = []  # what of the store cannot be read, in words
+        self._fetched: KnownModel | None = None  # what is being fetched now
+        self._failed = ""  # why the last fetch brought nothing
         self._changing = asyncio.Lock()
         self._lock_file = store / "lock"
         self._lock: IO[str] | None = None
@@ -72,6 +76,16 @@ class Library:
         if found is None:
             raise BadRequest(f"model '{name}' not found", 404)
         return found
+
+    @property
+    def problem(self) -> str:
+        """Why there is no model yet, in words; empty: there is one."""
+        if self.models:
+            return ""
+        megabytes = bytes_on_the_way(self._fetched, self.cache) // MEGABYTE if self._fetched else 0
+        if self._fetched and (megabytes or not self._failed):
+            return f"{self._fetched.name} is being fetched: {megabytes} of {self._fetched.size_bytes // MEGABYTE} MB"
+        return self._failed or NO_MODEL
 
     # --- changes: each goes on to its end, also when whoever asked for it leaves ----------------------------------------------------
 
@@ -132,6 +146,17 @@ class Library:
         Raises:
             FetchFailed: It cannot be had.
         """
+        self._fetched = known
+        try:
+            await self._add(known)
+            self._failed = ""
+        except FetchFailed as failed:
+            self._failed = str(failed)
+            raise
+        finally:
+            self._fetched = None
+
+    async def _add(self, known: KnownModel) -> None:
         try:
             if self.blobs.size(known.gguf_sha256) != known.size_bytes:  # not there, or damaged
                 self.blobs.remove(known.gguf_sha256)

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cluster import processes
-from serve_app.local.parts import Part, PartStatus, Progress, State, UnknownPart, backoff_s, http_gate, in_order
+from serve_app.local import parts
+from serve_app.local.parts import Part, PartStatus, Patience, Progress, State, UnknownPart, backoff_s, http_gate, in_order
 from serve_app.local.supervisor import PartFailed, Supervisor
 from tests.serve_app.local.programs import FAMILY, SERVER, SUCCESSOR, python
 from tests.waiting import until
@@ -155,6 +157,41 @@ async def test_a_part_that_serves_on_is_not_restarted_for_what_is_missing_elsewh
         sick.unlink()
         await until(lambda: status_of(supervisor, "serve").state is State.RUNNING)
         assert len({first, second, status_of(supervisor, "serve").pid}) == 3
+
+
+async def test_a_patient_part_has_time_as_long_as_it_tells_something_new_and_people_hear_it(world, monkeypatch):
+    monkeypatch.setattr(parts, "TELL_EVERY_S", 0.3)
+    part, asked = world.server("runtime", limit_s=1, is_patient=True), itertools.count()
+
+    async def gate():
+        await asyncio.sleep(0.25)
+        return f"{done} of 9 MB" if (done := next(asked)) < 9 else None
+
+    async with world.run(replace(part, gate=gate)) as supervisor:
+        assert (status_of(supervisor, "runtime").restarts, status_of(supervisor, "runtime").state) == (0, State.RUNNING)
+    heard = [told.detail for told in world.told if told.state is State.STARTING]
+    assert len(heard) >= 2
+    assert set(heard) <= {f"{done} of 9 MB" for done in range(9)}
+
+
+async def test_a_patient_part_that_tells_nothing_new_is_given_up_with_its_own_words(world):
+    part = world.server("runtime", limit_s=0.5, is_patient=True, tries=1)
+
+    async def gate():
+        return "the model cannot be fetched"
+
+    with pytest.raises(PartFailed, match=r"not ready within 0\.5 s \(the model cannot be fetched\)"):
+        async with world.run(replace(part, gate=gate)):
+            pass
+
+
+def test_patience_ends(monkeypatch):
+    now = 0.0
+    patience = Patience(Part(name="runtime", command=(), environment={}, limit_s=60, is_patient=True), lambda: now)
+    while not patience.is_over():
+        now += 30
+        patience.hear(f"{now} s")
+    assert now == parts.PATIENCE_S
 
 
 async def test_a_part_that_recovers_by_itself_is_left_alone(world):
