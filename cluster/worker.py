@@ -25,7 +25,7 @@ from cluster.model_operations import Action, ModelOperations, Operation
 from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
 from cluster.offer import Room, judged, room_of, with_told
 from cluster.running import ABANDONED, CANCELED, SUPERSEDED, Running
-from cluster.runtime.dialect import full_name
+from cluster.runtime.dialect import NO_MODEL, full_name
 from cluster.runtime.ollama import Inventory, OllamaRuntime, RuntimeEnd
 from cluster.speed import Speeds
 from cluster.token_count import count_answer, count_prompt, might_not_fit, misfit, platform_usage, provider_usage
@@ -38,7 +38,6 @@ KEPT_ATTEMPTS = 4096  # ended ones, for readers that come back
 KEPT_LOG_BYTES = 64 * 1024 * 1024
 FENCE_S = 1800.0  # how long a job's newest attempt number is known: twice the longest job
 GPU_LIMIT_S = 5.0  # a driver that takes longer hangs
-NO_MODEL = "the runtime has no model yet"
 SLOW_LOOKS = 2  # so many slow answers in a row, and the runtime counts as gone
 
 

@@ -4,8 +4,10 @@ A ledger that is silent changes nothing that is known: credentials are asked for
 """
 
 import asyncio
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -17,6 +19,7 @@ from serve_app.catalog import Catalog, CatalogMode
 
 log = structlog.get_logger()
 POLL_S = 2.0
+CATCH_UP_S = 0.2  # between two polls that unknown names cause
 PAGE = 500
 ACTIVE = "active"
 GONE = "deregistered"
@@ -75,6 +78,8 @@ class LedgerFeed:
         self._ledger = ledger
         self._revoked = revoked
         self._seq: int | None = None
+        self._polling = asyncio.Lock()
+        self._polled_at = float("-inf")
         self.nodes: dict[str, NodeFact] = {}
         self._inactive: frozenset[str] = frozenset()
         self._own: dict[str, frozenset[str]] = {}  # owner -> edge nodes
@@ -100,6 +105,21 @@ class LedgerFeed:
         Raises:
             LedgerUnavailable: The ledger does not answer.
         """
+        async with self._polling:
+            return await self._poll()
+
+    async def catch_up(self) -> None:
+        """Hear what the ledger has told until now: somebody names what is not known here yet. Many who ask at once cause one poll."""
+        asked_at = time.monotonic()
+        async with self._polling:
+            if self._polled_at >= asked_at:
+                return
+            await asyncio.sleep(max(0.0, self._polled_at + CATCH_UP_S - asked_at))
+            with suppress(LedgerError):  # what is known stays
+                await self._poll()
+
+    async def _poll(self) -> int:
+        self._polled_at = time.monotonic()
         page = await self._ledger.feed(self._seq, PAGE)
         if page.reset:
             self.nodes = {}

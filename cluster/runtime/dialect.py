@@ -27,6 +27,7 @@ PASSED = (
     "presence_penalty",
     "frequency_penalty",
 )
+NO_MODEL = "the runtime has no model yet: pull one, e.g. `ollama pull llama3.2:3b`"
 MAX_TOP_LOGPROBS = 20
 MAX_MESSAGES = 10_000
 MAX_NUMBER = 2**63  # of an option; beyond are infinity and what is no number at all

@@ -103,7 +103,7 @@ def reasons(state: Mapping[str, Any], said: Mapping[str, Any] | None) -> list[st
     if not state["healthy"]:
         found.append(f"Its runtime is not ready: {state['reason']}.")
     elif not state["models"]:
-        found.append("It offers no model: pull one, e.g. ollama pull llama3.2:3b, or allow one with --models.")
+        found.append("None of its models fits: pull a smaller one, e.g. `ollama pull llama3.2:3b`.")
     found += [f"{name} is not offered: {why}." for name, why in state["not_offered"].items()]
     if state["slots"] and state["running"] >= state["slots"]:
         found.append(f"All {state['slots']} slots are in use.")

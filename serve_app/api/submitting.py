@@ -84,11 +84,18 @@ async def _asked(request: Request, context: ServeContext, idempotency_key: str |
         raise
     except ModelUnavailable as unknown:
         raise InvalidRequest(str(unknown), "model") from unknown
-    if asked.provider is not None and not context.feed.nodes_of(asked.provider):
+    if asked.provider is not None and not await _is_known(context, asked.provider):
         raise InvalidRequest(f'Provider "{asked.provider}" is not known.', "provider")
     if longest is not None and asked.max_tokens > longest:
         raise InvalidRequest(f"`max_tokens` is {asked.max_tokens}, the model's context has {longest} tokens.", "max_tokens")
     return replace(asked, webhook=await context.webhooks.check_url(asked.webhook)) if asked.webhook else asked
+
+
+async def _is_known(context: ServeContext, provider: str) -> bool:
+    """Tell whether a name means a provider. The ledger may know it for two seconds already, and another replica too."""
+    if not context.feed.nodes_of(provider):
+        await context.feed.catch_up()
+    return bool(context.feed.nodes_of(provider))
 
 
 def _submitted(job: str, held: int, headers: dict[str, str]) -> PlainJSON:

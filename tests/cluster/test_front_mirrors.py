@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from aiohttp import web
 
+from cluster.runtime.dialect import NO_MODEL
 from cluster.runtime.front import app, managing
 from cluster.runtime.front.memory import Memory
 from cluster.runtime.models import SMOLLM2, FetchFailed, KnownModel, Mirrors, cache_folder, fetch
@@ -121,7 +122,7 @@ async def test_a_front_without_a_model_tells_how_far_it_is_and_asks_again_until_
     monkeypatch.setattr(app, "FETCH_AGAIN_S", 0.05)
     files, gate = {}, asyncio.Event()
     async with serving(files, gate) as url, front_on(tmp_path, Mirrors(urls=(url,))) as front, seen(front.url) as problem:
-        assert await problem() == "the runtime has no model yet"
+        assert await problem() == NO_MODEL
         fetching = asyncio.create_task(app.fetch_models(front.library, Memory(slots=1, context_tokens=64)))
         await until(lambda: front.library.problem == "tiny:1b is being fetched: 0 of 0 MB")
         gate.set()

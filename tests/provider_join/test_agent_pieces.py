@@ -20,6 +20,7 @@ from cluster.edge import protocol as wire
 from cluster.jobs import Admitted, End, EndReason, JobKind, Text, Usage
 from cluster.nodes import Gpu, Node, NodeKind, OfferedModel
 from cluster.receipts import Receipt, is_signed_by, text_sha256
+from cluster.runtime.dialect import NO_MODEL
 from provider_join.agent import doctor, runtime
 from provider_join.agent.asking import allowed, attempt_of
 from provider_join.agent.enroll import check_socket_url, check_url, origin_of
@@ -275,8 +276,8 @@ def test_nothing_in_the_way_has_no_reasons():
     [
         ({"connected": False, "problem": "the platform does not answer"}, None, "not connected"),
         ({"paused": "it runs on battery"}, None, "it runs on battery"),
-        ({"healthy": False, "reason": "the runtime has no model yet"}, None, "no model yet"),
-        ({"models": []}, None, "pull one"),
+        ({"healthy": False, "reason": NO_MODEL}, None, "no model yet: pull one"),
+        ({"models": []}, None, "pull a smaller one"),
         ({"not_offered": {"big:70b": "needs 40 GiB"}}, None, "big:70b"),
         ({"running": 2}, None, "2 slots"),
         ({}, {"state": "quarantined"}, "failed checks"),

@@ -1,5 +1,7 @@
 """What a replica keeps of the ledger's feed: whose nodes there are, and which of them take a consumer's jobs."""
 
+import asyncio
+
 import pytest
 
 from ledger.client import FeedEntry, FeedPage, LedgerUnavailable
@@ -51,6 +53,26 @@ async def test_what_changes_is_known_after_the_next_poll_and_a_reset_forgets_all
     assert feed.closed_to("ada") == {"node_b", "node_c"}
     await feed.poll()
     assert feed.closed_to("ada") == frozenset()
+
+
+async def test_who_names_what_is_not_known_yet_hears_it_at_once_and_many_cause_one_poll():
+    asked = []
+
+    class Ledger:
+        async def feed(self, after, limit=500):
+            asked.append(after)
+            await asyncio.sleep(0.01)
+            if len(asked) == 3:
+                raise LedgerUnavailable
+            return page(node("node_a", "ada")) if len(asked) == 2 else page()
+
+    feed = LedgerFeed(Ledger(), lambda *_: None)
+    await feed.poll()
+    assert feed.nodes_of("ada") == frozenset()
+    await asyncio.gather(*(feed.catch_up() for _ in range(20)))
+    assert (feed.nodes_of("ada"), len(asked)) == ({"node_a"}, 2)
+    await feed.catch_up()
+    assert (feed.nodes_of("ada"), len(asked)) == ({"node_a"}, 3)  # a silent ledger changes nothing
 
 
 async def test_a_provider_is_named_by_a_node_or_by_its_owner(feed):

@@ -18,7 +18,6 @@ from cluster.runtime.models import FetchFailed, KnownModel, Mirrors, bytes_on_th
 PULL_LINE_S = 0.5
 MAX_MODELS = 1000
 MEGABYTE = 1_000_000
-NO_MODEL = "the runtime has no model yet"
 
 
 class Library:
@@ -85,7 +84,7 @@ class Library:
         megabytes = bytes_on_the_way(self._fetched, self.cache) // MEGABYTE if self._fetched else 0
         if self._fetched and (megabytes or not self._failed):
             return f"{self._fetched.name} is being fetched: {megabytes} of {self._fetched.size_bytes // MEGABYTE} MB"
-        return self._failed or NO_MODEL
+        return self._failed or dialect.NO_MODEL
 
     # --- changes: each goes on to its end, also when whoever asked for it leaves ----------------------------------------------------
 
