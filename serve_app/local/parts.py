@@ -1,6 +1,7 @@
 """What a part of an installation is: a child process, what must be ready before it, and how one sees that it is ready itself."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import signal
@@ -162,8 +163,10 @@ def runtime_gate(url: str) -> Gate:
         status, text = await asyncio.to_thread(_asked, f"{url}/api/version")
         if status != HTTPStatus.OK:
             return text
-        problem = json.loads(text).get("gfe_problem")
-        return None if problem is None else str(problem)
+        with contextlib.suppress(ValueError, AttributeError):
+            problem = json.loads(text).get("gfe_problem")
+            return None if problem is None else str(problem)
+        return f"{url} is no embedded runtime"
 
     return ask
 
