@@ -90,7 +90,7 @@ def fetch(known: KnownModel, cache: Path, mirrors: Mirrors) -> Path:
         FetchFailed: It cannot be had, or is not what it should be.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"sha256-{known.gguf_sha256}.gguf"
+    target = _cached(known, cache)
     with (cache / f"{known.gguf_sha256}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists() and target.stat().st_size == known.size_bytes:
@@ -98,6 +98,10 @@ def fetch(known: KnownModel, cache: Path, mirrors: Mirrors) -> Path:
         with _on_the_way(known, cache) as folder:
             _first_that_has(known, _sources(known, mirrors, folder)).replace(target)
     return target
+
+
+def _cached(known: KnownModel, cache: Path) -> Path:
+    return cache / f"sha256-{known.gguf_sha256}.gguf"
 
 
 @contextmanager
@@ -114,7 +118,7 @@ def _on_the_way(known: KnownModel, cache: Path) -> Iterator[Path]:
 
 def bytes_on_the_way(known: KnownModel, cache: Path) -> int:
     """Tell how much of a model has come, at most its size: a hint, for people who wait."""
-    files = (cache / f"{known.gguf_sha256}.part").rglob("*")
+    files = (_cached(known, cache), *(cache / f"{known.gguf_sha256}.part").rglob("*"))
     return min(known.size_bytes, sum(_size(file) for file in files))
 
 

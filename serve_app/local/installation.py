@@ -318,7 +318,8 @@ def _runtime(setup: Setup) -> Part:
         ),
         gate=runtime_gate(setup.embedded_runtime_url),
         alive=http_gate(f"{setup.embedded_runtime_url}/api/version"),  # whose models somebody deleted is not restarted
-        is_patient=True,  # the first start fetches the model
+        limit_s=150,
+        is_patient=True,  # the first start fetches the model, and tells each tenth of it
     )
 
 

@@ -124,7 +124,7 @@ async def test_a_front_without_a_model_tells_how_far_it_is_and_asks_again_until_
     async with serving(files, gate) as url, front_on(tmp_path, Mirrors(urls=(url,))) as front, seen(front.url) as problem:
         assert await problem() == NO_MODEL
         fetching = asyncio.create_task(app.fetch_models(front.library, Memory(slots=1, context_tokens=64)))
-        await until(lambda: front.library.problem == "tiny:1b is being fetched: 0 of 0 MB")
+        await until(lambda: front.library.problem == "tiny:1b is being fetched: 0 % of 0 MB")
         gate.set()
         await until(lambda: "tiny:1b cannot be fetched" in front.library.problem)
         assert "Not Found" in await problem()

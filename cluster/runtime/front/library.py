@@ -81,9 +81,10 @@ class Library:
         """Why there is no model yet, in words; empty: there is one."""
         if self.models:
             return ""
-        megabytes = bytes_on_the_way(self._fetched, self.cache) // MEGABYTE if self._fetched else 0
-        if self._fetched and (megabytes or not self._failed):
-            return f"{self._fetched.name} is being fetched: {megabytes} of {self._fetched.size_bytes // MEGABYTE} MB"
+        known = self._fetched
+        tenths = 10 * bytes_on_the_way(known, self.cache) // known.size_bytes if known else 0
+        if known and (tenths or not self._failed):  # in tenths: each change is told to the whole platform
+            return f"{known.name} is being fetched: {10 * tenths} % of {known.size_bytes // MEGABYTE} MB"
         return self._failed or dialect.NO_MODEL
 
     # --- changes: each goes on to its end, also when whoever asked for it leaves ----------------------------------------------------
