@@ -1,7 +1,7 @@
 """The parts of `gfe up` and their command lines: what runs on one machine, in which environment, and how one sees that it is ready.
 
-No secret stands in an environment or an argument: the parts get the path of the secrets' folder. Ray's processes do not even get that,
-and of the caller's environment only what `PASSED_ON` names; the embedded runtime gets `WAY_OUT` too, to fetch models.
+No secret of ours stands in an environment or an argument: the parts get the path of the secrets' folder. Ray's processes do not even get
+that, and of the caller's environment only what `PASSED_ON` names; the embedded runtime gets `WAY_OUT` too, to fetch models.
 """
 
 import json

@@ -13,17 +13,17 @@ from tests.cluster.test_dispatcher import World, ready, running
 from tests.waiting import until
 
 ALWAYS, FIRST, SECOND = RayNode("node_a", "a", "ray1"), RayNode("node_s1", "s1", "ray2", True), RayNode("node_s2", "s2", "ray3", True)
-IDLE_S = 0.5
+LISTED = "node_s1 # the first\n\n# none of ours\n  node_s2\n"
+IDLE_S, NEVER_IDLE_S = 0.5, 600
 
 
 class Cluster:
     """Standby nodes of a real Dispatcher; the autoscaler and the nodes are the test's."""
 
-    def __init__(self, folder, world, dispatcher, file=None):
+    def __init__(self, file, idle_s, world, dispatcher):
         self.world, self.dispatcher = world, dispatcher
-        self.file = file or folder / "nodes"
         self.asked, self.told, self.deaf = [], [], 0
-        self.nodes = StandbyNodes(StandbySettings(self.file, IDLE_S), self, self.ask)
+        self.nodes = StandbyNodes(StandbySettings(file, idle_s), self, self.ask)
 
     async def ask(self, names):
         self.asked.append(names)
@@ -59,11 +59,11 @@ def quick(monkeypatch):
 @pytest.fixture
 def cluster_with(tmp_path, quick):
     @asynccontextmanager
-    async def start(listed="node_s1 # the first\n\n# none of ours\n  node_s2\n"):
-        world = World()
-        (tmp_path / "nodes").write_text(listed)
+    async def start(idle_s=NEVER_IDLE_S):
+        world, file = World(), tmp_path / "nodes"
+        file.write_text(LISTED)
         async with running(world) as dispatcher:
-            cluster = Cluster(tmp_path, world, dispatcher)
+            cluster = Cluster(file, idle_s, world, dispatcher)
             task = asyncio.create_task(cluster.nodes.look_for_ever(dispatcher))
             try:
                 yield cluster
@@ -74,13 +74,13 @@ def cluster_with(tmp_path, quick):
 
 
 def test_the_list_is_an_id_a_line(tmp_path):
-    (tmp_path / "nodes").write_text("node_s1 # the first\n\n# none of ours\n  node_s2\n")
+    (tmp_path / "nodes").write_text(LISTED)
     assert names_in(tmp_path / "nodes") == ["node_s1", "node_s2"]
     assert names_in(tmp_path / "missing") == []
 
 
 async def test_a_node_is_asked_for_drained_and_let_go(cluster_with):
-    async with cluster_with() as cluster:
+    async with cluster_with(IDLE_S) as cluster:
         assert cluster.nodes.running([ALWAYS, FIRST]) == [ALWAYS, FIRST], "what runs already is taken over"
         cluster.world.join(node("node_a", running=2))
         cluster.world.join(node("node_s1", running=2))
