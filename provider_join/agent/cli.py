@@ -34,14 +34,17 @@ def agent(
     """Share this machine's GPU: take jobs from the platform over one outgoing connection, and earn. Runs until stopped (Ctrl-C)."""
     if context.invoked_subcommand is not None:
         return
-    from provider_join.agent.main import Start, become
+    from provider_join.agent.home import AgentHome
+    from provider_join.agent.lean import become
+    from provider_join.agent.main import Start
 
     _check(share, schedule)
     become(
         Start(
             code=code and code.strip(), url=url, label=name, share=share, schedule=schedule, models=_names(models), hottest_c=hottest,
             minds_battery=not on_battery, minds_others=not while_used,
-        )
+        ),
+        AgentHome.of_environment(),
     )  # fmt: skip
 
 

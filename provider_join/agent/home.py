@@ -58,6 +58,11 @@ class AgentHome:
         return self.root / "models"
 
     @property
+    def compiled(self) -> Path:
+        """The agent's program as Python compiled it."""
+        return self.root / "compiled"
+
+    @property
     def paused(self) -> Path:
         """There while the owner wishes no jobs."""
         return self.root / "paused"

@@ -9,8 +9,8 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, NoReturn, TextIO, cast
+from dataclasses import dataclass
+from typing import Any, TextIO, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -68,15 +68,6 @@ class Start:
         """Read what `become` wrote."""
         said = json.loads(text)
         return cls(**said | {"models": tuple(said["models"])})
-
-
-def become(start: Start) -> NoReturn:
-    """Turn this process into the agent's."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    environment = {**os.environ, START: json.dumps(asdict(start))}
-    # -OO: without the docstrings of all libraries it takes 1.8 MiB less.
-    os.execve(sys.executable, [sys.executable, "-OO", "-P", "-m", "provider_join.agent"], environment)  # noqa: S606 - it is a program of ours
 
 
 def say(text: str) -> None:
