@@ -32,7 +32,8 @@ def _compile(home: AgentHome) -> None:
     done = home.compiled / f"{agent_version()}.done"
     if done.exists():
         return
-    say("compiling the agent (once) …")
+    if sys.stderr.isatty():
+        say("compiling the agent (once) …")
     shutil.rmtree(home.compiled, ignore_errors=True)
     home.make()
     home.compiled.mkdir(mode=0o700)
