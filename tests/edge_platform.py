@@ -94,7 +94,7 @@ class EdgePlatform:
         agent = HonestAgent(self.edges[0].agent_url, identity, lambda: token, **options)
         agent.owner = owner
         self.stack.push_async_callback(agent.stop)
-        await until(lambda: self.seen(node) and self.seen(node).is_healthy, 15)
+        await until(lambda: self.seen(node) and self.seen(node).is_healthy)
         return agent
 
     def seen(self, node):

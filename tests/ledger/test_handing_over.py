@@ -74,7 +74,7 @@ async def test_the_newer_process_takes_over_and_no_call_fails(database, tmp_path
 
     async def until_more():
         seen = dict(counts)
-        await until(lambda: any(task.done() for task in asking) or all(counts[name] > seen[name] + 5 for name in counts), 20)
+        await until(lambda: any(task.done() for task in asking) or all(counts[name] > seen[name] + 5 for name in counts))
         assert [task.exception() for task in asking if task.done()] == []
 
     try:

@@ -34,7 +34,7 @@ async def over_tls(ledger, tmp_path):
         shutil.copy(secrets / "ledger" / name, ledger.folder / name)
     server = internal_server(create_internal_app(ledger.context), ledger.context.settings, 0)
     task = asyncio.create_task(server.serve())
-    await until(lambda: server.started, 10)
+    await until(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1], secrets
     server.should_exit = True
     await task

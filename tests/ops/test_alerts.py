@@ -225,10 +225,10 @@ async def test_a_settlement_that_the_ledger_does_not_take(ledger_with, database)
             assert (await job).status_code == 200
             assert not holds("SettlementLate", await watched.scrape())
             rows_of(database, "UPDATE serve_app.job SET ended_at = ended_at - interval '6 minutes' WHERE owed IS NOT NULL")
-            await until(lambda: platform.contexts[0].figures.oldest_unsettled_s > 300, 15)
+            await until(lambda: platform.contexts[0].figures.oldest_unsettled_s > 300)
             assert fires("SettlementLate", await watched.scrape())
         await platform.require_quiet()
-        await until(lambda: platform.contexts[0].figures.oldest_unsettled_s == 0, 15)
+        await until(lambda: platform.contexts[0].figures.oldest_unsettled_s == 0)
         assert not holds("SettlementLate", await watched.scrape())
 
 

@@ -116,7 +116,7 @@ async def test_a_model_that_two_canaries_speak_against_never_gets_a_paid_job(wor
     agent = await honest(world)
     node = agent.identity.node
     async with sending(world), judging(world.platform.ledger, is_flagged=True):
-        await until(lambda: (state_of(database, node) or ("",))[0] == "refused", 20)
+        await until(lambda: (state_of(database, node) or ("",))[0] == "refused")
         assert (await world.platform.chat("m")).status_code == 404
     assert "You may appeal" in state_of(database, node)[1]
     assert execute(database, "SELECT state FROM ledger.node WHERE id = %s", [node]) == [("active",)]  # no strike: nobody had paid
@@ -133,7 +133,7 @@ async def test_a_model_that_two_canaries_speak_against_never_gets_a_paid_job(wor
         answer = await agent.owner.call("POST", f"nodes/{node}/appeal/", json={"note": "the auditor was wrong"})
         assert answer.status_code == 201, answer.text
         await world.platform.ledger.context.appeals.decide(answer.json()["id"], is_upheld=True, answer="so it was", origin=Origin("test"))
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
 
 
 async def why(world, agent):
@@ -147,26 +147,26 @@ async def test_a_prompt_that_is_cut_is_a_failure_and_tried_again_later(world, da
     agent.reads = cut
     node = agent.identity.node
     async with sending(world), judging(world.platform.ledger):
-        await until(lambda: (state_of(database, node) or ("",))[0] == "refused", 20)
+        await until(lambda: (state_of(database, node) or ("",))[0] == "refused")
         assert "it read 7 tokens of a prompt that has" in state_of(database, node)[1]
         assert (await world.platform.chat("m")).status_code == 404
         agent.reads = read
         execute(database, "UPDATE ledger.admission SET again_at = clock_timestamp()")
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
 
 
 async def test_where_nobody_can_judge_answers_are_enough_and_that_is_said(world, database):
     world.platform.context.audits = None
     agent = await honest(world)
     async with sending(world):
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
     assert state_of(database, agent.identity.node) == ("admitted", "Admitted, not verified: the operator audits no answers.")
 
 
 async def test_a_model_that_the_reference_lacks_is_admitted_and_said_to_be_not_verified(world, database):
     agent = await honest(world)
     async with sending(world), judging(world.platform.ledger, rule="none", why_not="no_copy"):
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
     assert state_of(database, agent.identity.node)[1] == "Admitted, not verified: the operator has no copy of this model."
 
 
@@ -174,7 +174,7 @@ async def test_replicas_do_not_send_the_same_and_two_run_at_once(world, database
     agents = [await honest(world, pace_s=0.05) for _ in range(3)]
     most = 0
     async with sending(world, count=3), judging(world.platform.ledger):
-        for _ in range(400):
+        for _ in range(1200):
             most = max(most, *(len(agent.logs) for agent in agents))
             if all(offers_job(world, agent) for agent in agents):
                 break
@@ -189,7 +189,7 @@ async def test_a_replica_that_dies_with_a_canary_on_its_way_costs_time_only(worl
     agent = await honest(world, pace_s=0.2)
     node = agent.identity.node
     async with sending(world), judging(world.platform.ledger):
-        await until(lambda: agent.offers, 10)
+        await until(lambda: agent.offers)
     async with sending(world), judging(world.platform.ledger):
         await asyncio.sleep(0.5)
         assert len(agent.offers) == 1  # it is leased to who died
@@ -202,7 +202,7 @@ async def test_a_replica_that_dies_with_a_canary_on_its_way_costs_time_only(worl
 async def test_other_weights_under_the_same_name_are_tested_anew_and_get_no_job_meanwhile(world, database):
     agent = await honest(world)
     async with sending(world), judging(world.platform.ledger):
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
     await agent.socket.send(inventory(slots=2, digest="c" * 64))
     await until(lambda: world.seen(agent.identity.node).models[0].digest == "c" * 64)
     assert not offers_job(world, agent)
@@ -235,7 +235,7 @@ async def test_what_a_busy_node_does_not_take_is_sent_again(world, database):
 
     agent.refused, agent.take = False, take
     async with sending(world), judging(world.platform.ledger):
-        await until(lambda: offers_job(world, agent), 20)
+        await until(lambda: offers_job(world, agent))
     assert execute(database, "SELECT passed, failed FROM ledger.admission") == [(CANARIES, 0)]
     assert agent.refused
 
@@ -247,9 +247,9 @@ async def test_canaries_go_on_after_admission_unpaid_and_audited_as_jobs_are(wor
     async with sending(world) as (desk,):
         context.canaries = desk
         async with judging(world.platform.ledger):
-            await until(lambda: offers_job(world, agent), 20)
+            await until(lambda: offers_job(world, agent))
         assert (await world.platform.chat("m")).status_code == 200
-        await until(lambda: desk.counts["later"] == 1, 10)
+        await until(lambda: desk.counts["later"] == 1)
         await context.audits.drained()
     assert await world.platform.settled() == "9.00"
     assert await judge(world.platform.ledger, is_flagged=True) == 2

@@ -105,7 +105,7 @@ async def test_an_end_that_is_written_twice_is_counted_once(platform):
 
     platform.context.writer._line.query = twice
     await consumer.ended(await consumer.submitted())
-    await until(lambda: repeated, 10)
+    await until(lambda: repeated)
     assert repeated == [[]]
     said = await fresh(platform, STATS)
     assert (said["total_jobs"], said["completed_jobs"]) == (1, 1)
