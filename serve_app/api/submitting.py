@@ -93,8 +93,9 @@ async def _asked(request: Request, context: ServeContext, idempotency_key: str |
 
 async def _is_known(context: ServeContext, provider: str) -> bool:
     """Tell whether a name means a provider. The ledger may know it for two seconds already, and another replica too."""
-    if not context.feed.nodes_of(provider):
-        await context.feed.catch_up()
+    if context.feed.nodes_of(provider):
+        return True
+    await context.feed.catch_up()
     return bool(context.feed.nodes_of(provider))
 
 

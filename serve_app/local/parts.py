@@ -19,7 +19,7 @@ GATE_LIMIT_S = 3.0
 PATIENCE_S = 7200.0
 TELL_EVERY_S = 5.0
 GATE_READ_BYTES = 4096
-GATE_WORDS = 400
+GATE_WORDS = 300
 
 
 class State(StrEnum):
@@ -160,9 +160,9 @@ def runtime_gate(url: str) -> Gate:
     """Make a gate that is ready when the embedded runtime has a model; it tells how far the first one is."""
 
     async def ask() -> str | None:
-        status, text = await asyncio.to_thread(_asked, f"{url}/api/version")
-        if status != HTTPStatus.OK:
-            return text
+        why, text = await asyncio.to_thread(_asked, f"{url}/api/version")
+        if why is not None:
+            return why
         with contextlib.suppress(ValueError, AttributeError):
             problem = json.loads(text).get("gfe_problem")
             return None if problem is None else str(problem)
@@ -173,21 +173,20 @@ def runtime_gate(url: str) -> Gate:
 
 def _why_not(url: str) -> str | None:
     """Ask once; None when the answer is 200."""
-    status, text = _asked(url)
-    return None if status == HTTPStatus.OK else text[:GATE_WORDS]
+    return _asked(url)[0]
 
 
-def _asked(url: str) -> tuple[int, str]:
-    """Ask once; answer the status and the body, or 0 and why there is no good answer."""
+def _asked(url: str) -> tuple[str | None, str]:
+    """Ask once; answer why the answer is not 200, None when it is, and its body."""
     parsed = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parsed.hostname or "127.0.0.1", parsed.port, timeout=GATE_LIMIT_S)
     try:
         connection.request("GET", parsed.path or "/")
         answer = connection.getresponse()
         text = answer.read(GATE_READ_BYTES).decode(errors="replace")
-        return answer.status, text if answer.status == HTTPStatus.OK else f"{url} answers {answer.status}: {text}"
+        return None if answer.status == HTTPStatus.OK else f"{url} answers {answer.status}: {text[:GATE_WORDS]}", text
     except (OSError, http.client.HTTPException) as refused:
-        return 0, f"{url}: {refused}"
+        return f"{url}: {refused}", ""
     finally:
         connection.close()
 

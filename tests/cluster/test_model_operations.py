@@ -16,7 +16,6 @@ from cluster.jobs import Admitted, Attempt, Deadlines, End, EndReason, Fail, Job
 from cluster.limits import Limits
 from cluster.model_operations import MAX_OPERATIONS, Action
 from cluster.offer import GIB
-from cluster.runtime.dialect import NO_MODEL
 from cluster.runtime.ollama import OllamaRuntime
 from cluster.worker import Care, Worker
 from tests.scripted_models import shaped
@@ -178,7 +177,10 @@ async def test_a_node_fetches_nothing_unless_its_operator_allows_it():
 
 async def test_a_pull_tells_how_far_it_is_and_the_model_is_offered_after_it():
     async with working(script_with(), care=Care(may_pull=True)) as worker:
-        assert (worker.node.is_healthy, worker.node.reason) == (False, NO_MODEL)
+        assert (worker.node.is_healthy, worker.node.reason) == (
+            False,
+            "the runtime has no model yet: pull one, e.g. `ollama pull llama3.2:3b`",
+        )
         operation = worker.operate("node_a", Action.PULL, "smollm2:135m", is_forced=False)
         steps = [step async for step in operation.follow(1)]
         assert steps[-1].status == "smollm2:135m is there"

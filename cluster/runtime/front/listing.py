@@ -29,7 +29,7 @@ async def root(request: web.Request) -> web.Response:
 
 async def version(request: web.Request) -> web.Response:
     """`GET /api/version`; beside Ollama's field what our own worker wants to know."""
-    memory, problem = request.app[MEMORY], await asyncio.to_thread(lambda: request.app[LIBRARY].problem)
+    memory, problem = request.app[MEMORY], request.app[LIBRARY].problem
     told = {"version": VERSION, "gfe_runtime": "embedded", "gfe_slots": memory.slots, "gfe_context": memory.context_tokens}
     return web.json_response(told | ({"gfe_problem": problem} if problem else {}))
 

@@ -379,7 +379,7 @@ async def test_an_agent_that_never_reads_is_let_go_with_what_waited_for_it(edge,
     [session] = edge.gateway._sessions
     asked = [asyncio.create_task(edge.run(edge.attempt(request={"prompt": "x" * 200_000}))) for _ in range(100)]
     await asyncio.gather(*asked, return_exceptions=True)
-    await until(lambda: edge.gateway.connections == 0)
+    await until(lambda: edge.gateway.connections == 0, 10)
     assert (session.out_bytes, len(session.out)) == (0, 0)
     assert not edge.gateway._nodes["node_edge"].mirrors
 

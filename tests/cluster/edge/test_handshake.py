@@ -395,7 +395,7 @@ async def test_who_opens_many_connections_shuts_nobody_else_out(edge, monkeypatc
     finally:
         for one in (alone, *many):
             one.close()
-    await until(lambda: len(edge.site._patience) == 0)
+    await until(lambda: len(edge.site._patience) == 0, 10)
 
 
 async def test_connections_that_ended_count_no_more(edge, monkeypatch):

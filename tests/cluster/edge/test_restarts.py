@@ -139,7 +139,7 @@ async def test_what_an_agent_claims_to_have_and_nobody_wants_is_forgotten(edge, 
     await edge.ready(edge.enroll(), resume=held)
     node = edge.gateway._nodes["node_edge"]
     assert len(node.mirrors) == 64
-    await until(lambda: not node.mirrors)
+    await until(lambda: not node.mirrors, 15)
 
 
 async def test_a_claim_to_another_nodes_attempt_does_not_reach_its_driver(edge):
